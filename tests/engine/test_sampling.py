@@ -1,0 +1,160 @@
+"""Each sampling rule against a direct computation in plain Python; every field provably does something."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsuzuri.engine.sampling import History, Sampling, choose, distribution, draw, generator
+from tsuzuri.errors import ConfigError
+
+LOGITS = [2.0, 1.0, 0.5, 0.0, -1.0, -0.2, 3.0, 1.5]
+PROMPT, OUTPUT = [0, 3], [6, 6, 4]
+scores = st.lists(st.floats(-20, 20), min_size=2, max_size=30)
+
+
+def softmax(values: list[float]) -> list[float]:
+    top = max(values)
+    weights = [math.exp(v - top) for v in values]
+    return [w / sum(weights) for w in weights]
+
+
+def found(values: list[float], history: History | None = None, **choices: Any) -> list[float]:
+    return distribution(torch.tensor(values, dtype=torch.float64), Sampling(**choices), history).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(scores, st.floats(0.05, 2))
+def test_temperature_divides(values: list[float], temperature: float) -> None:
+    assert found(values, temperature=temperature) == pytest.approx(softmax([v / temperature for v in values]), abs=1e-9)
+
+
+def test_no_temperature_takes_the_best() -> None:
+    assert found(LOGITS, temperature=0) == [0, 0, 0, 0, 0, 0, 1, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-20, 20), min_size=2, max_size=30, unique=True), st.integers(1, 35))
+def test_top_k_keeps_exactly_the_k_best(values: list[float], k: int) -> None:
+    kept = set(sorted(range(len(values)), key=lambda i: -values[i])[:k])
+    assert found(values, top_k=k) == pytest.approx(softmax([v if i in kept else -math.inf for i, v in enumerate(values)]), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-40, 40), min_size=2, max_size=30, unique=True), st.floats(0.01, 0.99))
+def test_top_p_keeps_the_smallest_set_that_holds_p(steps: list[int], p: float) -> None:
+    values = [step / 4 for step in steps]
+    probabilities, kept, total = softmax(values), set[int](), 0.0
+    for i in sorted(range(len(values)), key=lambda i: -values[i]):
+        if total < p:
+            kept.add(i)
+        total += probabilities[i]
+    assert found(values, top_p=p) == pytest.approx(softmax([v if i in kept else -math.inf for i, v in enumerate(values)]), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-40, 40), min_size=2, max_size=30, unique=True), st.floats(0.01, 0.99))
+def test_min_p_is_a_fraction_of_the_best(steps: list[int], p: float) -> None:
+    values = [step / 4 for step in steps]
+    probabilities = softmax(values)
+    least = p * max(probabilities)
+    expected = softmax([v if q >= least else -math.inf for v, q in zip(values, probabilities, strict=True)])
+    assert found(values, min_p=p) == pytest.approx(expected, abs=1e-9)
+
+
+def test_top_p_and_min_p_always_leave_the_best() -> None:
+    assert found([0.0, 5.0, 1.0], top_p=1e-9) == [0, 1, 0]
+    assert found([0.0, 5.0, 1.0], min_p=1.0) == [0, 1, 0]
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.3, 4.0])
+def test_repetition_divides_what_is_positive_and_multiplies_what_is_not(penalty: float) -> None:
+    seen = {*PROMPT, *OUTPUT}
+    expected = [(v / penalty if v > 0 else v * penalty) if i in seen else v for i, v in enumerate(LOGITS)]
+    assert found(LOGITS, History(PROMPT, OUTPUT), repetition_penalty=penalty) == pytest.approx(softmax(expected))
+
+
+def test_repetition_is_that_of_transformers() -> None:
+    from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+
+    theirs = RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([PROMPT + OUTPUT]), torch.tensor([LOGITS]))[0].softmax(-1)
+    assert found(LOGITS, History(PROMPT, OUTPUT), repetition_penalty=1.7) == pytest.approx(theirs.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("presence", "frequency"), [(0.7, 0.0), (0.0, 0.4), (-1.0, 1.5)])
+def test_presence_and_frequency_count_the_output_alone(presence: float, frequency: float) -> None:
+    counts = Counter(OUTPUT)
+    expected = [v - (presence + frequency * counts[i] if i in counts else 0) for i, v in enumerate(LOGITS)]
+    given = found(LOGITS, History(PROMPT, OUTPUT), presence_penalty=presence, frequency_penalty=frequency)
+    assert given == pytest.approx(softmax(expected))
+
+
+def test_the_order_of_the_rules() -> None:
+    """Penalties before temperature, temperature before the cuts, top-k before top-p."""
+    both = found([2.0, 1.9, 1.0, 0.0], History([], [0]), temperature=0.5, top_k=3, top_p=0.9, presence_penalty=1.5)
+    penalized = [0.5, 1.9, 1.0, 0.0]
+    hot = [v / 0.5 for v in penalized]
+    three = softmax([hot[0], hot[1], hot[2], -math.inf])  # .05, .82, .13
+    assert three[1] < 0.9 <= three[1] + three[2]
+    assert both == pytest.approx([0, three[1] / (three[1] + three[2]), three[2] / (three[1] + three[2]), 0])
+
+
+def test_draws_have_the_distribution() -> None:
+    """χ² over 20,000 draws; 24.3 is the 0.1 % point at 7 degrees of freedom."""
+    probabilities, numbers, count = torch.tensor(LOGITS, dtype=torch.float64).softmax(-1), random.Random(5), 20_000
+    drawn = Counter(draw(probabilities, numbers.random()) for _ in range(count))
+    square = sum((drawn[i] - count * p) ** 2 / (count * p) for i, p in enumerate(probabilities.tolist()))
+    assert square < 24.3
+
+
+def test_what_has_no_probability_is_never_drawn() -> None:
+    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0], dtype=torch.float64)
+    assert [draw(probabilities, number) for number in (0.0, 0.4999, 0.5, 1 - 2**-53)] == [1, 1, 3, 3]
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    def ids(seed: int | None) -> list[int]:
+        numbers = generator(seed)
+        return [choose(torch.tensor(LOGITS), Sampling(seed=seed), History(), numbers) for _ in range(30)]
+
+    assert ids(7) == ids(7) != ids(8)
+    assert ids(-7) != ids(7)
+    assert ids(None) != ids(None)
+
+
+WRONG = {
+    "temperature": [-0.1, math.nan, math.inf, 2.1, "1", True, None],
+    "top_k": [-1, 1.5, math.nan, None],
+    "top_p": [0, -0.1, 1.01, math.nan],
+    "min_p": [-0.1, 1.01, math.nan],
+    "repetition_penalty": [0, -1, math.nan, math.inf],
+    "presence_penalty": [-2.1, 2.1, math.nan],
+    "frequency_penalty": [-2.1, 2.1, math.nan],
+    "seed": [1.5, "1", 2**64],
+    "max_tokens": [0, -1, 1.0],
+    "ignore_eos": [1, None, "yes"],
+    "logprobs": [-1, 21, 1.0],
+    "stop_token_ids": [5, "12", [-1], [1.5], [True]],
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Sampling)])
+def test_every_field_refuses_what_cannot_be_by_name(name: str) -> None:
+    for value in WRONG[name]:
+        with pytest.raises(ConfigError, match=name):
+            Sampling(**{name: value})
+
+
+def test_a_server_of_remote_models_needs_no_torch() -> None:
+    code = "import sys, tsuzuri.engine.sampling as s; s.Sampling(top_p=0.9); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,111 @@
+"""Cached = uncached: whatever the parts, however the sequence is cut into calls, after truncation, with recurrent state."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tsuzuri.engine.cache import FIRST, Cached
+from tsuzuri.engine.engine import LocalEngine
+from tsuzuri.engine.sampling import Sampling
+from tsuzuri.folder import find, names
+from tsuzuri.model.families.ngram import NgramModel
+from tsuzuri.model.past import Causal
+from tsuzuri.model.transformer import PARTS, Shape, Transformer
+from tsuzuri.types import Model
+
+SHAPE = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 700,
+}
+CHOICES = [
+    *({"position": part} for part in names(PARTS) if find(PARTS, part).KIND == "position"),
+    *({"num_key_value_heads": heads} for heads in (1, 2)),
+    {"sliding_window": 1},
+    {"sliding_window": 3},
+    {"position": "alibi", "sliding_window": 5, "num_key_value_heads": 2},
+    {"qk_norm": True, "tie_word_embeddings": True, "head_dim": 6},
+]
+CUTS = [[1] * 23, [23], [5, 1, 1, 9, 7], [22, 1]]
+
+
+def built(dtype: torch.dtype = torch.float64, **choices: object) -> Transformer:
+    """Every weight random, so that nothing is hidden behind a zero."""
+    model = Transformer(Shape(**{**SHAPE, **choices}))
+    generator = torch.Generator().manual_seed(3)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3, generator=generator)
+    return model.to(dtype).requires_grad_(False)
+
+
+def tokens(count: int, seed: int = 0) -> Tensor:
+    return torch.randint(50, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def whole(model: Model, ids: Tensor) -> Tensor:
+    return model(ids, Causal(torch.arange(len(ids))))
+
+
+def in_parts(model: Model, ids: Tensor, cuts: list[int], past: Cached) -> Tensor:
+    found = []
+    for part in ids.split(cuts):
+        past.begin(len(part))
+        found.append(model(part, past))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("choices", CHOICES, ids=str)
+@pytest.mark.parametrize("cuts", CUTS, ids=str)
+def test_every_model_at_every_cut(choices: dict[str, object], cuts: list[int]) -> None:
+    model, ids = built(**choices), tokens(23)
+    torch.testing.assert_close(in_parts(model, ids, cuts, Cached()), whole(model, ids), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_the_precision_of_the_weights(dtype: torch.dtype) -> None:
+    model, ids = built(dtype), tokens(23)
+    tolerance = 1e-4 if dtype == torch.float32 else 0.15  # bfloat16 keeps 8 bits of numbers up to about 10
+    torch.testing.assert_close(in_parts(model, ids, CUTS[2], Cached()), whole(model, ids), rtol=tolerance, atol=tolerance)
+
+
+def test_the_buffers_grow() -> None:
+    model, ids = built(), tokens(2 * FIRST + 9)
+    cuts = [FIRST - 1, 1, 1, FIRST, 8]
+    torch.testing.assert_close(in_parts(model, ids, cuts, Cached()), whole(model, ids), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("choices", [{}, {"sliding_window": 4}, {"position": "alibi"}], ids=str)
+def test_what_was_truncated_leaves_no_trace(choices: dict[str, object]) -> None:
+    model, past, ids = built(**choices), Cached(), tokens(20)
+    in_parts(model, torch.cat([ids[:12], tokens(9, seed=1)]), [15, 6], past)
+    assert past.truncate(12) == 12
+    torch.testing.assert_close(in_parts(model, ids[12:], [1, 7], past), whole(model, ids)[12:], rtol=1e-9, atol=1e-9)
+
+
+def test_recurrent_state_goes_on_and_starts_anew_where_it_cannot_go_back() -> None:
+    documents = [tokens(60, seed).numpy() for seed in range(4)]
+    model, ids, past = NgramModel.fit(documents, 50, order=4, boundary=0), tokens(23), Cached()
+    torch.testing.assert_close(in_parts(model, ids, CUTS[2], past), whole(model, ids))
+    assert past.truncate(10) == 0
+    torch.testing.assert_close(in_parts(model, ids, CUTS[0], past), whole(model, ids))
+
+
+@pytest.mark.parametrize("choices", [{}, {"sliding_window": 7, "num_key_value_heads": 2}, {"position": "alibi"}], ids=str)
+def test_greedy_text_of_the_engine_is_that_of_the_plain_loop(choices: dict[str, object]) -> None:
+    model, prompt = built(**choices), tokens(300).tolist()
+    ids = list(prompt)
+    for _ in range(20):
+        ids.append(int(whole(model, torch.tensor(ids))[-1].argmax()))
+    engine = LocalEngine(model, [], 700)
+    for _ in range(2):  # from nothing, and with what the first call left
+        found = list(engine.stream(prompt, Sampling(temperature=0, max_tokens=20)))
+        assert [token.id for token in found] == ids[300:]
+    expected = whole(model, torch.tensor(ids)).log_softmax(-1)[299:-1]
+    assert [token.logprob for token in found] == pytest.approx(
+        [float(row[id]) for row, id in zip(expected, ids[300:], strict=True)], abs=1e-5
+    )

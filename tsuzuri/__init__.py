@@ -1,0 +1,32 @@
+"""tsuzuri (綴り): a large language model from mechanism to use, Japanese first, on one's own machine.
+
+Open `tsuzuri/types.py` first. From Python:
+
+    import tsuzuri
+    m = tsuzuri.load("runs/tiny/model")
+    m.generate("今日の天気は", max_tokens=20)
+
+The one thing that happens at import: the OpenMP wait policy is set before torch can load, because the
+runtime reads it once. With the default (spinning) barrier one busy neighbour slows a step 10 to 50 times.
+"""
+
+from __future__ import annotations
+
+import os as _os
+from typing import TYPE_CHECKING, Any
+
+_os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+if TYPE_CHECKING:
+    from tsuzuri.chat.local import load as load
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here, not at import
+
+        return load
+    raise AttributeError(f"module 'tsuzuri' has no attribute {name!r}")

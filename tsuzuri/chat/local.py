@@ -1,0 +1,327 @@
+"""A model directory as something to talk to: `tsuzuri.load(directory)`, from Python and behind every command.
+
+In: text, ids or messages. Out: text, whole or as it comes; log-probabilities; events, as a `Chat`.
+Everything that answers goes through `_events`: `generate`, `stream` and `chat` run it in place, `chat_events` in a thread
+of its own, so that an event loop lives on. Which model it is, is the directory's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, Unpack
+
+import torch
+from torch import Tensor
+
+from tsuzuri import config
+from tsuzuri import device as devices
+from tsuzuri.chat import template
+from tsuzuri.chat.stopping import Stopping
+from tsuzuri.engine.cache import Cached
+from tsuzuri.engine.engine import Generation, LocalEngine
+from tsuzuri.engine.sampling import History, Sampling, distribution
+from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
+from tsuzuri.folder import suggestion
+from tsuzuri.model import weights
+from tsuzuri.model.past import Causal
+from tsuzuri.text import fast
+from tsuzuri.types import Done, Event, Finish, Message, Options, Text, Token, Usage
+
+BOUNDARY = "<|endoftext|>"
+ENDS = (template.END, BOUNDARY)  # end an answer, where the directory does not say what does
+
+
+class Distribution(TypedDict, total=False):
+    """The fields of `Sampling` that already matter for one next token."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+
+
+class Settings(Distribution, total=False):
+    """The fields of `Sampling`, for type checkers and editors."""
+
+    presence_penalty: float
+    frequency_penalty: float
+    seed: int | None
+    max_tokens: int | None
+    ignore_eos: bool
+    logprobs: int | None
+    stop_token_ids: Sequence[int]
+
+
+CONVERSATION: Settings = {"temperature": 0.7, "top_p": 0.95}  # of `chat`, where nothing else is asked for
+Ids: TypeAlias = Sequence[int] | Tensor
+Messages: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One row of `LocalModel.next`."""
+
+    id: int
+    text: str  # bytes that are no whole character are written as <0xE3>
+    probability: float  # the model's own
+    sampled: float  # under the sampling asked for
+
+
+def load(directory: str | Path, *, dtype: str | None = None, threads: int | None = None, device: str = "auto") -> LocalModel:
+    """The model of a directory, ready to talk to.
+
+    dtype: "float32", "bfloat16" or None, as it is stored. threads: computing threads of the process; None leaves them.
+    Raises MissingError, FormatError and ConfigError.
+    """
+    return LocalModel(directory, dtype=dtype, threads=threads, device=device)
+
+
+class LocalModel:
+    """One model and its tokenizer. Every method may be called from any thread; `chat_events` is a `Chat`."""
+
+    def __init__(self, directory: str | Path, *, dtype: str | None = None, threads: int | None = None, device: str = "auto") -> None:
+        path = _existing(Path(directory))
+        if threads is not None:
+            devices.threads(threads)
+        place = devices.choose(device)
+        self.name = path.resolve().name
+        self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype), device=place)
+        self.tokenizer = fast.load(path)
+        self.context_length = self.model.shape.max_position_embeddings
+        self.template = template.load(path)
+        self.engine = LocalEngine(self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
+        self._special = frozenset(self.tokenizer.special.values())
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
+        if self.tokenizer.vocab_size > self.model.shape.vocab_size:
+            raise FormatError(
+                Words(f"モデル {path.name} を読もうとしました。", f"Loading the model {path.name}."),
+                found=Words(
+                    f"トークナイザの語彙 {self.tokenizer.vocab_size} がモデルの {self.model.shape.vocab_size} より大きいです。",
+                    f"The tokenizer has {self.tokenizer.vocab_size} tokens, the model {self.model.shape.vocab_size}.",
+                ),
+                todo=Words("同じモデルのファイルを揃えてください。", "Put files of the same model together."),
+            )
+
+    def __repr__(self) -> str:
+        count = sum(weight.numel() for weight in self.model.parameters())
+        kind = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        return f"<LocalModel {self.name}: {count:,} parameters, {kind}, context {self.context_length}>"
+
+    def generate(self, prompt: str | Ids, *, stop: str | Sequence[str] = (), **settings: Unpack[Settings]) -> str:
+        """The text that follows a text or ids. Special tokens are not shown; an empty text stands for the start of a document.
+
+        Settings are the fields of `Sampling`; an unknown one is refused with the nearest names. Raises ContextError.
+        """
+        return "".join(self.stream(prompt, stop=stop, **settings))
+
+    def stream(self, prompt: str | Ids, *, stop: str | Sequence[str] = (), **settings: Unpack[Settings]) -> Iterator[str]:
+        """`generate`, piece by piece: never half a character, never a piece of a stop string. Closing it ends the work."""
+        return _texts(self.events(prompt, options(stop, settings)))
+
+    def events(self, prompt: str | Ids, options: Options) -> Generator[Event, None, None]:
+        """`generate` as events, with tokens, usage and the reason for the end."""
+        _no_tools(options)
+        stopping = Stopping(options.stop)
+        return self._events(self.engine.stream(self._ids(prompt), options.sampling), stopping)
+
+    def chat(self, messages: Messages, *, stop: str | Sequence[str] = (), **settings: Unpack[Settings]) -> str:
+        """The answer to a conversation, or to one question. Settings not given are those of `CONVERSATION`."""
+        asked = options(stop, {**CONVERSATION, **settings})
+        return "".join(_texts(self._events(*self._prepared(as_messages(messages), asked))))
+
+    async def chat_events(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
+        """A `Chat`. Whoever stops listening ends the work within one token, or one block of the prompt."""
+        loop = asyncio.get_running_loop()
+        generation, stopping = await loop.run_in_executor(self._worker, self._prepared, messages, options)
+        events = self._events(generation, stopping)
+        try:
+            while (event := await loop.run_in_executor(self._worker, next, events, None)) is not None:
+                yield event
+        finally:
+            generation.cancel()
+            self._worker.submit(events.close)  # in the one thread that runs it, after the step under way
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """How many tokens the model reads before it answers."""
+        return len(self._conversation(messages))
+
+    def logits(self, ids: Ids) -> Tensor:
+        """(T,) ids -> float32 (T, V) on the CPU: row t scores what follows ids[: t + 1]. Raises ContextError and InputError."""
+        found = self._ids(ids)
+        self.engine.check(found, room=0)
+        with torch.inference_mode():
+            tokens = torch.tensor(found, device=self.engine.device)
+            logits: Tensor = self.model(tokens, Causal(torch.arange(len(found), device=tokens.device)))
+        return logits.float().cpu().clone()  # out of inference mode: a tensor one can go on computing with
+
+    def score(self, text: str) -> tuple[float, int]:
+        """(nats, UTF-8 bytes) of a document: minus its log-probability, its first token included, its end not.
+
+        Raises ContextError when it is longer than the context, ConfigError without a token that begins a document.
+        """
+        _check_text(text)
+        ids = self.tokenizer.encode(text)
+        nats = -sum(self.engine.score([self._boundary(), *ids])) if ids else 0.0
+        return nats, len(text.encode())
+
+    def next(self, prompt: str | Ids, k: int = 10, sampling: Sampling | None = None, **settings: Unpack[Distribution]) -> list[Candidate]:
+        """The k most probable next tokens, the most probable first, with their probability under the sampling too."""
+        sampling = sampling or Sampling(**_known(settings, tuple(Distribution.__annotations__)))
+        ids = self._ids(prompt)
+        self.engine.check(ids, room=0)
+        if not 1 <= k <= self.model.shape.vocab_size:
+            raise ConfigError(
+                Words(f"次のトークンの候補を {k} 個求められました。", f"Asked for {k} next tokens."),
+                found=Words(f"1 から {self.model.shape.vocab_size} までです。", f"There are 1 to {self.model.shape.vocab_size}."),
+                todo=Words("個数を直してください。", "Correct the number."),
+            )
+        logits = self.engine.read(Cached(self.engine.device), ids)
+        sampled = distribution(logits, sampling, History(ids))
+        own, order = logits.softmax(-1).topk(k)
+        return [Candidate(int(id), self.show(int(id)), float(p), float(sampled[id])) for p, id in zip(own, order, strict=True)]
+
+    def show(self, id: int) -> str:
+        """One token for a person to read; bytes that are no whole character as <0xE3>."""
+        if id >= self.tokenizer.vocab_size:
+            return f"<{id}>"  # a row of the model that no text uses
+        found = self.tokenizer.token_bytes(id)
+        try:
+            return found.decode()
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in found)
+
+    def _events(self, generation: Generation, stopping: Stopping) -> Generator[Event, None, None]:
+        decode = self.tokenizer.stream()
+        waiting: list[Token] = []  # their text is not certain yet
+        finish: Finish = "cancelled"
+        try:
+            for token in generation:
+                finish = token.finish or finish
+                if token.finish == "stop":
+                    break
+                waiting.append(token)
+                text = stopping("" if token.id in self._special else decode(token.id))
+                if text:
+                    yield Text(text, tuple(waiting))
+                    waiting.clear()
+                if stopping.found is not None:
+                    finish = "stop"
+                    waiting.clear()
+                    break
+            rest = stopping.flush()
+            if rest or waiting:
+                yield Text(rest, tuple(waiting))
+        finally:
+            generation.close()
+        yield Usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
+        yield Done(finish, {} if stopping.found is None else {"stop": stopping.found})
+
+    def _prepared(self, messages: Sequence[Message], options: Options) -> tuple[Generation, Stopping]:
+        _no_tools(options)
+        stopping = Stopping(options.stop)
+        return self.engine.stream(self._conversation(messages), options.sampling), stopping
+
+    def _conversation(self, messages: Sequence[Message]) -> list[int]:
+        for message in messages:
+            _check_text(message.content)
+        return self.template.encode(self.tokenizer, messages)
+
+    def _ids(self, prompt: str | Ids) -> list[int]:
+        if isinstance(prompt, str):
+            _check_text(prompt)
+            return self.tokenizer.encode(prompt) or [self._boundary()]
+        return [int(id) for id in (prompt.tolist() if isinstance(prompt, Tensor) else prompt)]
+
+    def _boundary(self) -> int:
+        if BOUNDARY not in self.tokenizer.special:
+            raise ConfigError(
+                Words("文書の始まりから読ませようとしました。", "Starting at the beginning of a document."),
+                found=Words(f"このトークナイザには {BOUNDARY} がありません。", f"This tokenizer has no {BOUNDARY}."),
+                todo=Words("書き出しの文章を渡してください。", "Give it a text to start from."),
+            )
+        return self.tokenizer.special[BOUNDARY]
+
+
+def options(stop: str | Sequence[str], settings: Mapping[str, Any]) -> Options:
+    """`Options` from keyword arguments. Raises ConfigError for an unknown name, with the nearest ones, and for wrong values."""
+    found = _known(settings, tuple(field.name for field in fields(Sampling)), "stop")
+    return Options(Sampling(**found), (stop,) if isinstance(stop, str) else tuple(stop))
+
+
+def _known(settings: Mapping[str, Any], known: tuple[str, ...], *others: str) -> Mapping[str, Any]:
+    """The settings, of which every one has to have a meaning here; `others` only serve the message."""
+    for name in settings:
+        if name not in known:
+            there = [*known, *others]
+            raise ConfigError(
+                Words(f"設定 {name} が指定されました。", f"The setting {name} was given."),
+                found=Words(
+                    f"その名前の設定はここにはありません。あるのは {'、'.join(there)} です。",
+                    f"There is no such setting here. There is {', '.join(there)}.",
+                ),
+                todo=suggestion(name, there),
+            )
+    return settings
+
+
+def as_messages(messages: Messages) -> list[Message]:
+    """A question, messages, or mappings of `role` and `content`, as messages. Raises ConfigError for unknown keys and roles."""
+    if isinstance(messages, str):
+        return [Message("user", messages)]
+    return [m if isinstance(m, Message) else config.build(Message, m, f"messages[{i}]") for i, m in enumerate(messages)]
+
+
+def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:
+    try:
+        for event in events:
+            if isinstance(event, Text) and event.text:
+                yield event.text
+    finally:
+        events.close()
+
+
+def _check_text(text: str) -> None:
+    """Half a surrogate pair is no character; it comes from a file or a terminal that is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            Words("文章をトークンにしようとしました。", "Encoding a text."),
+            found=Words(f"{error.start + 1} 文字目が文字になっていません。", f"Character {error.start + 1} is none."),
+            todo=Words("UTF-8 の文章を渡してください。", "Give it text in UTF-8."),
+        ) from error
+
+
+def _no_tools(options: Options) -> None:
+    if options.tools:
+        raise ConfigError(
+            Words("モデルに道具が渡されました。", "Tools were given to the model."),
+            found=Words("このモデルは道具を使えません。", "This model cannot use tools."),
+            todo=Words("tools を外してください。", "Leave tools out."),
+        )
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_dir():
+        raise MissingError(
+            Words(f"モデル {path} を読もうとしました。", f"Loading the model {path}."),
+            found=Words("そのディレクトリはありません。", "There is no such directory."),
+            todo=Words(
+                "make tiny で作るか、モデルのディレクトリを指定してください。", "Make one with make tiny, or name a model directory."
+            ),
+        )
+    return path
+
+
+def _eos_ids(directory: Path, tokenizer: fast.FastTokenizer) -> set[int]:
+    """What ends a text: `eos_token_id` of generation_config.json and config.json, and the ends that we know."""
+    found = {tokenizer.special[name] for name in ENDS if name in tokenizer.special}
+    for name in ("generation_config.json", "config.json"):
+        value = weights.read_json(directory / name).get("eos_token_id") if (directory / name).is_file() else None
+        found |= {id for id in (value if isinstance(value, list) else [value]) if isinstance(id, int)}
+    return found

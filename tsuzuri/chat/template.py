@@ -1,0 +1,291 @@
+"""Messages as text and as tokens, by one Jinja text that other software reads too (`chat_template.jinja`): ChatML, or a
+directory's own.
+
+In: messages. Out: segments of text, of which each is a special token or plain, trained or not; or their ids.
+A special token written in a person's message stays text: before rendering it is replaced by a mark that no tokenizer knows.
+Templates of other models are untrusted: they run in Jinja's sandbox, with bounds on what they may make. It knows no model.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import itertools
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import jinja2
+from jinja2 import nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
+from tsuzuri.types import Message
+
+FILE = "chat_template.jinja"
+START, END = "<|im_start|>", "<|im_end|>"
+MAX_TEMPLATE = 1 << 20  # characters; the longest public template is about 20,000
+MAX_OUTPUT = 1 << 20  # characters a template may add to those of the messages
+
+# `generation` marks what an assistant says, for training; transformers knows the same block and ignores it otherwise.
+CHATML = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- if message['role'] == 'assistant' -%}
+{%- generation -%}{{- message['content'] + '<|im_end|>' -}}{%- endgeneration -%}
+{%- else -%}
+{{- message['content'] + '<|im_end|>' -}}
+{%- endif -%}
+{{- '\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+
+class Encoder(Protocol):
+    """What is asked of a tokenizer here."""
+
+    @property
+    def special(self) -> Mapping[str, int]: ...
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    text: str
+    special: bool  # one special token, made by the template
+    trained: bool  # said by the assistant, its end of turn included
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One Jinja text and the words it may use (`bos_token`, `eos_token`)."""
+
+    text: str = CHATML
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def segments(self, messages: Sequence[Message], add_generation_prompt: bool, special: Collection[str]) -> list[Segment]:
+        """The conversation in order, cut at `special` tokens and at the borders of what is trained; joined it is the text that
+        the reference library renders. Raises InputError, ConfigError (what it cannot show) and FormatError (it fails)."""
+        _check(messages)
+        marks = _Marks(messages, self.text, special)
+        turns = [{"role": message.role, "content": marks.hide(message.content)} for message in messages]
+        room = MAX_OUTPUT + 8 * sum(len(turn["content"]) for turn in turns)
+        values = {**self.words, "_opening": marks.opening, "_closing": marks.closing, "tools": None}
+        return marks.segments(_bounded(self.text, {"messages": turns, "add_generation_prompt": add_generation_prompt, **values}, room))
+
+    def encode(self, tokenizer: Encoder, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
+        """Ids of a conversation; special tokens come from the template alone."""
+        return [id for _, ids in self.pieces(tokenizer, messages, add_generation_prompt) for id in ids]
+
+    def pieces(self, tokenizer: Encoder, messages: Sequence[Message], add_generation_prompt: bool) -> list[tuple[Segment, list[int]]]:
+        """Each segment with its ids. Raises MissingError when the tokenizer lacks what ChatML needs."""
+        missing = sorted({START, END} - set(tokenizer.special)) if self.text == CHATML else []
+        if missing:
+            raise MissingError(
+                Words("会話をトークンにしようとしました。", "Encoding a conversation."),
+                found=Words(f"トークナイザに {'、'.join(missing)} がありません。", f"The tokenizer has no {', '.join(missing)}."),
+                todo=Words(
+                    "会話用のモデルを使うか、続きを書かせるなら tsuzuri generate を使ってください。",
+                    "Use a model made for chat, or tsuzuri generate to continue a text.",
+                ),
+            )
+        segments = self.segments(messages, add_generation_prompt, tokenizer.special)
+        return [(s, [tokenizer.special[s.text]] if s.special else tokenizer.encode(s.text)) for s in segments]
+
+
+def render(messages: Sequence[Message], add_generation_prompt: bool = False) -> list[Segment]:
+    """A conversation in ChatML, as segments."""
+    return Template().segments(messages, add_generation_prompt, (START, END))
+
+
+def encode(tokenizer: Encoder, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
+    """Ids of a conversation in ChatML, ready to be answered."""
+    return Template().encode(tokenizer, messages, add_generation_prompt=add_generation_prompt)
+
+
+def encode_training(tokenizer: Encoder, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
+    """(ids, whether each is trained): trained is what the assistant says and the `<|im_end|>` that ends it, nothing else.
+
+    Up to each answer the ids are those that `encode` gives for the question: what is learned is what will be asked.
+    """
+    found = Template().pieces(tokenizer, messages, False)
+    return [id for _, ids in found for id in ids], [segment.trained for segment, ids in found for _ in ids]
+
+
+def save(directory: Path) -> None:
+    """ChatML as chat_template.jinja into an existing directory."""
+    (directory / FILE).write_text(CHATML, encoding="utf-8")
+
+
+def load(directory: Path) -> Template:
+    """The template of a model directory: its chat_template.jinja, else the one in tokenizer_config.json, else ChatML.
+    Raises FormatError for one that cannot be used."""
+    config = _config(directory / "tokenizer_config.json")
+    text = _read(directory / FILE) if (directory / FILE).is_file() else config.get("chat_template", CHATML)
+    if not isinstance(text, str) or len(text) > MAX_TEMPLATE:
+        raise _broken(Words("文字列でないか、長すぎます。", "It is no string, or too long."))
+    try:
+        _compiled(text)
+    except (jinja2.TemplateError, RecursionError) as error:
+        raise _broken(Words(f"Jinja として読めません（{error}）。", f"It is not Jinja ({error}).")) from error
+    return Template(text, {name: _token(config.get(name)) for name in ("bos_token", "eos_token")})
+
+
+class _Marks:
+    """Strings that occur in no message and no template: they stand for special tokens that a person wrote, and for the
+    borders of what is trained. U+E000 is a private character; the number makes them unlike any that a person sends."""
+
+    def __init__(self, messages: Sequence[Message], source: str, special: Collection[str]) -> None:
+        texts = [message.content for message in messages] + [source]
+        number = next(n for n in itertools.count() if not any(f"\ue000{n}:" in text for text in texts))
+        self.opening, self.closing = f"\ue000{number}:(\ue001", f"\ue000{number}:)\ue001"
+        longest_first = sorted((text for text in special if text), key=lambda text: (-len(text), text))
+        self._hidden = {text: f"\ue000{number}:{i}\ue001" for i, text in enumerate(longest_first)}
+        self._shown = {mark: text for text, mark in self._hidden.items()}
+        self._written, self._mark = _any_of(longest_first), _any_of(list(self._shown))
+        self._cut = _any_of([self.opening, self.closing, *longest_first])
+
+    def hide(self, content: str) -> str:
+        return self._written.sub(lambda match: self._hidden[match[0]], content)
+
+    def segments(self, text: str) -> list[Segment]:
+        """A rendered text, cut at the special tokens that the template made and at the borders of what is trained."""
+        found: list[Segment] = []
+        trained, start = False, 0
+        for match in [*self._cut.finditer(text), None]:
+            plain = text[start : match.start() if match else None]
+            if plain:
+                found.append(Segment(self._mark.sub(lambda mark: self._shown[mark[0]], plain), False, trained))
+            if match is None:
+                break
+            if match[0] in (self.opening, self.closing):
+                trained = match[0] == self.opening
+            else:
+                found.append(Segment(match[0], True, trained))
+            start = match.end()
+        return found
+
+
+def _any_of(texts: Sequence[str]) -> re.Pattern[str]:
+    """Matches any of the texts, the first that fits; nothing when there is none."""
+    return re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+
+
+class _Generation(Extension):
+    """{% generation %} … {% endgeneration %}: what the assistant says. Here it puts marks around it."""
+
+    tags = {"generation"}  # noqa: RUF012  Jinja's own interface
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        call = self.call_method("_marked", [nodes.ContextReference()])
+        return nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+    def _marked(self, context: Any, caller: Callable[[], str]) -> str:
+        return f"{context['_opening']}{caller()}{context['_closing']}"
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox; besides, `*` and `%` are for small numbers only and `**` for none: each could make memory of nothing."""
+
+    intercepted_binops = frozenset(["*", "**", "%"])
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        small = all(isinstance(x, int | float) and abs(x) < 1 << 31 for x in (left, right))
+        if not small or operator == "**":
+            raise SecurityError(f"{operator} is for small numbers")
+        return super().call_binop(context, operator, left, right)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(text: str) -> jinja2.Template:
+    """Set up as the reference library does, so that a template means the same here and there."""
+    environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    return environment.from_string(text)
+
+
+def _raise(message: object) -> NoReturn:
+    raise jinja2.TemplateError(str(message))
+
+
+def _bounded(text: str, values: Mapping[str, Any], room: int) -> str:
+    parts: list[str] = []
+    try:
+        for part in _compiled(text).generate(values):
+            parts.append(part)
+            room -= len(part)
+            if room < 0:
+                raise jinja2.TemplateError("too long")
+    except Exception as error:  # a template of another's may fail in any way
+        detail = str(error)[:200] or type(error).__name__
+        raise _broken(Words(f"実行できません（{detail}）。", f"It cannot be run ({detail}).")) from error
+    return "".join(parts)
+
+
+def _check(messages: Sequence[Message]) -> None:
+    """Nothing is left out in silence: what a template cannot show is refused."""
+    asked = Words("会話をトークンにしようとしました。", "Encoding a conversation.")
+    if not messages:
+        raise InputError(
+            asked, found=Words("発言が一つもありません。", "There are no messages."), todo=Words("一つ以上渡してください。", "Give one.")
+        )
+    wrong = [message.role for message in messages if message.role not in ("system", "user", "assistant", "tool")]
+    if wrong:
+        raise ConfigError(
+            asked,
+            found=Words(f"「{wrong[0]}」という役割はありません。", f"There is no role '{wrong[0]}'."),
+            todo=Words("system、user、assistant、tool のどれかにしてください。", "Use system, user, assistant or tool."),
+        )
+    if any(message.tool_calls or message.tool_call_id for message in messages):
+        raise ConfigError(
+            asked,
+            found=Words("道具の呼び出しは、この書式では表せません。", "This template cannot show tool calls."),
+            todo=Words("道具の呼び出しを除いてください。", "Leave the tool calls out."),
+        )
+
+
+def _read(file: Path) -> str:
+    try:
+        if file.stat().st_size > 4 * MAX_TEMPLATE:
+            raise ValueError("too large")
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _broken(Words(f"{file.name} が読めません。", f"{file.name} cannot be read.")) from error
+
+
+def _config(file: Path) -> dict[str, Any]:
+    """tokenizer_config.json as a mapping; empty where there is none."""
+    if not file.is_file():
+        return {}
+    try:
+        value = json.loads(_read(file))
+    except (ValueError, RecursionError) as error:
+        raise _broken(Words(f"{file.name} が JSON ではありません。", f"{file.name} is not JSON.")) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _token(value: object) -> str:
+    """A special token in tokenizer_config.json: a string, or an object with `content`."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else ""
+
+
+def _broken(found: Words) -> FormatError:
+    return FormatError(
+        Words("モデルの会話テンプレートを使おうとしました。", "Using the model's chat template."),
+        found=found,
+        todo=Words(f"{FILE} を確かめてください。", f"Check {FILE}."),
+    )

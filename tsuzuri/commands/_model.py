@@ -1,0 +1,53 @@
+"""The options that say which model a verb uses, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsuzuri.errors import MissingError, Words
+
+if TYPE_CHECKING:
+    from tsuzuri.chat.local import LocalModel
+
+DEFAULT = Path("runs/tiny/model")  # what `make tiny` writes
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--model, --dtype, --threads"""
+    for option in (
+        click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads"))),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16"]),
+            help=str(Words("数値の型（既定は保存時のまま）", "number type; as stored unless given")),
+        ),
+        click.option(
+            "--model",
+            "directory",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help=str(Words(f"モデルのディレクトリ（既定は {DEFAULT}）", f"model directory; {DEFAULT} unless given")),
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def open_model(directory: Path | None, dtype: str | None, threads: int | None) -> LocalModel:
+    """Raises MissingError when no model is named and none was made."""
+    if directory is None and not DEFAULT.is_dir():
+        raise MissingError(
+            Words("モデルを開こうとしました。", "Opening a model."),
+            found=Words(f"--model の指定がなく、{DEFAULT} もまだありません。", f"No --model was given, and there is no {DEFAULT} yet."),
+            todo=Words(
+                "make tiny で作るか、--model でディレクトリを指定してください。",
+                "Make one with make tiny, or name a directory with --model.",
+            ),
+        )
+    from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here
+
+    return load(directory or DEFAULT, dtype=dtype, threads=threads)

@@ -1,0 +1,193 @@
+"""モデルと会話します。 / Talk with a model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsuzuri.commands._model import model_options, open_model
+from tsuzuri.commands._piped import piped
+from tsuzuri.commands._sampling import sampling_options, stop_option
+from tsuzuri.commands._screen import write
+from tsuzuri.errors import TsuzuriError, Words
+from tsuzuri.types import Done, Event, Finish, Message, Notice, Options, Text, Usage
+
+if TYPE_CHECKING:
+    from tsuzuri.chat.local import LocalModel
+
+CONVERSATION = {"temperature": 0.7, "top_p": 0.95}  # equals chat.local.CONVERSATION, whose import would load torch
+
+
+@click.command()
+@click.option("-m", "--message", help=str(Words("一問だけ聞いて終わる", "ask this one question and leave")))
+@click.option("--system", help=str(Words("最初に与える指示", "instructions that come first")))
+@model_options
+@sampling_options(CONVERSATION, without=("logprobs",))  # nothing here would show them
+@stop_option
+@click.option("--json", "as_json", is_flag=True, help=str(Words("一問一答の結果を JSON で", "the one answer as JSON")))
+def command(
+    message: str | None,
+    system: str | None,
+    directory: Path | None,
+    dtype: str | None,
+    threads: int | None,
+    stop: tuple[str, ...],
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """モデルと会話します。Ctrl-C で応答を止め、もう一度押すか Ctrl-D、/quit で終わります。
+    標準入力から渡された文章には、一度だけ答えます。例：tsuzuri chat -m "こんにちは" """
+    from tsuzuri.chat.local import options  # noqa: PLC0415
+
+    asked = options(stop, settings)
+    question = piped() if message is None and not sys.stdin.isatty() else message
+    if as_json and question is None:
+        raise click.UsageError(str(Words("--json は -m か標準入力と一緒に使ってください。", "Use --json with -m or a pipe.")))
+    talk = Talk(open_model(directory, dtype, threads), asked, system)
+    if question is None:
+        _converse(talk)
+    elif as_json:
+        click.echo(json.dumps(_as_json(asyncio.run(talk.ask(question, quiet=True))), ensure_ascii=False))
+    else:
+        asyncio.run(talk.ask(question))
+
+
+class Talk:
+    """One conversation: what was said so far, and the next answer on the screen."""
+
+    def __init__(self, model: LocalModel, options: Options, system: str | None) -> None:
+        self._model, self._options = model, options
+        self._head = [] if system is None else [Message("system", system)]
+        self.reset()
+
+    def reset(self) -> None:
+        self.messages = list(self._head)
+
+    async def ask(self, question: str, quiet: bool = False) -> list[Event]:
+        """The events of the answer, printed as they come unless `quiet`. Interrupted, what was said stays in the conversation;
+        a question that got no answer at all does not."""
+        before = self.messages
+        self.messages = self._fitting([*before, Message("user", question)])
+        events: list[Event] = []
+        try:
+            async for event in self._model.chat_events(self.messages, self._options):
+                events.append(event)
+                if not quiet:
+                    _show(event)
+        finally:
+            said = "".join(event.text for event in events if isinstance(event, Text))
+            self.messages = [*self.messages, Message("assistant", said)] if said else before
+            if not said and not quiet:
+                _note(
+                    Words(
+                        "応答がなかったので、この発言は会話に残しません。", "There was no answer, so the conversation goes on without this."
+                    )
+                )
+        return events
+
+    def _fitting(self, messages: list[Message]) -> list[Message]:
+        """The messages that leave room for an answer; whoever is left out is named on the screen."""
+        from tsuzuri.chat import history  # noqa: PLC0415
+
+        context = self._model.context_length
+        answer = min(self._options.sampling.max_tokens or context // 4, context // 2)
+        kept, dropped = history.fit(messages, self._model.count, context - answer)
+        if dropped:
+            _show(history.notice(dropped))
+        return kept
+
+
+def _converse(talk: Talk) -> None:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401, PLC0415  editing and history of the input line
+    _note(Words("話しかけてください。/help で使い方を表示します。", "Say something. /help shows what else there is."))
+    interrupted = False  # the last thing the person did was Ctrl-C
+    while True:
+        try:
+            line = input(str(Words("あなた> ", "you> "))).strip()
+        except EOFError:
+            click.echo()
+            return
+        except KeyboardInterrupt:
+            click.echo()
+            if interrupted:
+                return
+            interrupted = True
+            _note(Words("終わるには、もう一度 Ctrl-C を押してください。", "Press Ctrl-C again to leave."))
+            continue
+        if line == "/quit":
+            return
+        interrupted = _turn(talk, line)
+
+
+def _turn(talk: Talk, line: str) -> bool:
+    """One line of the person's; whether Ctrl-C ended it."""
+    if not line:
+        return False
+    if re.fullmatch(r"/[a-z]*", line):
+        _order(talk, line)
+        return False
+    try:
+        asyncio.run(talk.ask(line))
+    except KeyboardInterrupt:
+        click.echo()
+        _note(Words("応答を止めました。続けて話せます。", "Stopped. You can go on."))
+        return True
+    except TsuzuriError as error:
+        click.echo(f"{Words('エラー', 'error')}: {error}", err=True)
+    return False
+
+
+def _order(talk: Talk, line: str) -> None:
+    if line == "/reset":
+        talk.reset()
+        _note(Words("会話を最初からやり直します。", "The conversation starts anew."))
+        return
+    if line != "/help":
+        _note(Words(f"{line} という指示はありません。", f"There is no {line}."))
+    _note(
+        Words(
+            "/reset 会話を最初からやり直す　/quit 終わる　/help この説明\nCtrl-C 応答を止める（続けて二度で終わる）　Ctrl-D 終わる",
+            "/reset start anew   /quit leave   /help this\nCtrl-C stop the answer, twice: leave   Ctrl-D leave",
+        )
+    )
+
+
+def _show(event: Event) -> None:
+    if isinstance(event, Text):
+        write(event.text)
+    elif isinstance(event, Notice):
+        click.secho(f"（{event.text}）", dim=True, err=True)
+    elif isinstance(event, Done):
+        click.echo()
+        _note(_reason(event.finish))
+
+
+def _reason(finish: Finish) -> Words | None:
+    """What to tell the person about the end of an answer; nothing when it simply ended."""
+    if finish == "length":
+        return Words("長さの上限に達したので、ここで切れています。", "Cut off here: the limit of its length was reached.")
+    return None
+
+
+def _note(words: Words | None) -> None:
+    if words:
+        click.secho(f"（{words}）", dim=True, err=True)
+
+
+def _as_json(events: list[Event]) -> dict[str, object]:
+    result: dict[str, object] = {"text": "".join(event.text for event in events if isinstance(event, Text))}
+    for event in events:
+        if isinstance(event, Usage):
+            result["usage"] = asdict(event)
+        elif isinstance(event, Done):
+            result["finish"] = event.finish
+    return result

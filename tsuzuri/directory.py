@@ -1,0 +1,195 @@
+"""A directory is written whole or not at all.
+
+In: a path and what is to be written. Out: the directory under its name, complete, with `files.json` (sizes and SHA-256),
+or the state before, whatever happens in between: an exception, a full disk, a kill, a power cut.
+How: a temporary directory beside it, fsync of every file, rename, fsync of the parent. It knows nothing of the contents.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tsuzuri.errors import FormatError, SpaceError, Words
+
+MANIFEST = "files.json"
+RENAME_EXCHANGE = 2  # of renameat2(2), Linux 3.15
+AT_FDCWD = -100
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yields a temporary directory; when the block ends well it becomes `path`, replacing what was there.
+
+    Raises SpaceError when there is no room or no permission; then, and at any exception, `path` is as it was.
+    """
+    recover(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with _told(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            _seal(temporary)
+            _replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def verify(path: Path) -> None:
+    """Raises FormatError naming the first file that is missing, altered, or not in the manifest."""
+    try:
+        listed = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        wanted = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in listed.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _broken(path, Words(f"{MANIFEST} がないか、読めません。", f"{MANIFEST} is missing or cannot be read.")) from error
+    there = {file.relative_to(path).as_posix(): file for file in _files(path)} if path.is_dir() else {}
+    for name in sorted(set(wanted) | set(there)):
+        if name not in there:
+            raise _broken(path, Words(f"{name} がありません。", f"{name} is missing."))
+        if name not in wanted:
+            raise _broken(path, Words(f"目録にない {name} があります。", f"{name} is there but not in the manifest."))
+        size = there[name].stat().st_size
+        if size != wanted[name][0]:
+            raise _broken(
+                path,
+                Words(
+                    f"{name} は {wanted[name][0]} バイトのはずが {size} バイトです。", f"{name} has {size} bytes, not {wanted[name][0]}."
+                ),
+            )
+        if _hash(there[name]) != wanted[name][1]:
+            raise _broken(path, Words(f"{name} の内容が変わっています。", f"The contents of {name} have changed."))
+
+
+def recover(path: Path) -> None:
+    """Clears away what a killed process left: its temporary directory; and puts an old directory back into an empty place."""
+    if not path.parent.is_dir():
+        return
+    old = path.with_name(f".{path.name}.old")
+    if old.is_dir():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(path)
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)-[0-9a-f]{8}\.tmp")
+    for entry in path.parent.iterdir():
+        match = pattern.fullmatch(entry.name)
+        if match and not _alive(int(match[1])):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """One file, whole or not at all. Raises SpaceError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with _told(path):
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def _seal(directory: Path) -> None:
+    """The manifest, and everything on its way to the disk."""
+    listed = {file.relative_to(directory).as_posix(): {"bytes": file.stat().st_size, "sha256": _hash(file)} for file in _files(directory)}
+    (directory / MANIFEST).write_text(json.dumps({"files": listed}, ensure_ascii=False, indent=1), encoding="utf-8")
+    for file in directory.rglob("*"):
+        _sync(file)
+    _sync(directory)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """The moment it happens: one rename, or an exchange where there was something before."""
+    if not path.exists():
+        temporary.rename(path)
+    elif not _exchange(temporary, path):
+        old = path.with_name(f".{path.name}.old")
+        path.rename(old)  # a crash between these two renames is what `recover` mends
+        temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    _sync(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system cannot."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:
+        return False
+    return int(function(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)) == 0
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(file for file in directory.rglob("*") if file.is_file() and file != directory / MANIFEST)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """No room and no permission, in our words; every other error as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM | NO_RIGHT:
+            raise
+        room = error.errno in NO_ROOM
+        raise SpaceError(
+            Words(f"{path} に書き込もうとしました。", f"Writing {path}."),
+            found=Words("空き容量が足りません。", "There is no space left.")
+            if room
+            else Words("書き込む権限がありません。", "There is no permission to write."),
+            todo=Words(
+                "空きを作るか、別の出力先を指定してください。これまでの分は残っています。",
+                "Free some space or name another place. What was there is still there.",
+            )
+            if room
+            else Words("権限を確かめるか、別の出力先を指定してください。", "Check the permissions or name another place."),
+        ) from error
+
+
+def _broken(path: Path, found: Words) -> FormatError:
+    return FormatError(
+        Words(f"{path.name} の中身を確かめました。", f"Verifying {path.name}."),
+        found=found,
+        todo=Words("壊れているので、作り直すか、取り直してください。", "It is damaged: make it again or fetch it again."),
+    )

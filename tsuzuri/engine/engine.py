@@ -1,0 +1,224 @@
+"""The engine of one machine and one model: ids in, tokens out, one at a time.
+
+In: a model behind the `past` seam, ids, `Sampling`. Out: `types.Engine`: a stream of tokens, scores, an embedding.
+A prompt is read in blocks of BLOCK tokens and the blocks are kept for the next call. Blocks always lie at the same
+places, so what is reused is bit for bit what would be computed again: same seed, same text, reused or not.
+It knows no text, and it computes one sequence at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Collection, Generator, Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tsuzuri.engine.cache import Cached
+from tsuzuri.engine.sampling import History, Sampling, choose, generator
+from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError, Words
+from tsuzuri.types import Finish, Model, Past, Token
+
+BLOCK = 128  # tokens read in one call: bounds the memory of a prompt, and is the grain of reuse
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """A model whose head can be left out where its logits are not needed, and that can embed."""
+
+    @property
+    def head_weight(self) -> Tensor: ...  # (V, D)
+    def hidden(self, tokens: Tensor, past: Past) -> Tensor: ...  # (N,) -> (N, D)
+
+
+class LocalEngine:
+    """`types.Engine`. Safe to call from several threads; each call then has a cache of its own."""
+
+    def __init__(self, model: Model, eos_ids: Collection[int], context_length: int, device: torch.device | str = "cpu") -> None:
+        self.model, self.eos_ids, self.context_length, self.device = model, frozenset(eos_ids), context_length, device
+        self.vocab_size = model.head_weight.shape[0] if isinstance(model, Decoder) else None
+        self._kept: tuple[Cached, list[int]] | None = None
+        self._lock = threading.Lock()
+
+    def stream(self, ids: Sequence[int], sampling: Sampling) -> Generation:
+        """Tokens that follow `ids`, computed as they are asked for. The last one has `finish`: 'stop' at an end-of-text id
+        or one of `stop_token_ids`, 'length' at max_tokens or where the context is full.
+
+        Raises ContextError (no room for a token), InputError (no ids, unknown ids) and ConfigError (unknown stop_token_ids).
+        """
+        self.check(ids, room=1)
+        self._check_stops(sampling.stop_token_ids)
+        return Generation(self, list(ids), sampling)
+
+    @torch.inference_mode()
+    def score(self, ids: Sequence[int]) -> list[float]:
+        """Natural-log probabilities of ids[1:], each given all before it. Raises ContextError and InputError."""
+        self.check(ids, room=0)
+        found: list[float] = []
+        past, wanted = Cached(self.device), torch.tensor(ids[1:], device=self.device, dtype=torch.long)
+        for start in range(0, len(ids) - 1, BLOCK):
+            targets = wanted[start : start + BLOCK]
+            past.begin(len(targets))
+            logits = self.model(self._tensor(ids[start : start + len(targets)]), past).float()  # (N, V)
+            found += (-F.cross_entropy(logits, targets, reduction="none")).tolist()
+        return found
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int]) -> list[float]:
+        """The mean of the last hidden states, of length 1. Raises ContextError, InputError, and ConfigError without hidden states."""
+        self.check(ids, room=0)
+        if not isinstance(self.model, Decoder):
+            raise ConfigError(
+                Words("文章をベクトルにしようとしました。", "Embedding a text."),
+                found=Words("このモデルには隠れ状態がありません。", "This model has no hidden states."),
+                todo=Words("ニューラルネットワークのモデルを使ってください。", "Use a neural model."),
+            )
+        past, total = Cached(self.device), torch.zeros((), device=self.device)
+        for block in _blocks(ids, 0):
+            past.begin(len(block))
+            total = total + self.model.hidden(self._tensor(block), past).float().sum(0)  # (D,)
+        return [float(x) for x in F.normalize(total, dim=0)]
+
+    @torch.inference_mode()
+    def read(self, past: Cached, ids: Sequence[int]) -> Tensor:
+        """Reads `ids` after `past`; float32 logits (V,) on the CPU of what comes next."""
+        past.begin(len(ids))
+        tokens = self._tensor(ids)
+        if isinstance(self.model, Decoder):
+            last = F.linear(self.model.hidden(tokens, past)[-1:], self.model.head_weight)[0]
+        else:
+            last = self.model(tokens, past)[-1]
+        return last.float().cpu()
+
+    def take(self, ids: Sequence[int]) -> Cached:
+        """A past holding as many whole blocks of `ids` as the last call left, but never the last id: its logits are needed."""
+        with self._lock:
+            (past, known), self._kept = self._kept or (Cached(self.device), []), None
+        common = _common(known, ids[:-1]) // BLOCK * BLOCK
+        past.truncate(common)
+        return past
+
+    def keep(self, past: Cached, ids: Sequence[int]) -> None:
+        """Keep the whole blocks of `ids`, that were read, for the next call; tokens read one by one are let go."""
+        whole = past.truncate(min(past.length, len(ids) // BLOCK * BLOCK) // BLOCK * BLOCK)
+        with self._lock:
+            self._kept = past, list(ids[:whole])
+
+    def _tensor(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor(ids, dtype=torch.long, device=self.device)
+
+    def check(self, ids: Sequence[int], room: int) -> None:
+        """Raises InputError (none, or unknown ones) and ContextError (no place for these and `room` more)."""
+        asked = Words(f"{len(ids)} トークンをモデルに渡しました。", f"Giving the model {len(ids)} tokens.")
+        if not ids:
+            raise InputError(
+                asked, found=Words("空です。", "There are none."), todo=Words("一つ以上渡してください。", "Give at least one.")
+            )
+        if len(ids) + room > self.context_length:
+            limit = self.context_length
+            raise ContextError(
+                asked,
+                found=Words(
+                    f"一度に扱えるのは{'出力を含めて' if room else ''} {limit} トークンまでです。",
+                    f"The context is {limit} tokens{', the answer included' if room else ''}.",
+                ),
+                todo=Words("文章を短くしてください。", "Shorten the text."),
+            )
+        wrong = [id for id in ids if isinstance(id, bool) or id < 0 or (self.vocab_size is not None and id >= self.vocab_size)]
+        if wrong:
+            raise InputError(
+                asked,
+                found=Words(
+                    f"番号 {wrong[0]} は語彙（{self.vocab_size}）にありません。",
+                    f"Id {wrong[0]} is not in the vocabulary of {self.vocab_size}.",
+                ),
+                todo=Words("このモデルのトークナイザで作った番号を渡してください。", "Give ids made by this model's tokenizer."),
+            )
+
+    def _check_stops(self, ids: Sequence[int]) -> None:
+        unknown = [id for id in ids if self.vocab_size is not None and id >= self.vocab_size]
+        if unknown:
+            raise ConfigError(
+                Words(f"stop_token_ids に {unknown[0]} が指定されました。", f"stop_token_ids was given {unknown[0]}."),
+                found=Words(
+                    f"語彙は {self.vocab_size} 語で、その番号は現れません。", f"The vocabulary is {self.vocab_size}: it cannot occur."
+                ),
+                todo=Words("stop_token_ids を直してください。", "Correct stop_token_ids."),
+            )
+
+
+class Generation(Iterator[Token]):
+    """The tokens of one call and what they cost so far. Letting go of it, `close` or `cancel` ends the work."""
+
+    def __init__(self, engine: LocalEngine, ids: list[int], sampling: Sampling) -> None:
+        self.prompt_tokens, self.cached_tokens, self.completion_tokens = len(ids), 0, 0
+        self._engine, self._sampling = engine, sampling
+        self._history, self._generator = History(ids), generator(sampling.seed)
+        self._cancelled = False
+        self._tokens = self._run(ids)
+
+    def __next__(self) -> Token:
+        return next(self._tokens)
+
+    def cancel(self) -> None:
+        """From any thread: no further block is read and no further token made."""
+        self._cancelled = True
+
+    def close(self) -> None:
+        self._tokens.close()
+
+    def _run(self, ids: list[int]) -> Generator[Token, None, None]:
+        past = self._engine.take(ids)
+        self.cached_tokens = past.length
+        sound = True  # False while a call of the model is under way: an exception leaves the cache half written
+        try:
+            fresh = _blocks(ids, past.length)
+            while not self._cancelled:
+                sound = False
+                logits = self._engine.read(past, next(fresh, []) or self._history.output[-1:])
+                sound = True
+                if past.length < len(ids):
+                    continue
+                token = self._token(logits)
+                self._history.output.append(token.id)
+                self.completion_tokens += 1
+                yield token
+                if token.finish:
+                    return
+        finally:
+            if sound:
+                self._engine.keep(past, ids)
+
+    def _token(self, logits: Tensor) -> Token:
+        total = float(logits.logsumexp(-1))
+        if math.isnan(total) or math.isinf(total):
+            raise FormatError(
+                Words("次のトークンを選ぼうとしました。", "Choosing the next token."),
+                found=Words("モデルの出力が数になっていません（NaN か無限大）。", "The model gives NaN or infinity."),
+                todo=Words("重みが壊れているか、学習が発散しています。", "The weights are damaged, or training diverged."),
+            )
+        id = choose(logits, self._sampling, self._history, self._generator)
+        values, ids = logits.topk(min(self._sampling.logprobs or 0, len(logits)))
+        top = tuple(zip(ids.tolist(), (values - total).tolist(), strict=True))
+        return Token(id, float(logits[id]) - total, top, self._finish(id))
+
+    def _finish(self, id: int) -> Finish | None:
+        if id in self._sampling.stop_token_ids or (id in self._engine.eos_ids and not self._sampling.ignore_eos):
+            return "stop"
+        count = len(self._history.output) + 1
+        full = self.prompt_tokens + count >= self._engine.context_length
+        return "length" if full or count == self._sampling.max_tokens else None
+
+
+def _blocks(ids: Sequence[int], start: int) -> Iterator[Sequence[int]]:
+    for place in range(start, len(ids), BLOCK):
+        yield ids[place : place + BLOCK]
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the longest common beginning."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -1,0 +1,226 @@
+"""How the next token is chosen: `Sampling`, and its rules in the order in which they apply.
+
+    penalties → temperature → top-k → top-p → min-p → draw
+
+In: logits (V,) of one position. Out: a distribution (V,), or one id. Names and meanings are OpenAI's and vLLM's.
+Flags and the HTTP schema are derived from the dataclass. It imports no torch: tensors are used by their methods alone.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from tsuzuri.errors import ConfigError, Words
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The values a field takes: low … high, both included unless `above` (then low itself is refused)."""
+
+    low: float
+    high: float
+    above: bool = False
+
+    def hold(self, value: float) -> bool:
+        """False for NaN as well."""
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        return f"{'(' if self.above else '['}{_plain(self.low)}, {_plain(self.high)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a field of `Sampling` means, for whoever derives a flag, a schema or a page from it."""
+
+    kind: type  # float, int, bool; or int for each of several
+    words: Words
+    limits: Limits | None = None
+    optional: bool = False  # None is a value of its own
+    several: bool = False  # a sequence of `kind`
+
+
+def _rule(
+    default: Any, kind: type, ja: str, en: str, limits: Limits | None = None, *, optional: bool = False, several: bool = False
+) -> Any:
+    return field(default=default, metadata={"rule": Rule(kind, Words(ja, en), limits, optional, several)})
+
+
+COUNT = Limits(1, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """One request's way of choosing tokens. Raises ConfigError naming the field for a value that cannot be."""
+
+    temperature: float = _rule(
+        1.0, float, "ゆらぎの大きさ（0 は常に最有力の語を選ぶ）", "spread of the choice; 0 always takes the most probable", Limits(0, 2)
+    )
+    top_k: int = _rule(0, int, "上位何個から選ぶか（0 は制限なし）", "choose among the k most probable; 0: all", Limits(0, 2**31 - 1))
+    top_p: float = _rule(
+        1.0,
+        float,
+        "確率の合計がこの値に達するまでの上位から選ぶ",
+        "choose among the top that holds this much probability",
+        Limits(0, 1, above=True),
+    )
+    min_p: float = _rule(
+        0.0,
+        float,
+        "最有力の語の確率×この値に満たない語を除く",
+        "drop what is below this fraction of the best one's probability",
+        Limits(0, 1),
+    )
+    repetition_penalty: float = _rule(
+        1.0,
+        float,
+        "既出の語（入力を含む）を避ける強さ（1 はなし）",
+        "divide the scores of what was read or said; 1: none",
+        Limits(0, 10, above=True),
+    )
+    presence_penalty: float = _rule(0.0, float, "一度出力した語を避ける強さ", "subtracted from what was said at least once", Limits(-2, 2))
+    frequency_penalty: float = _rule(0.0, float, "出力した回数に応じて避ける強さ", "subtracted for each time it was said", Limits(-2, 2))
+    seed: int | None = _rule(
+        None, int, "乱数の種（同じ種なら同じ文章）", "same seed, same text", Limits(-(2**63), 2**63 - 1), optional=True
+    )
+    max_tokens: int | None = _rule(None, int, "出力するトークン数の上限", "the most tokens to give", COUNT, optional=True)
+    ignore_eos: bool = _rule(False, bool, "文章の終わりの印が出ても続ける", "go on after the end of the text")
+    logprobs: int | None = _rule(
+        None, int, "各位置で対数確率を添える候補の数", "how many candidates to report at each place", Limits(0, 20), optional=True
+    )
+    stop_token_ids: tuple[int, ...] = _rule(
+        (), int, "出力を終えるトークンの番号", "ids that end the output", Limits(0, 2**31 - 1), several=True
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            rule: Rule = each.metadata["rule"]
+            object.__setattr__(self, each.name, _checked(each.name, rule, getattr(self, each.name)))
+
+
+@dataclass(slots=True)
+class History:
+    """What stands before the token to be chosen."""
+
+    prompt: Sequence[int] = ()
+    output: list[int] = field(default_factory=list)
+
+
+def choose(logits: Tensor, sampling: Sampling, history: History, generator: random.Random) -> int:
+    """(V,) -> one id. Greedy at temperature 0; otherwise one number of `generator` is spent."""
+    if sampling.temperature == 0:
+        return int(penalize(logits.double(), sampling, history).argmax())
+    return draw(distribution(logits, sampling, history), generator.random())
+
+
+def distribution(logits: Tensor, sampling: Sampling, history: History | None = None) -> Tensor:
+    """(V,) -> probabilities (V,) in float64 that `choose` draws from. Without a history nothing is penalized."""
+    scores = penalize(logits.double(), sampling, history or History())
+    if sampling.temperature == 0:
+        return scores.new_zeros(scores.shape).index_fill(0, scores.argmax(), 1.0)
+    scores = scores / sampling.temperature
+    scores = keep_top_k(scores, sampling.top_k)
+    scores = keep_top_p(scores, sampling.top_p)
+    return keep_min_p(scores, sampling.min_p).softmax(-1)
+
+
+def penalize(scores: Tensor, sampling: Sampling, history: History) -> Tensor:
+    """Repetition over prompt and output (Keskar et al. 2019, as Hugging Face); presence, frequency over output (OpenAI)."""
+    if sampling.repetition_penalty != 1:
+        seen = scores.new_tensor(sorted({*history.prompt, *history.output})).long()
+        old = scores[seen]
+        scores = scores.index_copy(0, seen, (old / sampling.repetition_penalty).where(old > 0, old * sampling.repetition_penalty))
+    if (sampling.presence_penalty or sampling.frequency_penalty) and history.output:
+        counts = Counter(history.output)
+        said = scores.new_tensor(list(counts)).long()
+        times = scores.new_tensor(list(counts.values()))
+        scores = scores.index_add(0, said, -(sampling.presence_penalty + sampling.frequency_penalty * times))
+    return scores
+
+
+def keep_top_k(scores: Tensor, k: int) -> Tensor:
+    """Exactly the k highest scores stay (Fan et al. 2018); 0 keeps all."""
+    if k == 0 or k >= len(scores):
+        return scores
+    values, ids = scores.topk(k)
+    return scores.new_full(scores.shape, -math.inf).scatter(0, ids, values)
+
+
+def keep_top_p(scores: Tensor, p: float) -> Tensor:
+    """The smallest set of the most probable tokens that holds at least p stays (Holtzman et al. 2020)."""
+    if p >= 1:
+        return scores
+    probabilities, ids = scores.softmax(-1).sort(descending=True, stable=True)
+    before = probabilities.cumsum(-1) - probabilities  # what the more probable ones hold already
+    return scores.index_fill(0, ids[before >= p], -math.inf)
+
+
+def keep_min_p(scores: Tensor, p: float) -> Tensor:
+    """What has at least p times the probability of the most probable token stays (Nguyen et al. 2024)."""
+    if p == 0:
+        return scores
+    return scores.masked_fill(scores < scores.max() + math.log(p), -math.inf)
+
+
+def draw(probabilities: Tensor, number: float) -> int:
+    """The id at which the cumulated probabilities pass `number` in [0, 1). One number a token: the same on every device."""
+    cumulated = probabilities.cumsum(-1)
+    return int((cumulated <= cumulated[-1] * number).sum())
+
+
+def generator(seed: int | None) -> random.Random:
+    """The stream of numbers of one request; None draws a seed from the operating system."""
+    return random.Random(None if seed is None else seed % 2**64)  # noqa: S311  text, not secrets
+
+
+def _checked(name: str, rule: Rule, value: Any) -> Any:
+    """The value in the field's own type. Raises ConfigError."""
+    if value is None and rule.optional:
+        return None
+    if rule.several:
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+            raise _refused(name, value, Words("並び（[1, 2]）が要ります。", "It takes a sequence."))
+        return tuple(_one(name, rule, item) for item in value)
+    return _one(name, rule, value)
+
+
+def _one(name: str, rule: Rule, value: Any) -> Any:
+    is_number = isinstance(value, int | float if rule.kind is float else int) and not isinstance(value, bool)
+    if rule.kind is bool and not isinstance(value, bool):
+        raise _refused(name, value, Words("True か False が要ります。", "It takes True or False."))
+    if rule.kind is not bool and not is_number:
+        kind = (
+            Words("数が要ります。", "It takes a number.") if rule.kind is float else Words("整数が要ります。", "It takes a whole number.")
+        )
+        raise _refused(name, value, kind)
+    if rule.limits and not rule.limits.hold(value):
+        raise _refused(name, value, _range(rule.limits))
+    return rule.kind(value)
+
+
+def _range(limits: Limits) -> Words:
+    low, high = _plain(limits.low), _plain(limits.high)
+    if limits.above:
+        return Words(f"{low} より大きく {high} 以下の値が要ります。", f"It takes more than {low} and at most {high}.")
+    return Words(f"{low} 以上 {high} 以下の値が要ります。", f"It takes {low} to {high}.")
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)
+
+
+def _refused(name: str, value: Any, found: Words) -> ConfigError:
+    shown = repr(value)[:40]
+    return ConfigError(
+        Words(f"生成の設定 {name} に {shown} が指定されました。", f"The sampling setting {name} was given {shown}."),
+        found=found,
+        todo=Words(f"{name} を直してください。", f"Correct {name}."),
+    )

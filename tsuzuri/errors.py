@@ -1,0 +1,82 @@
+"""Every error we raise on purpose, as one tree.
+
+    TsuzuriError
+    ├── ConfigError          a recipe, a flag or a config.json asks for what cannot be
+    ├── InputError           a file or text that cannot be used: empty, binary, wrongly encoded, too large
+    ├── FormatError          an artefact that is not what it says: corrupt, truncated, tampered with
+    ├── TrainingError        a run that may not go on: nothing to learn from, loss not a number
+    ├── ContextError         more tokens than the model can take
+    ├── SpaceError           no space or no permission to write
+    ├── MissingError         a file, model or optional package that is not there
+    └── StopRequested        the person asked to stop; work so far is kept
+
+Each says three things: what was asked, what was found, what to do; in Japanese or in English, by locale.
+The programmer's own fault is an `assert`, never one of these.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class Words(NamedTuple):
+    """One sentence in both languages; `str()` gives the reader's."""
+
+    ja: str
+    en: str
+
+    def __str__(self) -> str:
+        return self.ja if language() == "ja" else self.en
+
+
+def language() -> str:
+    """'ja' or 'en'. TSUZURI_LANG wins, then LC_ALL, LC_MESSAGES and LANG; a locale that names no language is Japanese."""
+    for name in ("TSUZURI_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        value = os.environ.get(name, "")
+        if value:
+            return "ja" if value[:2].lower() == "ja" or value.split(".")[0] in ("C", "POSIX") else "en"
+    return "ja"
+
+
+class TsuzuriError(Exception):
+    """`asked`: what was to be done. `found`: what stood in the way. `todo`: what the person can do now."""
+
+    def __init__(self, asked: Words, *, found: Words, todo: Words) -> None:
+        super().__init__(asked, found, todo)
+        self.asked, self.found, self.todo = asked, found, todo
+
+    def __str__(self) -> str:
+        return f"{self.asked}\n  {Words('状況', 'found')}: {self.found}\n  {Words('対処', 'to do')}: {self.todo}"
+
+
+class ConfigError(TsuzuriError):
+    pass
+
+
+class InputError(TsuzuriError):
+    pass
+
+
+class FormatError(TsuzuriError):
+    pass
+
+
+class TrainingError(TsuzuriError):
+    pass
+
+
+class ContextError(TsuzuriError):
+    pass
+
+
+class SpaceError(TsuzuriError):
+    pass
+
+
+class MissingError(TsuzuriError):
+    pass
+
+
+class StopRequested(TsuzuriError):
+    pass

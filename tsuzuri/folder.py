@@ -1,0 +1,41 @@
+"""The folder is the registry: a package and a name in, the module of that file out.
+
+An open folder is a package in which one new file is one new thing. No decorator, no central list;
+a module is imported only when asked for, and a wrong name is answered with the right ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from types import ModuleType
+
+from tsuzuri.errors import ConfigError, Words
+
+
+def names(package: str) -> list[str]:
+    """The things in an open folder, sorted; nothing is imported but the folder itself."""
+    path = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+
+
+def find(package: str, name: str) -> ModuleType:
+    """The module `name` of an open folder. Dashes may stand for underscores. Raises ConfigError with the right names."""
+    known = names(package)
+    file = name.replace("-", "_")
+    if file not in known:
+        raise ConfigError(
+            Words(f"{package} の「{name}」を使おうとしました。", f"Asked for '{name}' from {package}."),
+            found=Words(f"あるのは {'、'.join(known)} です。", f"There is {', '.join(known)}."),
+            todo=suggestion(name, known),
+        )
+    return importlib.import_module(f"{package}.{file}")
+
+
+def suggestion(name: str, known: list[str]) -> Words:
+    """'did you mean …' over the known names, or a plain request to choose one of them."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return Words(f"「{'」「'.join(near)}」のことではありませんか。", f"Did you mean {' or '.join(near)}?")
+    return Words("上のどれかを指定してください。", "Name one of these.")

@@ -1,0 +1,82 @@
+"""Reading a config.json field by field, so that none is overlooked.
+
+In: the mapping of a config.json that may come from anywhere. Each field is taken, required to have one value, or named
+as having no effect on the logits; `done` refuses what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tsuzuri.errors import ConfigError, Words
+
+# Fields of Hugging Face's config.json that say nothing about the logits.
+WITHOUT_EFFECT = frozenset(
+    ["architectures", "auto_map", "bos_token_id", "dtype", "eos_token_id", "id2label", "initializer_range", "is_decoder", "is_encoder_decoder", "label2id", "model_type", "name_or_path", "_name_or_path", "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "tie_encoder_decoder", "torch_dtype", "transformers_version", "use_cache", "chunk_size_feed_forward", "add_cross_attention", "cross_attention_hidden_size", "attention_dropout", "embd_pdrop", "resid_pdrop", "attn_pdrop", "_attn_implementation_autoset"]
+)
+
+
+class Fields:
+    """The fields of one config.json, taken one at a time."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.left = set(config) - WITHOUT_EFFECT
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A positive whole number. Booleans and floats are refused."""
+        value = self._take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
+            raise self.wrong(name, Words(f"{value!r} です。正の整数が要ります。", f"It is {value!r}; a positive whole number is needed."))
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        value = self._take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
+            raise self.wrong(name, Words(f"{value!r} です。正の数が要ります。", f"It is {value!r}; a positive number is needed."))
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._take(name, default)
+        if not isinstance(value, bool):
+            raise self.wrong(name, Words(f"{value!r} です。true か false が要ります。", f"It is {value!r}; true or false is needed."))
+        return value
+
+    def optional(self, name: str) -> Any:
+        """The value, or None where there is none."""
+        self.left.discard(name)
+        return self.config.get(name)
+
+    def must_be(self, name: str, *allowed: Any) -> None:
+        """The field is absent or has one of the values that this family computes."""
+        self.left.discard(name)
+        if name in self.config and self.config[name] not in allowed:
+            text = " / ".join(repr(value) for value in allowed)
+            raise self.wrong(
+                name,
+                Words(f"{self.config[name]!r} です。計算できるのは {text} です。", f"It is {self.config[name]!r}; {text} can be computed."),
+            )
+
+    def done(self) -> None:
+        """Refuses fields nobody took: silently ignoring one could change the result."""
+        if self.left:
+            name = sorted(self.left)[0]
+            raise self.wrong(name, Words("この項目の意味を知りません。", "The meaning of this field is not known."))
+
+    def wrong(self, name: str, found: Words) -> ConfigError:
+        kind = self.config.get("model_type")
+        return ConfigError(
+            Words(f"config.json（{kind}）の {name} を読みました。", f"Reading {name} of config.json ({kind})."),
+            found=found,
+            todo=Words(
+                "対応する形のモデルを使うか、この項目を直してください。", "Use a model of a supported shape, or correct this field."
+            ),
+        )
+
+    def _take(self, name: str, default: Any) -> Any:
+        self.left.discard(name)
+        value = self.config.get(name, default)
+        if value is None and default is None:
+            raise self.wrong(name, Words("項目がありません。", "It is missing."))
+        return default if value is None else value

@@ -1,0 +1,34 @@
+"""ALiBi (Press et al. 2022, section 3): no position in the embeddings; scores fall by slope × distance, a slope per head."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tsuzuri.model.parts._place import Place
+
+if TYPE_CHECKING:
+    from tsuzuri.model.transformer import Shape
+
+KIND = "position"
+
+
+class Part(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.num_attention_heads
+
+    def forward(self, positions: Tensor) -> Place:
+        """(...) -> slopes (H,)"""
+        return Place(slopes=torch.tensor(slopes(self.heads), device=positions.device))
+
+
+def slopes(heads: int) -> list[float]:
+    """2^(−8/H), 2^(−16/H), …; where H is no power of two, every other slope of twice the power below fills the rest."""
+    power = 2 ** math.floor(math.log2(heads))
+    first = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    rest = [2 ** (-8 * (i + 1) / (2 * power)) for i in range(0, 2 * power, 2)]
+    return first + rest[: heads - power]

@@ -1,0 +1,148 @@
+"""A model directory in Hugging Face's layout <-> a model.
+
+In: config.json and safetensors, whole or in shards with an index; both are untrusted and checked (`safe.py`).
+Out: the same. Which name means which weight is the family's business (`families/`); nothing here knows a tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tsuzuri.errors import FormatError, MissingError, Words
+from tsuzuri.folder import find
+from tsuzuri.model import safe
+from tsuzuri.model.transformer import Transformer
+
+FAMILIES = "tsuzuri.model.families"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 MB
+
+
+def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Transformer:
+    """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
+    config = read_json(directory / "config.json")
+    family = find(FAMILIES, str(config.get("model_type")))
+    shape = family.shape(config)
+    stored = _stored(directory, family.names(shape))
+    model = Transformer(shape, device="meta", dtype=dtype or next(iter(stored.values())).dtype)
+    _check_shapes(model, stored, directory)
+    wanted = dtype or next(iter(stored.values())).dtype
+    model.load_state_dict({name: value.to(device=device, dtype=wanted) for name, value in stored.items()}, assign=True)
+    return model.requires_grad_(False)
+
+
+def restore(model: Transformer, directory: Path, family: str) -> None:
+    """Fill an existing model of the same shape with the weights of a directory (resuming a run)."""
+    stored = _stored(directory, find(FAMILIES, family).names(model.shape))
+    _check_shapes(model, stored, directory)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(stored[name])
+
+
+def save(model: Transformer, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
+    """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
+    module = find(FAMILIES, family)
+    weights = dict(model.named_parameters()) if state is None else state
+    tensors = {theirs: weights[ours].detach().contiguous().cpu() for ours, theirs in module.names(model.shape).items()}
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    config = {**module.config(model.shape), "dtype": dtype, "torch_dtype": dtype}
+    (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    safe.write(directory / WEIGHTS, tensors, {"format": "pt"})
+
+
+def family_of(directory: Path) -> ModuleType:
+    """The family module of a model directory."""
+    return find(FAMILIES, str(read_json(directory / "config.json").get("model_type")))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An untrusted JSON object, bounded in size. Raises MissingError and FormatError."""
+    asked = Words(f"{path.name} を読もうとしました。", f"Reading {path.name}.")
+    if not path.is_file():
+        raise MissingError(
+            asked,
+            found=Words(f"{path.parent} にありません。", f"It is not in {path.parent}."),
+            todo=Words("モデルのディレクトリを指定してください。", "Name a model directory."),
+        )
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError("too large")
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError, OSError) as error:
+        raise FormatError(
+            asked,
+            found=Words("JSON として読めません。", "It is not a JSON object that can be read."),
+            todo=Words("ファイルを取り直してください。", "Fetch the file again."),
+        ) from error
+    return value
+
+
+def _stored(directory: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Our name -> tensor, from one file or from the shards of an index. Every name must be there and no other."""
+    found: dict[str, Tensor] = {}
+    for file in _files(directory):
+        found.update(safe.read(file))
+    missing = sorted(set(names.values()) - set(found))
+    extra = sorted(set(found) - set(names.values()))
+    extra = [name for name in extra if not name.endswith("rotary_emb.inv_freq")]  # derived, in old checkpoints
+    if "head.weight" not in names:
+        extra = [name for name in extra if name != "lm_head.weight"]  # a copy of the tied embedding, in old checkpoints
+    if missing or extra:
+        some = "、".join((missing or extra)[:3])
+        raise FormatError(
+            Words(f"{directory.name} の重みを読もうとしました。", f"Reading the weights of {directory.name}."),
+            found=Words(
+                f"{'足りない' if missing else '知らない'}重みがあります：{some}",
+                f"Weights are {'missing' if missing else 'unknown'}: {some}",
+            ),
+            todo=Words(
+                "config.json と重みが同じモデルのものか確かめてください。", "Check that config.json and the weights belong together."
+            ),
+        )
+    return {ours: found[theirs] for ours, theirs in names.items()}
+
+
+def _files(directory: Path) -> list[Path]:
+    if (directory / WEIGHTS).is_file():
+        return [directory / WEIGHTS]
+    if not (directory / INDEX).is_file():
+        raise MissingError(
+            Words(f"{directory.name} の重みを読もうとしました。", f"Reading the weights of {directory.name}."),
+            found=Words(f"{WEIGHTS} も {INDEX} もありません。", f"There is neither {WEIGHTS} nor {INDEX}."),
+            todo=Words("safetensors 形式のモデルを指定してください。", "Name a model in safetensors format."),
+        )
+    table = read_json(directory / INDEX).get("weight_map")
+    files = sorted(set(table.values())) if isinstance(table, dict) and all(isinstance(v, str) for v in table.values()) else []
+    if not files or any(Path(name).name != name or not name.endswith(".safetensors") for name in files):
+        raise FormatError(
+            Words(f"{INDEX} を読もうとしました。", f"Reading {INDEX}."),
+            found=Words(
+                "weight_map がないか、このディレクトリの外を指しています。", "weight_map is missing or points outside this directory."
+            ),
+            todo=Words("ファイルを取り直してください。", "Fetch the file again."),
+        )
+    return [directory / name for name in files]
+
+
+def _check_shapes(model: Transformer, stored: Mapping[str, Tensor], directory: Path) -> None:
+    for name, weight in model.named_parameters():
+        if stored[name].shape != weight.shape or not stored[name].is_floating_point():
+            text = f"{name}: {tuple(stored[name].shape)} {stored[name].dtype}, config.json: {tuple(weight.shape)}"
+            raise FormatError(
+                Words(f"{directory.name} の重みを読もうとしました。", f"Reading the weights of {directory.name}."),
+                found=Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text})."),
+                todo=Words(
+                    "config.json と重みが同じモデルのものか確かめてください。", "Check that config.json and the weights belong together."
+                ),
+            )

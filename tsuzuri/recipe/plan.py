@@ -1,0 +1,176 @@
+"""What a run will cost, before anything is spent: parameters, memory by component, FLOPs, time, energy, money, disk.
+
+In: a recipe. Out: a `Plan`, from the shape alone and a probe of one real step. The run prints planned against actual.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsuzuri import device as devices
+from tsuzuri.errors import Words
+from tsuzuri.model.transformer import Shape, Transformer
+from tsuzuri.recipe.measure import Power, matrix_rate, power
+from tsuzuri.recipe.recipe import Recipe
+from tsuzuri.train.data import Batch
+from tsuzuri.train.loss import next_token
+from tsuzuri.train.optim import Optimizer
+from tsuzuri.train.watch import clock
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One training stage. Bytes and seconds; None where the data must be there to know (epochs over text not yet cut)."""
+
+    stage: str
+    steps: int | None
+    tokens_per_step: int
+    flops: float | None  # 6 · parameters · tokens (Kaplan et al. 2020, section 2.1), and 12 · L · H · E · T a token for attention
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    parameters: int
+    by_component: dict[str, int]  # parameters
+    memory: dict[str, int]  # bytes
+    disk: int  # bytes: checkpoints kept and the model
+    stages: list[StagePlan]
+    matrix_rate: float  # FLOP/s
+    mfu: float  # of the probe
+    seconds: float  # of all training stages whose length is known
+    watts: float
+    watts_how: str
+    kwh: float
+    yen: float
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Counts on a model without memory, and one probe step of the real shape (a few seconds)."""
+    devices.threads(recipe.head.threads)
+    where = devices.choose(recipe.head.device)
+    settings = recipe.sections["pretrain"]
+    shape = settings.model.shape(recipe.sections["tokenizer"].vocab_size, settings.length)
+    empty = Transformer(shape, device="meta")
+    parameters = sum(weight.numel() for weight in empty.parameters())
+    rate = matrix_rate(where, settings.precision)
+    speed = _probe(shape, settings, where)
+    stages = [_stage(name, recipe.sections[name], parameters, shape, speed) for name in recipe.head.stages if name in ("pretrain", "sft")]
+    seconds = sum(stage.seconds or 0.0 for stage in stages)
+    drawn: Power = power(recipe.head.watts)
+    kwh = drawn.watts * seconds / 3.6e6
+    memory = _memory(shape, parameters, settings)
+    checkpoint = memory["weights"] + memory["masters"] + memory["moments"]
+    return Plan(
+        parameters,
+        _components(empty),
+        memory,
+        checkpoint * settings.keep * len(stages) + memory["weights"],
+        stages,
+        rate,
+        6 * parameters * speed / rate,
+        seconds,
+        drawn.watts,
+        str(drawn.how),
+        kwh,
+        kwh * recipe.head.yen_per_kwh,
+    )
+
+
+def _components(model: Transformer) -> dict[str, int]:
+    """Parameters of embedding, attention, feed-forward, norms and head."""
+    found: dict[str, int] = {}
+    for name, weight in model.named_parameters():
+        kind = next((k for k in ("norm", "attention", "feedforward", "embedding", "head", "position") if k in name), "other")
+        found[kind] = found.get(kind, 0) + weight.numel()
+    return found
+
+
+def _memory(shape: Shape, parameters: int, settings: Any) -> dict[str, int]:
+    """Bytes while training. Activations: what autograd keeps of one micro-batch, counted from the block's tensors."""
+    width = {"bfloat16": 2, "float32": 4, "float64": 8}[settings.precision]
+    rows = settings.micro_batch or settings.batch
+    tokens = rows * settings.length
+    attention = rows * shape.num_attention_heads * settings.length**2 * 2  # scores and weights
+    block = tokens * (8 * shape.hidden_size + 4 * shape.intermediate_size) + attention
+    return {
+        "weights": parameters * width,
+        "gradients": parameters * width,
+        "masters": parameters * 4 if width == 2 else 0,
+        "moments": parameters * 4 * 2,
+        "activations": shape.num_hidden_layers * block * width,
+        "logits": 512 * shape.vocab_size * 4 + shape.vocab_size * shape.hidden_size * 4,
+    }
+
+
+def _stage(name: str, settings: Any, parameters: int, shape: Shape, speed: float) -> StagePlan:
+    per_step = settings.batch * settings.length
+    if settings.steps is None:
+        return StagePlan(name, None, per_step, None, None)
+    attention = 12 * shape.num_hidden_layers * shape.num_attention_heads * shape.head_size * settings.length
+    flops = (6.0 * parameters + attention) * per_step * settings.steps
+    return StagePlan(name, settings.steps, per_step, flops, per_step * settings.steps / speed)
+
+
+def _probe(shape: Shape, settings: Any, where: torch.device) -> float:
+    """Tokens a second of a real step on random ids: forward, backward, optimizer. The best of two after a warm-up."""
+    model = Transformer(shape).initialise(0).to(where).to(devices.dtype(settings.precision))
+    optimizer = Optimizer(model, settings)
+    ids = torch.randint(shape.vocab_size, (settings.batch, settings.length + 1), device=where)
+    positions = torch.arange(settings.length, device=where).expand(settings.batch, -1)
+    batch = Batch(ids[:, :-1], ids[:, 1:], positions, None)
+    best = float("inf")
+    for _ in range(3):
+        begun = time.perf_counter()
+        for part in batch.split(settings.micro_batch or settings.batch):
+            (next_token(model, part) / batch.trained).backward()  # type: ignore[no-untyped-call]
+        optimizer.step(0.0)
+        best = min(best, time.perf_counter() - begun)
+    return batch.tokens.numel() / best
+
+
+def describe(plan: Plan) -> str:
+    """The plan as a person reads it."""
+    memory = "、".join(f"{name} {size / 1e6:,.0f}" for name, size in plan.memory.items())
+    lines = [
+        str(Words("見積もり", "Plan")),
+        f"  {Words('パラメータ', 'parameters')}: {plan.parameters:,}（"
+        + "、".join(f"{k} {v:,}" for k, v in plan.by_component.items())
+        + "）",
+        f"  {Words('メモリ', 'memory')}: {sum(plan.memory.values()) / 1e6:,.0f} MB（{memory}）",
+        f"  {Words('ディスク', 'disk')}: {plan.disk / 1e6:,.0f} MB",
+    ]
+    for stage in plan.stages:
+        if stage.seconds is None or stage.flops is None:
+            told = Words("長さはデータを読んでから決まります", "its length follows from the data")
+            lines.append(f"  {stage.stage}: {told}")
+        else:
+            lines.append(
+                f"  {stage.stage}: {stage.steps:,} {Words('ステップ', 'steps')}、{stage.flops / 1e12:,.1f} TFLOP、{clock(stage.seconds)}"
+            )
+    lines += [
+        f"  {Words('速さ', 'speed')}: {Words('行列積', 'matrix product')} {plan.matrix_rate / 1e9:,.0f} GFLOP/s {Words('の', '×')} {plan.mfu:.0%}（MFU）",
+        f"  {Words('電力', 'energy')}: {plan.watts:.0f} W（{plan.watts_how}）、{plan.kwh:.4f} kWh、{plan.yen:.2f} {Words('円', 'yen')}",
+    ]
+    return "\n".join(lines)
+
+
+def load(path: Path, recipe: Recipe) -> Plan | None:
+    """The plan saved when a run began, if it was made for this recipe."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["recipe"] != json.loads(json.dumps(recipe.values)):
+            return None
+        values = saved["plan"]
+        return Plan(**{**values, "stages": [StagePlan(**stage) for stage in values["stages"]]})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,114 @@
+"""A recipe as values: YAML and overrides in, every section checked and every derived number filled in out.
+
+`size:` is the one dial: it derives depth, width, heads, rows a step and learning rates, and whatever the recipe says
+itself wins. It runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsuzuri.config import build, dump, override, read_yaml
+from tsuzuri.errors import ConfigError, Words
+from tsuzuri.folder import find, suggestion
+
+STAGES = "tsuzuri.recipe.stages"
+HEAD = ("name", "seed", "size", "out", "stages", "threads", "device", "watts", "yen_per_kwh")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What holds for the whole run."""
+
+    name: str
+    stages: list[str]
+    out: str = ""  # "": runs/NAME
+    seed: int = 1
+    size: int | None = None  # the dial: number of blocks
+    threads: int | None = None  # None: every core this process may use
+    device: str = "auto"
+    watts: float | None = None  # drawn under load; None: measured where the machine tells, else assumed and said so
+    yen_per_kwh: float = 31.0  # 目安単価, 全国家庭電気製品公正取引協議会, 2022-07-22, tax included
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    head: Head
+    sections: dict[str, Any]  # stage name -> its Settings
+    values: dict[str, Any]  # everything resolved, ready to be written down
+
+    @property
+    def out(self) -> Path:
+        return Path(self.head.out or f"runs/{self.head.name}")
+
+
+def read(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe of a file with `a.b=c` overrides. Raises ConfigError naming what is unknown, wrong or impossible."""
+    return resolve(override(read_yaml(path), settings))
+
+
+def resolve(values: Mapping[str, Any]) -> Recipe:
+    head = build(Head, {key: value for key, value in values.items() if key in HEAD})
+    if not head.stages:
+        raise _wrong(Words("stages が空です。", "stages is empty."))
+    given = {key: value for key, value in values.items() if key not in HEAD}
+    unused = [key for key in given if key not in head.stages]
+    modules = {name: find(STAGES, name) for name in head.stages}
+    if unused:
+        raise _unknown(unused[0], [*HEAD, *head.stages])
+    derived = derive(head.size) if head.size else {}
+    sections = {}
+    for name, module in modules.items():
+        section = _merge(derived.get(name, {}), given.get(name) or {}, name)
+        sections[name] = build(module.Settings, section, name)
+    return Recipe(head, sections, {**dump(head), **{name: dump(section) for name, section in sections.items()}})
+
+
+def derive(size: int) -> dict[str, dict[str, Any]]:
+    """What the dial turns: `size` blocks, 64 wide each, heads of 64. 4: about 5 M parameters, 6: 16 M, 12: 110 M.
+
+    Learning rates fall with the width as 1/√D from the values found best at size 4 (docs/log.md).
+    """
+    if not 1 <= size <= 128:
+        raise _wrong(Words(f"size が {size} です。1 から 128 までです。", f"size is {size}; it lies in 1 … 128."))
+    width = 64 * size
+    model = {
+        "hidden_size": width,
+        "num_hidden_layers": size,
+        "num_attention_heads": size,
+        "intermediate_size": round(width * 8 / 3 / 64) * 64,
+    }
+    return {"pretrain": {"model": model, "learning_rate": round(4e-3 * (4 / size) ** 0.5, 6)}}
+
+
+def _merge(derived: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What the recipe says wins over what the dial says, key by key."""
+    if not isinstance(given, Mapping):
+        raise _wrong(Words(f"「{where}」は項目の並び（名前: 値）でなければなりません。", f"'{where}' must be a mapping of keys to values."))
+    result: dict[str, Any] = {**derived, **given}
+    for key, value in derived.items():
+        if isinstance(value, Mapping) and key in given:
+            result[key] = _merge(value, given[key], f"{where}.{key}")
+    return result
+
+
+def _unknown(key: str, known: list[str]) -> ConfigError:
+    return ConfigError(
+        Words(f"設定「{key}」が指定されました。", f"The setting '{key}' was given."),
+        found=Words(
+            f"その名前の項目も段階もありません。あるのは {'、'.join(known)} です。",
+            f"No key or stage has that name. There is {', '.join(known)}.",
+        ),
+        todo=suggestion(key, known),
+    )
+
+
+def _wrong(found: Words) -> ConfigError:
+    return ConfigError(
+        Words("設定ファイルを確かめました。", "Checking the recipe."),
+        found=found,
+        todo=Words("recipes/tiny.yaml を手本に直してください。", "Correct it after the model of recipes/tiny.yaml."),
+    )

@@ -1,0 +1,134 @@
+"""文章の続きを当てる学習をします（事前学習）。 / Learn to predict the next token."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsuzuri import device
+from tsuzuri.evals.windows import bits_per_byte
+from tsuzuri.model.transformer import Shape, Transformer
+from tsuzuri.recipe.measure import matrix_rate
+from tsuzuri.recipe.run import Context, meet
+from tsuzuri.text import fast, shards
+from tsuzuri.text.corpus.read import read
+from tsuzuri.train import loop
+from tsuzuri.train.objectives import pretrain
+
+SHARED = True  # under torchrun, every process takes part
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The shape of the model, less what the tokenizer and the rows decide. Names as in Hugging Face's config.json."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    family: str = "llama"
+    feedforward: str = "swiglu"
+    norm: str = "rms_norm"
+    position: str = "rotary"
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    sliding_window: int | None = None
+    qk_norm: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = False
+    max_position_embeddings: int | None = None  # None: as long as a row of training
+
+    def shape(self, vocab_size: int, length: int) -> Shape:
+        values = {name: value for name, value in asdict(self).items() if name != "family"}
+        values["max_position_embeddings"] = self.max_position_embeddings or length
+        return Shape(vocab_size=vocab_size, **values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(loop.LoopSettings):
+    model: ModelSettings
+    length: int = 256  # tokens a row
+    train_tokens: int | None = None  # of the corpus, whole documents; None: all of it
+    validation_bytes: int = 300_000  # scored on the way; the last score takes all
+
+
+def inputs(settings: Settings) -> list[Path]:
+    return []
+
+
+def run(settings: Settings, context: Context) -> dict[str, Any]:
+    tokenizer = fast.load(context.before("tokenizer") / "files")
+    train, held = (_shards(context, tokenizer, part) for part in ("train", "validation"))
+    documents = Head(train, settings.train_tokens)
+    where = device.choose(context.recipe.head.device)
+    shape = settings.model.shape(tokenizer.vocab_size, settings.length)
+    model = Transformer(shape).initialise(settings.seed).to(where)
+    boundary = tokenizer.special["<|endoftext|>"]
+
+    def evaluate(model: Transformer, step: int) -> dict[str, float]:
+        scored = Head(held, None, settings.validation_bytes)
+        return {"bits_per_byte": bits_per_byte(model, scored, boundary).bits_per_byte}
+
+    outcome = loop.train(
+        model,
+        pretrain.Objective(pretrain.Settings(settings.length), documents, boundary),
+        settings,
+        context.directory,
+        recipe=context.recipe.values,
+        family=settings.model.family,
+        write_extras=tokenizer.save,
+        evaluate=evaluate,
+        matrix_rate=matrix_rate(where, settings.precision),
+        watch=context.watch,
+    )
+    final = bits_per_byte(model, held, boundary)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    read_bytes = int(sum(documents.byte_lengths))
+    return {
+        **asdict(outcome),
+        "train_seconds": outcome.seconds,
+        "parameters": parameters,
+        "read_tokens": documents.tokens,
+        "read_bytes": read_bytes,
+        "read_documents": len(documents),
+        "bits": asdict(final),
+    }
+
+
+class Head:
+    """The first documents, whole, until so many tokens or bytes are passed."""
+
+    def __init__(self, documents: shards.Shards, tokens: int | None, byte_limit: int | None = None) -> None:
+        count = len(documents)
+        for limit, sizes in ((tokens, documents.lengths), (byte_limit, documents.byte_lengths)):
+            if limit is not None:
+                count = min(count, int(np.searchsorted(np.cumsum(sizes), limit)) + 1)
+        self.documents = documents
+        self.lengths, self.byte_lengths = documents.lengths[:count], documents.byte_lengths[:count]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def document(self, index: int) -> NDArray[np.integer[Any]]:
+        return self.documents.document(index)
+
+    @property
+    def tokens(self) -> int:
+        return int(self.lengths.sum())
+
+
+def _shards(context: Context, tokenizer: fast.FastTokenizer, part: str) -> shards.Shards:
+    """The corpus as ids; made once, and again when it was left unfinished."""
+    directory = context.directory / "shards" / part
+    if not directory.is_dir() and device.rank()[0] == 0:
+        text = context.before("corpus") / "text" / f"{part}.jsonl.zst"
+        shards.write(directory, read([text]), tokenizer)
+    meet()
+    return shards.Shards(directory)

@@ -1,0 +1,115 @@
+"""会話の例から、答え方を学習します（指示学習）。 / Learn to answer from conversations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsuzuri import device
+from tsuzuri.chat import conversations, template
+from tsuzuri.model import weights
+from tsuzuri.model.transformer import Transformer
+from tsuzuri.recipe.measure import matrix_rate
+from tsuzuri.recipe.run import Context
+from tsuzuri.text import fast
+from tsuzuri.train import checkpoint, loop
+from tsuzuri.train.objectives import sft
+
+SHARED = True  # under torchrun, every process takes part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(loop.LoopSettings):
+    inputs: list[str]  # files or directories of JSON lines
+    length: int = 256  # tokens a row
+    repeat: dict[str, int] | None = None  # how often conversations of a source stand in the training set
+    validation_fraction: float = 0.05
+    skip_longer: bool = False  # leave out, counted, what is longer than a row; else it stops the run
+    seed: int = 2
+
+
+def inputs(settings: Settings) -> list[Path]:
+    return conversations.files(settings.inputs)
+
+
+def run(settings: Settings, context: Context) -> dict[str, Any]:
+    directory = context.before("pretrain")
+    tokenizer = fast.load(context.before("tokenizer") / "files")
+    start = newest_model(directory)
+    model = weights.load(start, dtype=torch.float32).to(device.choose(context.recipe.head.device))
+    train, held, skipped = examples(settings, tokenizer)
+    if skipped:
+        context.watch.notice(f"length={settings.length} を超える {skipped} 件を除きました。 / {skipped} longer ones left out.")
+    end, boundary = tokenizer.special["<|im_end|>"], tokenizer.special["<|endoftext|>"]
+    objective = sft.Objective(sft.Settings(settings.length), train, boundary, end)
+    held_out = sft.Objective(sft.Settings(settings.length), held, boundary, end)
+
+    def evaluate(model: Transformer, step: int) -> dict[str, float]:
+        return {"validation_loss": held_loss(model, held_out)}
+
+    outcome = loop.train(
+        model,
+        objective,
+        settings,
+        context.directory,
+        recipe=context.recipe.values,
+        family=context.recipe.sections["pretrain"].model.family,
+        write_extras=lambda path: write_extras(path, tokenizer),
+        evaluate=evaluate,
+        matrix_rate=matrix_rate(next(model.parameters()).device, settings.precision),
+        watch=context.watch,
+    )
+    counts = {"conversations": len(train), "held_out": len(held), "skipped": skipped}
+    return {**asdict(outcome), "train_seconds": outcome.seconds, **counts, "validation_loss": held_loss(model, held_out)}
+
+
+def examples(settings: Settings, tokenizer: fast.FastTokenizer) -> tuple[list[sft.Example], list[sft.Example], int]:
+    """(training, validation, how many were too long). Which is which follows from a hash of the conversation."""
+    train: list[sft.Example] = []
+    held: list[sft.Example] = []
+    skipped = 0
+    for conversation in _repeated(conversations.read(inputs(settings)), settings.repeat or {}):
+        ids, trained = template.encode_training(tokenizer, conversation.messages)
+        if settings.skip_longer and len(ids) - 1 > settings.length:
+            skipped += 1
+            continue
+        digest = hashlib.sha256("\0".join(m.content for m in conversation.messages).encode()).digest()
+        part = held if int.from_bytes(digest[:4], "big") < settings.validation_fraction * 2**32 else train
+        part.append(sft.Example(np.asarray(ids, np.int64), np.asarray(trained, np.bool_)))
+    return train, held, skipped
+
+
+def _repeated(found: Iterable[conversations.Conversation], repeat: dict[str, int]) -> Iterable[conversations.Conversation]:
+    for conversation in found:
+        for _ in range(repeat.get(conversation.source, 1)):
+            yield conversation
+
+
+@torch.inference_mode()
+def held_loss(model: Transformer, objective: sft.Objective) -> float:
+    """Nats a trained target, over all held-out conversations; nan when there is none."""
+    nats, targets = 0.0, 0
+    for start in range(0, objective.rows, 16):
+        batch = objective.batch(list(range(start, min(start + 16, objective.rows))))
+        nats += float(objective.loss(model, batch.to(next(model.parameters()).device)))
+        targets += batch.trained
+    return nats / targets if targets else float("nan")
+
+
+def write_extras(path: Path, tokenizer: fast.FastTokenizer) -> None:
+    """What makes a directory of weights a model to chat with: tokenizer and template."""
+    tokenizer.save(path)
+    template.save(path)
+
+
+def newest_model(directory: Path) -> Path:
+    """The model directory of the newest checkpoint of a stage."""
+    found, _ = checkpoint.latest(directory / "checkpoints")
+    assert found is not None, "a finished stage has a checkpoint"
+    return found / "model"

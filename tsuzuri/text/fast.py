@@ -1,0 +1,153 @@
+"""The tokenizers we use: four kinds over the `tokenizers` library, lossless, saved as a plain `tokenizer.json`.
+
+In: text. Out: ids, and text again. Every kind falls back to bytes, so nothing is unknown: BPE and characters work on
+bytes throughout, Unigram and word piece spell what is not in their vocabulary. The plain twin of BPE is `bpe.py`.
+Special tokens are made by the chat template alone: written in a person's text they stay text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from tsuzuri.errors import ConfigError, FormatError, MissingError, TsuzuriError, Words
+from tsuzuri.folder import suggestion
+from tsuzuri.text import bytelevel, kinds
+from tsuzuri.text.stream import Stream
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")  # ids 0 … 3 of every tokenizer we train
+FILE = "tokenizer.json"
+MAX_FILE = 1 << 28  # bytes; the largest public tokenizer.json is about 35 MB
+
+
+class FastTokenizer:
+    """`tsuzuri.types.Tokenizer` over a tokenizer.json, ours or another's."""
+
+    def __init__(self, core: tokenizers.Tokenizer) -> None:
+        core.encode_special_tokens = True  # a special token in a text is text
+        self._core = core
+        self._state: dict[str, Any] = json.loads(core.to_str())
+        self.special: Mapping[str, int] = {t["content"]: t["id"] for t in self._state["added_tokens"] if t["special"]}
+        self._bytes = bytelevel.table(self._state, core.get_vocab_size())
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._core.get_vocab_size())
+
+    @property
+    def kind(self) -> str:
+        """bpe, unigram, wordpiece or characters."""
+        return kinds.of(self._state)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical tokenizer.json: same fingerprint, same ids."""
+        return hashlib.sha256(self._canonical().encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, nothing added, nothing lost."""
+        return list(self._core.encode(text, add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each, on all cores."""
+        return [list(found.ids) for found in self._core.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special ones as they are written. Bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(self.token_bytes(id) for id in ids).decode("utf-8", errors="replace")
+
+    def stream(self) -> Stream:
+        """A decoder for ids that arrive one at a time."""
+        return Stream(self.token_bytes)
+
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes one id stands for. Raises ConfigError for an id that is not in the vocabulary."""
+        if not 0 <= id < len(self._bytes):
+            raise ConfigError(
+                Words(f"トークン番号 {id} を文字に戻そうとしました。", f"Decoding the token id {id}."),
+                found=Words(f"語彙は 0 から {len(self._bytes) - 1} までです。", f"The vocabulary is 0 … {len(self._bytes) - 1}."),
+                todo=Words("このモデルのトークナイザで作った番号を渡してください。", "Give ids made by this tokenizer."),
+            )
+        return self._bytes[id]
+
+    def save(self, directory: Path) -> None:
+        """tokenizer.json and tokenizer_config.json into an existing directory."""
+        (directory / FILE).write_text(self._canonical(), encoding="utf-8")
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": SPECIAL[0],
+            "eos_token": SPECIAL[2],
+            "pad_token": SPECIAL[3],
+            "clean_up_tokenization_spaces": False,
+            "add_bos_token": False,
+            "add_eos_token": False,
+            "model_max_length": 1 << 30,
+        }
+        text = json.dumps(
+            {k: v for k, v in config.items() if not isinstance(v, str) or v in self.special or k == "tokenizer_class"}, indent=1
+        )
+        (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+
+    def _canonical(self) -> str:
+        return json.dumps(self._state, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def train(kind: str, texts: Iterable[str], vocab_size: int) -> FastTokenizer:
+    """A tokenizer of `vocab_size` from texts; the same texts give the same tokenizer.
+
+    Raises ConfigError for an unknown kind, a vocabulary too small for bytes and specials, or larger than the text supports.
+    """
+    if kind not in kinds.KINDS:
+        raise ConfigError(
+            Words(f"トークナイザの種類「{kind}」が指定されました。", f"The tokenizer kind '{kind}' was asked for."),
+            found=Words(f"あるのは {'、'.join(kinds.KINDS)} です。", f"There is {', '.join(kinds.KINDS)}."),
+            todo=suggestion(kind, list(kinds.KINDS)),
+        )
+    smallest = len(SPECIAL) + 256
+    asked = Words(f"語彙 {vocab_size} の {kind} を学習しようとしました。", f"Training {kind} with a vocabulary of {vocab_size}.")
+    if vocab_size < smallest:
+        raise ConfigError(
+            asked,
+            found=Words(f"256 種のバイトと特殊トークンだけで {smallest} 要ります。", f"Bytes and special tokens alone need {smallest}."),
+            todo=Words(f"{smallest} 以上にしてください。", f"Ask for at least {smallest}."),
+        )
+    found = FastTokenizer(kinds.KINDS[kind](texts, vocab_size, SPECIAL))
+    if found.vocab_size != vocab_size:
+        raise ConfigError(
+            asked,
+            found=Words(f"この文章から作れるのは {found.vocab_size} までです。", f"This text supports only {found.vocab_size}."),
+            todo=Words("語彙を減らすか、文章を増やしてください。", "Ask for fewer, or give it more text."),
+        )
+    return found
+
+
+def load(path: Path) -> FastTokenizer:
+    """A tokenizer.json, or the one in a directory. Raises MissingError and FormatError."""
+    file = path / FILE if path.is_dir() else path
+    asked = Words(f"トークナイザ {path} を読もうとしました。", f"Reading the tokenizer {path}.")
+    if not file.is_file():
+        raise MissingError(
+            asked,
+            found=Words(f"{FILE} がありません。", f"There is no {FILE}."),
+            todo=Words(
+                "tsuzuri tokenizer train で作るか、モデルのディレクトリを指定してください。",
+                "Make one with tsuzuri tokenizer train, or name a model directory.",
+            ),
+        )
+    try:
+        if file.stat().st_size > MAX_FILE:
+            raise ValueError("too large")
+        return FastTokenizer(tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8")))
+    except TsuzuriError:
+        raise
+    except Exception as error:  # the library raises bare Exception for a file it cannot read
+        raise FormatError(
+            asked,
+            found=Words("tokenizer.json として読めません。", "It cannot be read as a tokenizer.json."),
+            todo=Words("壊れているか、別の形式です。取り直してください。", "It is damaged or of another format: fetch it again."),
+        ) from error

@@ -1,0 +1,69 @@
+"""Cross-entropy without ever holding all logits: the head and the loss, a stretch of tokens at a time.
+
+In: hidden states (N, D), head (V, D), targets (N,). Out: the summed nats, with gradients for hidden states and head.
+The plain twin is `F.cross_entropy(hidden @ head.T, targets, reduction="sum")`, which holds (N, V) floats three times over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tsuzuri.model.past import Causal
+from tsuzuri.model.transformer import Transformer
+from tsuzuri.train.data import IGNORED, Batch
+
+CHUNK = 512  # tokens at a time: 512 × 8k floats stay in the cache of a small machine
+
+
+def plain(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """The twin to read: summed negative log-likelihood in nats, in float32 at least."""
+    logits = F.linear(hidden, head)
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(wide, targets, ignore_index=IGNORED, reduction="sum")
+
+
+def chunked(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """The same number and the same gradients, with (CHUNK, V) logits at a time. Shapes as `plain`; a scalar in float32 or float64."""
+    out: Tensor = _Chunked.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Chunked(torch.autograd.Function):
+    """The gradient of the loss is known as soon as the loss is: softmax minus one at the target. So the forward pass
+    keeps only the gradients, (N, D) and (V, D), and throws each stretch of logits away."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        total = torch.zeros((), dtype=wide, device=hidden.device)
+        d_hidden = torch.empty_like(hidden)
+        d_head = torch.zeros(head.shape, dtype=wide, device=head.device)
+        for start in range(0, len(hidden), CHUNK):
+            part = slice(start, start + CHUNK)
+            logits = F.linear(hidden[part], head).to(wide)  # (C, V)
+            kept = targets[part] != IGNORED  # (C,)
+            wanted = targets[part].clamp_min(0)[:, None]  # (C, 1)
+            norm = logits.logsumexp(-1, keepdim=True)
+            total += ((norm - logits.gather(-1, wanted)).squeeze(-1) * kept).sum()
+            slope = logits.sub_(norm).exp_()  # (C, V) probabilities
+            slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=wide))
+            slope = slope.mul_(kept[:, None]).to(hidden.dtype)
+            d_hidden[part] = slope @ head
+            d_head += slope.t() @ hidden[part]
+        ctx.save_for_backward(d_hidden, d_head.to(head.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
+        d_hidden, d_head = ctx.saved_tensors
+        return d_hidden * slope.to(d_hidden.dtype), d_head * slope.to(d_head.dtype), None
+
+
+def next_token(model: Transformer, batch: Batch) -> Tensor:
+    """Nats summed over the targets of a batch: what every objective that predicts the next token has in common."""
+    hidden = model.hidden(batch.tokens, Causal(batch.positions, batch.documents))  # (B, T, D)
+    return chunked(hidden.flatten(0, -2), model.head_weight, batch.targets.flatten())
