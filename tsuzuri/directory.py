@@ -16,34 +16,65 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tsuzuri.errors import FormatError, SpaceError, Words
+from tsuzuri.errors import ConfigError, FormatError, SpaceError, Words
 
 MANIFEST = "files.json"
 RENAME_EXCHANGE = 2  # of renameat2(2), Linux 3.15
 AT_FDCWD = -100
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+NO_PLACE = {
+    errno.ENOENT: Words("そこへ至るフォルダがありません。", "A directory on the way to it is not there."),
+    errno.ENOTDIR: Words("途中にあるのがフォルダではなくファイルです。", "What is on the way to it is a file, not a directory."),
+    errno.EISDIR: Words("同じ名前のフォルダがあります。", "A directory of that name is there."),
+    errno.EEXIST: Words("同じ名前のものがあります。", "Something of that name is there."),
+    errno.ENOTEMPTY: Words("同じ名前のものがあります。", "Something of that name is there."),
+    errno.ENAMETOOLONG: Words("名前が長すぎます。", "Its name is too long."),
+    errno.ELOOP: Words("シンボリックリンクが堂々巡りしています。", "Symbolic links on the way to it go in a circle."),
+}
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary directory; when the block ends well it becomes `path`, replacing what was there.
+    """Yields a temporary directory; when the block ends well it becomes `path`, replacing an earlier result.
 
-    Raises SpaceError when there is no room or no permission; then, and at any exception, `path` is as it was.
+    Raises ConfigError for what is no earlier result (`check`), SpaceError when there is no room, no permission or no such
+    place; then, and at any exception, `path` is as it was. Where `path` is a symbolic link, what it points to is replaced.
     """
-    recover(path)
+    with _told(path):
+        check(path)
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        recover(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with _told(path):
             temporary.mkdir(parents=True)
+        with _told(path, temporary):
             yield temporary
+        with _told(path):
             _seal(temporary)
+            check(path)
             _replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check(path: Path) -> None:
+    """Raises ConfigError when `path` is a file, lies below one, or is a directory with files in it that are not ours.
+
+    Ours is what has a manifest: a result replaces an earlier result, never what a person keeps there.
+    """
+    asked = Words(f"{path} に書き込もうとしました。", f"Writing {path}.")
+    todo = Words("別の出力先を指定してください。", "Name another place.")
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(asked, found=Words(f"{place} はファイルです。", f"{place} is a file."), todo=todo)
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
+        found = Words("別のファイルが入っていて、置き換えると失われます。", "It holds other files, which would be lost.")
+        raise ConfigError(asked, found=found, todo=todo)
 
 
 def verify(path: Path) -> None:
@@ -51,7 +82,7 @@ def verify(path: Path) -> None:
     try:
         listed = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
         wanted = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in listed.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _broken(path, Words(f"{MANIFEST} がないか、読めません。", f"{MANIFEST} is missing or cannot be read.")) from error
     there = {file.relative_to(path).as_posix(): file for file in _files(path)} if path.is_dir() else {}
     for name in sorted(set(wanted) | set(there)):
@@ -67,7 +98,11 @@ def verify(path: Path) -> None:
                     f"{name} は {wanted[name][0]} バイトのはずが {size} バイトです。", f"{name} has {size} bytes, not {wanted[name][0]}."
                 ),
             )
-        if _hash(there[name]) != wanted[name][1]:
+        try:
+            same = _hash(there[name]) == wanted[name][1]
+        except OSError as error:
+            raise _broken(path, Words(f"{name} を読めません。", f"{name} cannot be read.")) from error
+        if not same:
             raise _broken(path, Words(f"{name} の内容が変わっています。", f"The contents of {name} have changed."))
 
 
@@ -100,7 +135,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.replace(path)
             _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -165,26 +201,28 @@ def _alive(pid: int) -> bool:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """No room and no permission, in our words; every other error as it is."""
+def _told(path: Path, below: Path | None = None) -> Iterator[None]:
+    """No room, no permission, no such place: in our words; every other error as it is.
+
+    With `below`, only what was met while writing there: the block may read, too, and that is another story.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in NO_ROOM | NO_RIGHT:
+        elsewhere = below is not None and not Path(str(error.filename)).is_relative_to(below)
+        if error.errno in NO_ROOM:
+            found = Words("空き容量が足りません。", "There is no space left.")
+            todo = Words("空きを作るか、別の出力先を指定してください。", "Free some space or name another place.")
+        elif elsewhere or error.errno not in NO_RIGHT | set(NO_PLACE):
             raise
-        room = error.errno in NO_ROOM
-        raise SpaceError(
-            Words(f"{path} に書き込もうとしました。", f"Writing {path}."),
-            found=Words("空き容量が足りません。", "There is no space left.")
-            if room
-            else Words("書き込む権限がありません。", "There is no permission to write."),
-            todo=Words(
-                "空きを作るか、別の出力先を指定してください。これまでの分は残っています。",
-                "Free some space or name another place. What was there is still there.",
-            )
-            if room
-            else Words("権限を確かめるか、別の出力先を指定してください。", "Check the permissions or name another place."),
-        ) from error
+        elif error.errno in NO_RIGHT:
+            found = Words("書き込む権限がありません。", "There is no permission to write.")
+            todo = Words("権限を確かめるか、別の出力先を指定してください。", "Check the permissions or name another place.")
+        else:
+            found = NO_PLACE[error.errno]
+            todo = Words("パスを確かめるか、別の出力先を指定してください。", "Check the path or name another place.")
+        kept = Words(f"{todo.ja}これまでの分は残っています。", f"{todo.en} What was there is still there.")
+        raise SpaceError(Words(f"{path} に書き込もうとしました。", f"Writing {path}."), found=found, todo=kept) from error
 
 
 def _broken(path: Path, found: Words) -> FormatError:

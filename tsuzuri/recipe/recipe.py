@@ -81,7 +81,7 @@ def derive(size: int) -> dict[str, dict[str, Any]]:
         "num_attention_heads": size,
         "intermediate_size": round(width * 8 / 3 / 64) * 64,
     }
-    return {"pretrain": {"model": model, "learning_rate": round(4e-3 * (4 / size) ** 0.5, 6)}}
+    return {"pretrain": {"model": model, "learning_rate": round(8e-3 * (4 / size) ** 0.5, 6)}}
 
 
 def _merge(derived: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsuzuri import directory as directories
 from tsuzuri.recipe.run import Context
 from tsuzuri.text import compare, fast
 from tsuzuri.text.corpus.read import read
@@ -26,7 +27,8 @@ def inputs(settings: Settings) -> list[Path]:
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     text = context.before("corpus") / "text"
     tokenizer = fast.train(settings.kind, _texts(text / "train.jsonl.zst", settings.train_bytes), settings.vocab_size)
-    tokenizer.save(context.directory / "files")
+    with directories.whole(context.directory / "files") as temporary:
+        tokenizer.save(temporary)
     held = list(_texts(text / "validation.jsonl.zst", 1_000_000))
     return {"kind": settings.kind, "vocab_size": tokenizer.vocab_size, **compare.measure(tokenizer, held)}
 

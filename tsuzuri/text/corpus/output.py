@@ -15,16 +15,11 @@ from tsuzuri.errors import ConfigError, Words
 
 def check(out: Path, inputs: Sequence[Path] = ()) -> None:
     """Raises ConfigError when `out` is a file, lies below one, holds files that are not ours, or holds an input."""
-    asked = Words(f"{out} に書き込もうとしました。", f"Writing {out}.")
-    todo = Words("別の出力先を指定してください。", "Name another place.")
-    for place in (out, *out.parents):
-        if place.exists() and not place.is_dir():
-            raise ConfigError(asked, found=Words(f"{place} はファイルです。", f"{place} is a file."), todo=todo)
     for path in inputs:
         if out.resolve() in path.resolve().parents:
             raise ConfigError(
-                asked, found=Words(f"入力の {path} がその中にあります。", f"It holds {path}, which is to be read."), todo=todo
+                Words(f"{out} に書き込もうとしました。", f"Writing {out}."),
+                found=Words(f"入力の {path} がその中にあります。", f"It holds {path}, which is to be read."),
+                todo=Words("別の出力先を指定してください。", "Name another place."),
             )
-    if out.is_dir() and any(out.iterdir()) and not (out / directory.MANIFEST).is_file():
-        found = Words("別のファイルが入っていて、置き換えると失われます。", "It holds other files, which would be lost.")
-        raise ConfigError(asked, found=found, todo=todo)
+    directory.check(out)
