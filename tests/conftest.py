@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from place import ROOT, SMALL
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TSUZURI_LANG"] = "ja"
@@ -16,3 +20,20 @@ def _threads() -> None:
     import torch
 
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place like a fresh checkout in which `tsuzuri run recipes/tiny.yaml` has run, with a small model and few steps.
+
+    The text, the conversations, the recipe and the command are the real ones; the result is in runs/tiny.
+    """
+    place = tmp_path_factory.mktemp("life")
+    for name in ("recipes", "sample", "docs"):
+        (place / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "tsuzuri", "run", "recipes/tiny.yaml", *SMALL]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (place / "printed.txt").write_text(done.stdout, encoding="utf-8")
+    (place / "progress.txt").write_text(done.stderr, encoding="utf-8")
+    return place

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from tsuzuri.errors import ConfigError, InputError, Words
+from tsuzuri.errors import ConfigError, InputError, MissingError, Words
 from tsuzuri.folder import suggestion
 
 T = TypeVar("T")
@@ -24,14 +26,47 @@ MAX_YAML_BYTES = 1 << 20  # a recipe is a page of text
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader; besides, 3e-4 is a number (YAML 1.1 reads it as a string, and nobody means that)."""
+    """The safe loader, and stricter: what reads in two ways is refused, and so is what makes a page of text fill the memory.
+
+    3e-4 is a number here (YAML 1.1 reads it as a string, and nobody means that).
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _Refused(mark, Words("別名（*）は使えません", "aliases (*) are not taken"))
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _Refused(key.start_mark, Words(f"「{key.value}」が二度あります", f"'{key.value}' stands twice"))
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def number(self, node: yaml.ScalarNode) -> int | float:
+        if re.fullmatch(r"[-+]?0[0-9_]+|.*:.*", node.value):
+            why = f"「{node.value}」は 8 進数か 60 進数になります", f"'{node.value}' would be octal or base 60"
+            raise _Refused(node.start_mark, Words(*why))
+        whole: bool = node.tag.endswith(":int")
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+
+
+class _Refused(yaml.MarkedYAMLError):
+    def __init__(self, mark: yaml.Mark, why: Words) -> None:
+        super().__init__(problem_mark=mark)
+        self.why = why
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.number)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as a mapping, by the safe loader. Raises InputError (unreadable) and ConfigError (not a mapping)."""
+    """A YAML file as a mapping, by the safe loader. Raises MissingError, InputError (unreadable), ConfigError (not a mapping)."""
     asked = Words(f"設定ファイル {path} を読もうとしました。", f"Reading the recipe {path}.")
     try:
         if path.stat().st_size > MAX_YAML_BYTES:
@@ -41,19 +76,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
                 todo=Words("YAML の設定ファイルを指定してください。", "Name a YAML recipe."),
             )
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a safe loader
+    except FileNotFoundError as error:
+        raise MissingError(
+            asked,
+            found=Words("ありません。", "It is not there."),
+            todo=Words("パスを確かめてください。例：recipes/tiny.yaml", "Check the path, for example recipes/tiny.yaml."),
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             asked,
             found=Words(f"読めません（{type(error).__name__}）。", f"It cannot be read ({type(error).__name__})."),
             todo=Words("パスと UTF-8 であることを確かめてください。", "Check the path and that it is UTF-8."),
         ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"{mark.line + 1}" if mark else "?"
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that cannot be
         raise ConfigError(
             asked,
-            found=Words(f"{line} 行目が YAML として読めません。", f"Line {line} is not YAML."),
-            todo=Words("字下げとコロンを確かめてください。", "Check indentation and colons."),
+            found=_where(error),
+            todo=Words("そこを、字下げとコロンも含めて確かめてください。", "Check that place, indentation and colons too."),
         ) from error
     if not isinstance(value, dict):
         raise ConfigError(
@@ -62,6 +101,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
             todo=Words("recipes/tiny.yaml を手本にしてください。", "Take recipes/tiny.yaml as a model."),
         )
     return value
+
+
+def _where(error: Exception) -> Words:
+    """Which line is wrong, and why where we know."""
+    mark = getattr(error, "problem_mark", None)
+    ja, en = (f"{mark.line + 1} 行目", f"Line {mark.line + 1}") if mark else ("内容", "Its content")
+    if isinstance(error, _Refused):
+        return Words(f"{ja}：{error.why.ja}。", f"{en}: {error.why.en}.")
+    return Words(f"{ja}が YAML として読めません。", f"{en} is not YAML.")
 
 
 def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
@@ -78,7 +126,9 @@ def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
         *path, last = key.split(".")
         place = result
         for name in path:
-            inner = place.setdefault(name, {})
+            if place.get(name) is None:  # an empty section, written or not
+                place[name] = {}
+            inner = place[name]
             if not isinstance(inner, dict):
                 raise _wrong(key, Words(f"「{name}」は値で、その下に項目はありません。", f"'{name}' is a value, nothing lies below it."))
             place = inner
@@ -136,7 +186,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
             return value
         known = [str(a) for a in arguments]
         raise ConfigError(
-            Words(f"設定「{where}」に {value!r} が指定されました。", f"The setting '{where}' was given {value!r}."),
+            Words(f"設定「{where}」に {_short(value)} が指定されました。", f"The setting '{where}' was given {_short(value)}."),
             found=Words(f"選べるのは {'、'.join(known)} です。", f"It takes one of {', '.join(known)}."),
             todo=suggestion(str(value), known),
         )
@@ -173,7 +223,8 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     if hint is str and isinstance(value, str):
         return value
     if hint is Path and isinstance(value, str | Path):
@@ -190,7 +241,15 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
 
 
 def _type(where: str, ja: str, en: str, value: Any) -> ConfigError:
-    return _wrong(where, Words(f"{ja}が要りますが、{value!r} です。", f"It takes {en} but was given {value!r}."))
+    return _wrong(where, Words(f"{ja}が要りますが、{_short(value)} です。", f"It takes {en} but was given {_short(value)}."))
+
+
+def _short(value: Any) -> str:
+    """As it was written, but no more than a line of it."""
+    limit = reprlib.Repr()
+    limit.maxstring = limit.maxother = limit.maxlong = 80
+    text = limit.repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _wrong(where: str, found: Words) -> ConfigError:
@@ -204,7 +263,7 @@ def _wrong(where: str, found: Words) -> ConfigError:
 def _scalar(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  a safe loader
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
 
 

@@ -16,6 +16,8 @@ from tsuzuri.errors import ConfigError, Words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
+MAX_THREADS = 1024  # past what the system allows, the OpenMP runtime ends the process without a word
+
 
 def dtype(name: str) -> torch.dtype:
     """'float32', 'bfloat16' or 'float64'. float16 is refused: on a CPU it is slow and overflows."""
@@ -32,7 +34,7 @@ def choose(name: str = "auto") -> torch.device:
     """'auto' takes an accelerator where there is one, else the CPU. Raises ConfigError for a device that is not here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()):
+    if name in ("cpu", *accelerators()):
         return torch.device(name)
     raise ConfigError(
         Words(f"装置「{name}」が指定されました。", f"The device '{name}' was asked for."),
@@ -41,12 +43,17 @@ def choose(name: str = "auto") -> torch.device:
     )
 
 
+def accelerators() -> list[str]:
+    """The names `choose` takes besides 'cpu': 'cuda', 'cuda:0' … as many as there are."""
+    return ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
+
+
 def threads(count: int | None = None) -> int:
     """Set the number of computing threads (None: as many as cores this process may use); the number in force."""
-    if count is not None and count < 1:
+    if count is not None and not 1 <= count <= MAX_THREADS:
         raise ConfigError(
             Words(f"スレッド数 {count} が指定されました。", f"{count} threads were asked for."),
-            found=Words("1 以上が要ります。", "At least 1 is needed."),
+            found=Words(f"1 から {MAX_THREADS} までです。", f"It lies in 1 … {MAX_THREADS}."),
             todo=Words("threads を直してください。", "Correct threads."),
         )
     torch.set_num_threads(count or len(os.sched_getaffinity(0)))

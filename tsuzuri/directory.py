@@ -44,17 +44,17 @@ def whole(path: Path) -> Iterator[Path]:
     Raises ConfigError for what is no earlier result (`check`), SpaceError when there is no room, no permission or no such
     place; then, and at any exception, `path` is as it was. Where `path` is a symbolic link, what it points to is replaced.
     """
-    with _told(path):
+    with told(path):
         check(path)
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
         recover(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with _told(path):
+        with told(path):
             temporary.mkdir(parents=True)
-        with _told(path, temporary):
+        with told(path, temporary):
             yield temporary
-        with _told(path):
+        with told(path):
             _seal(temporary)
             check(path)
             _replace(temporary, path)
@@ -127,7 +127,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """One file, whole or not at all. Raises SpaceError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with _told(path):
+        with told(path):
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
@@ -201,8 +201,8 @@ def _alive(pid: int) -> bool:
 
 
 @contextmanager
-def _told(path: Path, below: Path | None = None) -> Iterator[None]:
-    """No room, no permission, no such place: in our words; every other error as it is.
+def told(path: Path, below: Path | None = None) -> Iterator[None]:
+    """Writing `path`: no room, no permission, no such place become a SpaceError; every other error as it is.
 
     With `below`, only what was met while writing there: the block may read, too, and that is another story.
     """

@@ -25,8 +25,9 @@ def find(package: str, name: str) -> ModuleType:
     known = names(package)
     file = name.replace("-", "_")
     if file not in known:
+        folder = package.rpartition(".")[2]
         raise ConfigError(
-            Words(f"{package} の「{name}」を使おうとしました。", f"Asked for '{name}' from {package}."),
+            Words(f"{folder} の「{name}」を使おうとしました。", f"Asked for '{name}' from {folder}."),
             found=Words(f"あるのは {'、'.join(known)} です。", f"There is {', '.join(known)}."),
             todo=suggestion(name, known),
         )

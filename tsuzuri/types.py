@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from tsuzuri.engine.sampling import Sampling
 
+
 # ── text ↔ tokens
-
-
 class Tokenizer(Protocol):
     """Text to ids and back without loss. Special tokens written in a person's text stay text."""
 

@@ -32,7 +32,7 @@ def built(seed: int = 0, dtype: torch.dtype = torch.float64, **choices: object) 
 
 
 def kind(name: str) -> list[str]:
-    return [part for part in names(PARTS) if find(PARTS, part).KIND == name]
+    return [part for part in names(PARTS) if name == find(PARTS, part).KIND]
 
 
 EVERY = [

@@ -1,4 +1,4 @@
-"""Chat room: messages -> events.
+"""対話の部屋：会話を受け取り、答えを流す。 / Chat room: messages -> events.
 
 Enters: `Message`s and `Options`. Leaves: `Event`s, from whichever model stands behind the `Chat` seam; and `tsuzuri.load`.
 Open first: `template.py` (messages -> ids), then `local.py` (a model directory, and what Python and the commands use).

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def files(names: Sequence[str]) -> list[Path]:
     return found
 
 
-def read(paths: Sequence[Path]) -> Iterator[Conversation]:
+def read(paths: Sequence[Path]) -> Generator[Conversation, None, None]:
     """One conversation a line. Raises InputError naming file and line for anything that is not one."""
     for path in paths:
         for number, line in enumerate(_lines(path), 1):
@@ -58,7 +58,8 @@ def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open("rb") as raw:
             stream = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
-            yield from io.TextIOWrapper(stream, encoding="utf-8")
+            with io.TextIOWrapper(stream, encoding="utf-8") as text:
+                yield from text
     except (OSError, UnicodeDecodeError, zstandard.ZstdError) as error:
         raise InputError(
             Words(f"会話データ {path} を読もうとしました。", f"Reading conversations from {path}."),

@@ -1,5 +1,6 @@
-"""Commands room (+): one file, one verb. `tsuzuri VERB` runs `tsuzuri/commands/VERB.py: command`, a click command.
+"""コマンドの部屋 (+)：一つのファイルが一つの動詞。 / Commands room (+): one file, one verb.
 
+`tsuzuri VERB` runs `tsuzuri/commands/VERB.py: command`, a click command.
 A verb is imported only when it is asked for, so `--help` loads neither torch nor rich. The first line of
 each file's docstring is its help line: 「日本語。 / English.」
 """

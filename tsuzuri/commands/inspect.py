@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def command(data: Path, directory: Path, row: int, as_json: bool) -> None:
     from tsuzuri.train.objectives import sft  # noqa: PLC0415
 
     tokenizer = fast.load(directory)
-    found = list(islice(conversations.read(conversations.files([str(data)])), row - 1, row)) if row > 0 else []
+    with closing(conversations.read(conversations.files([str(data)]))) as every:
+        found = list(islice(every, row - 1, row)) if row > 0 else []
     if not found:
         raise InputError(
             Words(f"{data} の {row} 件目を見ようとしました。", f"Looking at conversation {row} of {data}."),

@@ -11,8 +11,9 @@ import click
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--until", metavar="STAGE", help="この段階まで実行する / run up to this stage")
 @click.option("--json", "as_json", is_flag=True, help="結果を JSON で標準出力に / print the results as JSON")
-def command(recipe: Path, settings: tuple[str, ...], as_json: bool) -> None:
+def command(recipe: Path, settings: tuple[str, ...], until: str | None, as_json: bool) -> None:
     """設定ファイルの段階を順に実行します。済んだ段階は飛ばし、止めても続きから再開できます。
     例：tsuzuri run recipes/tiny.yaml pretrain.steps=100"""
     from tsuzuri import device  # noqa: PLC0415
@@ -35,7 +36,7 @@ def command(recipe: Path, settings: tuple[str, ...], as_json: bool) -> None:
         write_text(saved, json.dumps({"recipe": found.values, "plan": planned.as_json()}, ensure_ascii=False, indent=1))
     if planned:
         watch.notice(describe(planned))
-    results = run(found, watch)
+    results = run(found, watch, until=until)
     if rank == 0:
         text = report.write(found, results, planned)
         click.echo(json.dumps(results, ensure_ascii=False) if as_json else text)

@@ -55,7 +55,8 @@ def logprobs(model: Transformer, ids: NDArray[np.integer[Any]], boundary: int) -
         x = torch.from_numpy(tokens).to(device)
         positions = torch.arange(width, device=device).expand(len(stretch), width)
         logits = model(x[:, :-1], Causal(positions))  # (B, T, V)
-        nats = F.cross_entropy(logits.float().flatten(0, 1), x[:, 1:].flatten(), reduction="none").view(len(stretch), width)
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        nats = F.cross_entropy(wide.flatten(0, 1), x[:, 1:].flatten(), reduction="none").view(len(stretch), width)
         for row, (start, first, stop) in enumerate(stretch):
             found[first:stop] = -nats[row, first - start : stop - start].double().cpu().numpy()
     return found

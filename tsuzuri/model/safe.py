@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +79,14 @@ def read(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Contiguous tensors, no two sharing memory, to a file."""
-    safetensors.torch.save_file(dict(tensors), path, metadata=dict(metadata or {}))
+    """Contiguous tensors, no two sharing memory, to a file. Raises OSError, as every other way of writing does."""
+    try:
+        safetensors.torch.save_file(dict(tensors), path, metadata=dict(metadata) if metadata else None)
+    except safetensors.SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -99,7 +107,7 @@ def _info(entry: dict[str, Any]) -> TensorInfo:
         raise ValueError("keys")
     dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
     numbers = [*shape, start, stop]
-    if dtype not in BITS or not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers) or len(shape) > 64:
+    if dtype not in BITS or not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers) or len(shape) > 64 or not isinstance(shape, list):
         raise ValueError("values")
     if stop - start != math.prod(shape) * BITS[dtype] // 8:
         raise ValueError("size")

@@ -19,6 +19,8 @@ from tsuzuri.folder import names as file_names
 from tsuzuri.types import Past
 
 PARTS = "tsuzuri.model.parts"
+LONGEST = 1 << 24  # of any side of a model; three of them multiplied still fit where torch counts bytes
+DEEPEST = 4096  # blocks; a config.json may come from anywhere, and each block costs memory even before its weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,12 @@ class Shape:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise _impossible(name, Words(f"{value} ですが、1 以上の整数が要ります。", f"It is {value} and must be at least 1."))
+            self._bounded(name, value or 1, DEEPEST if name == "num_hidden_layers" else LONGEST)
+        for name in ("norm_eps", "rope_theta"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise _impossible(
+                    name, Words(f"{getattr(self, name)} ですが、正の数が要ります。", f"It is {getattr(self, name)}, not positive.")
+                )
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
             text = f"hidden_size {self.hidden_size} / num_attention_heads {self.num_attention_heads}"
             raise _impossible("num_attention_heads", Words(f"{text} が割り切れません。", f"{text} leaves a remainder."))
@@ -70,8 +78,13 @@ class Shape:
                 f"head_dim が {self.head_size} で、回転位置には偶数が要ります。", f"head_dim is {self.head_size}; rotary needs it even."
             )
             raise _impossible("head_dim", found)
+        self._bounded("head_dim", self.num_attention_heads * self.head_size, LONGEST)
         for kind in ("attention", "feedforward", "norm", "position"):
             self._check_part(kind)
+
+    def _bounded(self, name: str, value: int, most: int) -> None:
+        if value > most:
+            raise _impossible(name, Words(f"大きすぎます（{value}、{most} まで）。", f"It is too large ({value}, at most {most})."))
 
     def _check_part(self, kind: str) -> None:
         name = getattr(self, kind)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsuzuri.errors import FormatError, MissingError, Words
+from tsuzuri.errors import ConfigError, FormatError, MissingError, Words
 from tsuzuri.folder import find
 from tsuzuri.model import safe
 from tsuzuri.model.transformer import Transformer
@@ -29,7 +29,7 @@ MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 M
 def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Transformer:
     """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
     config = read_json(directory / "config.json")
-    family = find(FAMILIES, str(config.get("model_type")))
+    family = _decoder(str(config.get("model_type")))
     shape = family.shape(config)
     stored = _stored(directory, family.names(shape))
     model = Transformer(shape, device="meta", dtype=dtype or next(iter(stored.values())).dtype)
@@ -41,7 +41,7 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | tor
 
 def restore(model: Transformer, directory: Path, family: str) -> None:
     """Fill an existing model of the same shape with the weights of a directory (resuming a run)."""
-    stored = _stored(directory, find(FAMILIES, family).names(model.shape))
+    stored = _stored(directory, _decoder(family).names(model.shape))
     _check_shapes(model, stored, directory)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -50,7 +50,7 @@ def restore(model: Transformer, directory: Path, family: str) -> None:
 
 def save(model: Transformer, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
     """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
-    module = find(FAMILIES, family)
+    module = _decoder(family)
     weights = dict(model.named_parameters()) if state is None else state
     tensors = {theirs: weights[ours].detach().contiguous().cpu() for ours, theirs in module.names(model.shape).items()}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
@@ -86,6 +86,23 @@ def read_json(path: Path) -> dict[str, Any]:
             todo=Words("ファイルを取り直してください。", "Fetch the file again."),
         ) from error
     return value
+
+
+def _decoder(name: str) -> ModuleType:
+    """A family that says how its weights are called. One that keeps no such table (counts, not layers) loads itself."""
+    family = find(FAMILIES, name)
+    if not hasattr(family, "names"):
+        raise ConfigError(
+            Words(f"{name} のモデルの重みを扱おうとしました。", f"Handling the weights of a model of the family {name}."),
+            found=Words(
+                "層を重ねたモデルではないので、この読み書きはできません。", "It has no layers; it is not read and written this way."
+            ),
+            todo=Words(
+                f"層を重ねたモデルを指定するか、Python から tsuzuri.model.families.{name} で開いてください。",
+                f"Name a model of layers, or open it from Python with tsuzuri.model.families.{name}.",
+            ),
+        )
+    return family
 
 
 def _stored(directory: Path, names: Mapping[str, str]) -> dict[str, Tensor]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tsuzuri.config import build, dump, override, read_yaml
 from tsuzuri.errors import ConfigError, Words
-from tsuzuri.folder import find, suggestion
+from tsuzuri.folder import find, names, suggestion
 
 STAGES = "tsuzuri.recipe.stages"
 HEAD = ("name", "seed", "size", "out", "stages", "threads", "device", "watts", "yen_per_kwh")
@@ -64,7 +65,19 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     for name, module in modules.items():
         section = _merge(derived.get(name, {}), given.get(name) or {}, name)
         sections[name] = build(module.Settings, section, name)
+        _fits(name, module, sections)
     return Recipe(head, sections, {**dump(head), **{name: dump(section) for name, section in sections.items()}})
+
+
+def _fits(name: str, module: ModuleType, sections: Mapping[str, Any]) -> None:
+    """What the stage needs stands before it, and its settings go with theirs."""
+    for needed in module.NEEDS:
+        if needed not in sections:
+            raise _wrong(
+                Words(f"段階「{name}」の前に「{needed}」が要ります。", f"The stage '{name}' needs '{needed}' before it in stages."),
+            )
+    if hasattr(module, "check"):
+        module.check(sections[name], sections)
 
 
 def derive(size: int) -> dict[str, dict[str, Any]]:
@@ -96,6 +109,15 @@ def _merge(derived: Mapping[str, Any], given: Mapping[str, Any], where: str) -> 
 
 
 def _unknown(key: str, known: list[str]) -> ConfigError:
+    if key in names(STAGES):
+        return ConfigError(
+            Words(f"段階「{key}」の設定があります。", f"There are settings for the stage '{key}'."),
+            found=Words("stages の並びにその段階がありません。", "The list of stages does not have it."),
+            todo=Words(
+                "stages に加えるか、設定を消してください。途中までだけ実行するには --until を使います。",
+                "Add it to stages or remove the settings. To run only the first stages, use --until.",
+            ),
+        )
     return ConfigError(
         Words(f"設定「{key}」が指定されました。", f"The setting '{key}' was given."),
         found=Words(

@@ -6,102 +6,121 @@ In: the results of the stages and the plan. Out: `report.md`, `report.json`, `lo
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tsuzuri.directory import write_text
+from tsuzuri.errors import Words
 from tsuzuri.recipe.chart import line_chart, smoothed
 from tsuzuri.recipe.plan import Plan
 from tsuzuri.recipe.recipe import Recipe
+from tsuzuri.text.corpus.clean import REASONS
 from tsuzuri.train.watch import Journal, clock
 
-SCRIPTS = {"kanji": "漢字", "hiragana": "ひらがな", "katakana": "カタカナ", "latin": "ラテン文字", "digits": "数字", "other": "その他"}
+SCRIPTS = {
+    "kanji": Words("漢字", "kanji"),
+    "hiragana": Words("ひらがな", "hiragana"),
+    "katakana": Words("カタカナ", "katakana"),
+    "latin": Words("ラテン文字", "Latin"),
+    "digits": Words("数字", "digits"),
+    "punctuation": Words("記号", "punctuation"),
+    "spaces": Words("空白", "spaces"),
+}
 
 
 def write(recipe: Recipe, results: dict[str, dict[str, Any]], plan: Plan | None) -> str:
     """Writes the three files; returns the text of `report.md`."""
     out = recipe.out
     journal = Journal(out / "pretrain" / "metrics.jsonl", resumed_at=1 << 62).read() if "pretrain" in results else []
-    parts = [f"# {recipe.head.name}：作成の記録 / report", ""]
+    parts = [f"# {recipe.head.name}{Words('：作成の記録', ': report')}", ""]
     for name, section in SECTIONS.items():
         if name in results:
             parts += [*section(results[name]), ""]
     parts += planned_against_actual(plan, results)
     if journal:
         write_text(out / "loss.svg", loss_chart(journal, results))
-        parts += ["", "![損失の曲線](loss.svg)", ""]
+        parts += ["", f"![{Words('損失の曲線', 'loss curve')}](loss.svg)"]
     text = "\n".join(parts) + "\n"
     write_text(out / "report.md", text)
     record = {"recipe": recipe.values, "plan": plan.as_json() if plan else None, "results": results}
-    write_text(out / "report.json", json.dumps(record, ensure_ascii=False, indent=1, default=str))
+    write_text(out / "report.json", json.dumps(record, ensure_ascii=False, indent=1))
     return text
+
+
+def corpus_section(found: dict[str, Any]) -> list[str]:
+    lines = [f"## {Words('文章', 'Text')}", ""]
+    for key, label in (("train", Words("学習用", "training")), ("validation", Words("検証用", "held out"))):
+        documents, size = found[f"{key}_documents"], found[f"{key}_bytes"]
+        lines.append(f"- {label}{Words('：', ': ')}{documents:,} {Words('文書', 'documents')}, {size / 1e6:.1f} MB")
+    dropped = "、".join(f"{REASONS[reason]} {count:,}" for reason, count in found["dropped"].items())
+    return [*lines, f"- {Words('除いた文書', 'left out')}{Words('：', ': ')}{dropped or Words('なし', 'none')}"]
 
 
 def tokenizer_section(found: dict[str, Any]) -> list[str]:
     fertility = found["fertility"]
-    heads = [SCRIPTS.get(name, name) for name in fertility]
-    return [
-        "## トークナイザ（検証用の文章で）",
-        "",
-        f"| 種類 | 語彙 | 文字／トークン | バイト／トークン | {' | '.join(f'{h}のトークン／文字' for h in heads)} |",
-        "|" + "---|" * (4 + len(heads)),
-        f"| {found['kind']} | {found['vocab_size']:,} | {found['characters_per_token']:.2f} | {found['bytes_per_token']:.2f} | "
-        + " | ".join(f"{value:.2f}" for value in fertility.values())
-        + " |",
-    ]
-
-
-def evaluate_section(found: dict[str, Any]) -> list[str]:
-    rows = [("**このモデル / this model**", found["network"]), *found["baselines"].items()]
-    lines = ["## 検証用文章のビット毎バイト（小さいほどよい）", "", "| モデル | ビット／バイト | 95 % 区間 |", "|---|---|---|"]
-    for name, row in rows:
-        interval = "–" if row.get("interval") is None else f"{row['interval'][0]:.3f} – {row['interval'][1]:.3f}"
-        lines.append(f"| {name} | {row['bits_per_byte']:.4f} | {interval} |")
-    verdict = "すべてに勝っています。" if found["beats_all"] else "勝てていない相手があります。"
-    lines += ["", f"n-gram と xz は、ネットワークが読んだのと同じ文章から作りました。{verdict}", "", "## 文章の続き", ""]
-    lines += [f"- {s['prompt']}**{' '.join(s['text'].split())}**" for s in found["samples"]]
-    if found["answers"]:
-        lines += ["", "## 会話", ""]
-        lines += [f"- 「{s['prompt']}」→ {' '.join(s['text'].split())}" for s in found["answers"]]
-    return lines
-
-
-def corpus_section(found: dict[str, Any]) -> list[str]:
-    lines = ["## 文章", ""]
-    for key, label in (("train", "学習用"), ("validation", "検証用")):
-        documents, size = found.get(f"{key}_documents"), found.get(f"{key}_bytes")
-        if documents is not None and size is not None:
-            lines.append(f"- {label}：{documents:,} 文書、{size / 1e6:.1f} MB")
-    dropped = {k: v for k, v in (found.get("dropped") or {}).items() if v}
-    lines += [f"- 除いた文書（{reason}）：{count}" for reason, count in dropped.items()]
-    return lines
+    heads = [Words("種類", "kind"), Words("語彙", "vocabulary"), Words("文字／トークン", "characters/token")]
+    heads += [Words("バイト／トークン", "bytes/token"), *(SCRIPTS[name] for name in fertility)]
+    cells = [found["kind"], f"{found['vocab_size']:,}", f"{found['characters_per_token']:.2f}", f"{found['bytes_per_token']:.2f}"]
+    cells += [f"{value:.2f}" for value in fertility.values()]
+    title = Words(
+        "トークナイザ（検証用の文章で。文字種の列は 1 片あたりのトークン数）", "Tokenizer (held-out text; by script: tokens a piece)"
+    )
+    return [f"## {title}", "", *table(heads, [cells])]
 
 
 def pretrain_section(found: dict[str, Any]) -> list[str]:
     epochs = found["tokens"] / max(1, found["read_tokens"])
+    speed = found["tokens"] / max(1e-9, found["train_seconds"])
+    size, steps, tokens = f"{found['parameters'] / 1e6:.2f} M", f"{found['steps']:,}", f"{found['tokens'] / 1e6:.2f} M"
+    read, spent = f"{found['read_bytes'] / 1e6:.1f} MB", clock(found["train_seconds"])
     return [
-        "## 事前学習",
+        f"## {Words('事前学習', 'Pre-training')}",
         "",
-        f"- {found['parameters'] / 1e6:.2f} M パラメータ、{found['steps']:,} ステップ、{found['tokens'] / 1e6:.2f} M トークン",
-        f"- 読んだ文章：{found['read_bytes'] / 1e6:.1f} MB を {epochs:.2f} 回",
-        f"- 学習だけの時間：{clock(found['train_seconds'])}（{found['tokens'] / max(1e-9, found['train_seconds']):,.0f} トークン／秒）",
+        str(Words(f"- {size} パラメータ、{steps} ステップ、{tokens} トークン", f"- {size} parameters, {steps} steps, {tokens} tokens")),
+        str(Words(f"- 読んだ文章：{read} を {epochs:.2f} 回", f"- read: {read}, {epochs:.2f} times")),
+        str(Words(f"- 学習だけの時間：{spent}（{speed:,.0f} トークン／秒）", f"- training alone: {spent} ({speed:,.0f} tokens/s)")),
     ]
 
 
 def sft_section(found: dict[str, Any]) -> list[str]:
+    count, held, skipped, steps = f"{found['conversations']:,}", found["held_out"], found["skipped"], found["steps"]
     return [
-        "## 指示学習",
+        f"## {Words('指示学習', 'Fine-tuning on conversations')}",
         "",
-        f"- {found['conversations']:,} 件（検証用 {found['held_out']}、長すぎて除いたもの {found['skipped']}）、{found['steps']} ステップ",
-        f"- 検証用の損失：{found['validation_loss']:.3f}",
+        str(
+            Words(
+                f"- {count} 件（ほかに検証用 {held} 件。長すぎて除いたもの {skipped} 件）、{steps} ステップ",
+                f"- {count} conversations ({held} more held out, {skipped} too long and left out), {steps} steps",
+            )
+        ),
+        f"- {Words('検証用の損失：', 'held-out loss: ')}{found['validation_loss']:.3f}",
     ]
+
+
+def evaluate_section(found: dict[str, Any]) -> list[str]:
+    rows = [(f"**{Words('このモデル', 'this model')}**", found["network"]), *found["baselines"].items()]
+    cells = []
+    for name, row in rows:
+        interval = "–" if row["interval"] is None else f"{row['interval'][0]:.3f} – {row['interval'][1]:.3f}"
+        cells.append([name, f"{row['bits_per_byte']:.4f}", interval])
+    title = Words("検証用文章のビット毎バイト（小さいほどよい）", "Bits per byte of held-out text (less is better)")
+    lines = [f"## {title}", "", *table([Words("モデル", "model"), Words("ビット／バイト", "bits/byte"), Words("95 % 区間", "95 %")], cells)]
+    same = Words("n-gram と xz が使えるのは、ネットワークが読んだのと同じ文章です。", "n-grams and xz had the text the network has read.")
+    won = Words("すべてに勝っています。", "It beats all of them.")
+    lost = Words("勝てていない相手があります。", "It does not beat all of them.")
+    lines += ["", f"{same} {won if found['beats_all'] else lost}", "", f"## {Words('文章の続き', 'Continuations')}", ""]
+    lines += [f"- {s['prompt']}**{' '.join(s['text'].split())}**" for s in found["samples"]]
+    if found["answers"]:
+        lines += ["", f"## {Words('会話', 'Conversation')}", ""]
+        lines += [f"- 「{s['prompt']}」→ {' '.join(s['text'].split())}" for s in found["answers"]]
+    return lines
 
 
 def export_section(found: dict[str, Any]) -> list[str]:
-    return [
-        "## 書き出し",
-        "",
-        f"- `{found['directory']}`（{found['bytes'] / 1e6:.1f} MB）。読み直したロジットの差：{found['logits_difference']:g}",
-    ]
+    size, difference = f"{found['bytes'] / 1e6:.1f} MB", f"{found['logits_difference']:g}"
+    told = Words(f"読み直したロジットの差：{difference}", f"logits read back differ by {difference}")
+    return [f"## {Words('書き出し', 'Export')}", "", f"- `{found['directory']}` ({size}) {told}"]
 
 
 SECTIONS = {
@@ -114,32 +133,53 @@ SECTIONS = {
 }
 
 
+def table(heads: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A Markdown table."""
+    return [f"| {' | '.join(map(str, row))} |" for row in (heads, ["---"] * len(heads), *rows)]
+
+
 def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]]) -> list[str]:
     """The table a plan is judged by. Energy counts all stages at the planned power."""
-    lines = ["## 計画と実際", "", "| 項目 | 計画 | 実際 |", "|---|---|---|"]
+    heads = [Words("項目", "item"), Words("計画", "planned"), Words("実際", "actual")]
     total = sum(float(found["seconds"]) for found in results.values())
+    rows: list[list[str]] = []
     if plan:
-        planned = {stage.stage: stage for stage in plan.stages}
         if "pretrain" in results:
-            lines.append(f"| パラメータ | {plan.parameters:,} | {results['pretrain']['parameters']:,} |")
-        for name, stage in planned.items():
-            if name in results:
+            rows.append([str(Words("パラメータ", "parameters")), f"{plan.parameters:,}", f"{results['pretrain']['parameters']:,}"])
+        for stage in plan.stages:
+            if stage.stage in results:
                 guess = "–" if stage.seconds is None else clock(stage.seconds)
-                lines.append(f"| {name} の学習時間 | {guess} | {clock(results[name]['train_seconds'])} |")
+                rows.append([f"{stage.stage} {Words('の学習', 'steps')}", guess, clock(results[stage.stage]["train_seconds"])])
         kwh = plan.watts * total / 3.6e6
-        lines.append(f"| 電力量 kWh（{plan.watts:.0f} W、{plan.watts_how}） | {plan.kwh:.5f} | {kwh:.5f} |")
-        lines.append(f"| 電気代 円 | {plan.yen:.3f} | {kwh * (plan.yen / plan.kwh if plan.kwh else 0):.3f} |")
-    lines += [f"| {name} 全体 | – | {clock(float(found['seconds']))} |" for name, found in results.items()]
-    lines.append(f"| 合計 | – | {clock(total)} |")
-    return lines
+        yen = kwh * (plan.yen / plan.kwh if plan.kwh else 0)
+        rows.append([f"{Words('電力量', 'energy')} kWh ({plan.watts:.0f} W, {plan.watts_how})", f"{plan.kwh:.5f}", f"{kwh:.5f}"])
+        rows.append([str(Words("電気代（円）", "electricity (yen)")), f"{plan.yen:.3f}", f"{yen:.3f}"])
+    rows += [[f"{name} {Words('全体', 'in all')}", "–", clock(float(found["seconds"]))] for name, found in results.items()]
+    rows.append([str(Words("合計", "total")), "–", clock(total)])
+    return [f"## {Words('計画と実際', 'Planned and actual')}", "", *table(heads, rows)]
 
 
 def loss_chart(journal: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> str:
-    """Training loss in bits per token, and the held-out bits per byte on the way where it was measured."""
-    loss = [(float(r["tokens"]) / 1e6, float(r["loss"]) / 0.6931471805599453) for r in journal if "loss" in r]
-    series: dict[str, list[tuple[float, float]]] = {"学習損失（ビット／トークン、平滑化）": smoothed(loss)}
+    """Bits per byte over millions of trained tokens: the training loss, held-out text on the way, and the rivals across."""
+    final = results["pretrain"]
+    per_byte = final["read_tokens"] / final["read_bytes"] / math.log(2)  # nats a token -> bits a byte of the text read
+    loss = [(float(r["tokens"]) / 1e6, float(r["loss"]) * per_byte) for r in journal]
     held = [(float(r["tokens"]) / 1e6, float(r["bits_per_byte"])) for r in journal if "bits_per_byte" in r]
-    if held:
-        final = results["pretrain"]
-        series["検証（ビット／バイト）"] = [*held, (final["tokens"] / 1e6, final["bits"]["bits_per_byte"])]
-    return line_chart("事前学習の損失", "学習したトークン（百万）", "ビット", series)
+    end = final["tokens"] / 1e6
+    series: dict[str, list[tuple[float, float]]] = {
+        str(Words("学習（平滑化）", "training (smoothed)")): smoothed(loss),
+        str(Words("検証用文章", "held-out text")): [*held, (end, final["bits"]["bits_per_byte"])],
+    }
+    if "evaluate" in results:
+        rivals = results["evaluate"]["baselines"]
+        for name in (min(group, key=lambda name: rivals[name]["bits_per_byte"]) for group in _kinds(rivals)):
+            series[name] = [(0.0, rivals[name]["bits_per_byte"]), (end, rivals[name]["bits_per_byte"])]
+    across = Words("学習したトークン（百万）", "tokens trained (millions)")
+    title = Words("事前学習：1 バイトを当てるのに要るビット数", "Pre-training: bits per byte")
+    return line_chart(str(title), str(across), str(Words("ビット／バイト", "bits/byte")), series)
+
+
+def _kinds(rivals: Mapping[str, Any]) -> list[list[str]]:
+    """The n-grams, and xz with and without what was read."""
+    groups = [[name for name in rivals if "gram" in name], [name for name in rivals if "xz" in name]]
+    return [group for group in groups if group]

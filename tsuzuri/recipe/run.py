@@ -20,8 +20,8 @@ import torch
 from tsuzuri import __version__, device
 from tsuzuri.config import to_yaml
 from tsuzuri.directory import write_text
-from tsuzuri.errors import MissingError, SpaceError, Words
-from tsuzuri.folder import find
+from tsuzuri.errors import ConfigError, SpaceError, Words
+from tsuzuri.folder import find, suggestion
 from tsuzuri.recipe.recipe import STAGES, Recipe
 from tsuzuri.train import shard
 from tsuzuri.train.watch import Watch, clock
@@ -40,28 +40,28 @@ class Context:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the stages before, by name
 
     def before(self, stage: str) -> Path:
-        """The folder of an earlier stage. Raises MissingError if the recipe has none."""
-        if stage not in self.results:
-            raise MissingError(
-                Words(f"段階「{self.directory.name}」を始めようとしました。", f"Starting the stage '{self.directory.name}'."),
-                found=Words(f"先に要る段階「{stage}」がありません。", f"It needs the stage '{stage}' before it."),
-                todo=Words("stages の並びに加えてください。", "Add it to the list of stages."),
-            )
+        """The folder of an earlier stage."""
+        assert stage in self.results, "a stage names in NEEDS what it reads"
         return self.directory.parent / stage
 
 
-def run(recipe: Recipe, watch: Watch) -> dict[str, dict[str, Any]]:
-    """All stages in order; returns what each has to say, with its seconds. Interrupted, the same call goes on."""
+def run(recipe: Recipe, watch: Watch, *, until: str | None = None) -> dict[str, dict[str, Any]]:
+    """All stages in order, or those up to `until`; returns what each has to say, with its seconds. Interrupted, the same
+    call goes on.
+    """
+    stages = recipe.head.stages
+    if until is not None:
+        stages = stages[: stages.index(known(until, stages)) + 1]
     out, first = recipe.out, device.rank()[0] == 0
     if first:
         write_text(out / "recipe.yaml", to_yaml(recipe.values))
     results: dict[str, dict[str, Any]] = {}
     before = ""
-    for number, name in enumerate(recipe.head.stages, 1):
+    for number, name in enumerate(stages, 1):
         settings, directory = recipe.sections[name], out / name
         module = find(STAGES, name)
         before = fingerprint(before, name, settings, recipe, module.inputs(settings))
-        title = f"[{number}/{len(recipe.head.stages)}] {name}"
+        title = f"[{number}/{len(stages)}] {name}"
         done = _record(directory)
         meet()  # every process has looked before the first one writes
         if done and done["fingerprint"] == before:
@@ -76,6 +76,17 @@ def run(recipe: Recipe, watch: Watch) -> dict[str, dict[str, Any]]:
                 done = _follow(module, settings, context)
         results[name] = {**done["results"], "seconds": done["seconds"]}
     return results
+
+
+def known(stage: str, stages: list[str]) -> str:
+    """The stage, if the recipe has it."""
+    if stage not in stages:
+        raise ConfigError(
+            Words(f"段階「{stage}」まで実行しようとしました。", f"Running up to the stage '{stage}'."),
+            found=Words(f"この設定ファイルにあるのは {'、'.join(stages)} です。", f"This recipe has {', '.join(stages)}."),
+            todo=suggestion(stage, stages),
+        )
+    return stage
 
 
 def meet() -> None:

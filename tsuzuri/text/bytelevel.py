@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tsuzuri.errors import ConfigError, Words
+from tsuzuri.errors import ConfigError, InputError, Words
 
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -29,6 +29,22 @@ def visible(text: str) -> str:
     """
     table = alphabet()
     return "".join(table[byte] for byte in text.encode())
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text. Raises InputError for half a surrogate pair, which a Python string can hold and UTF-8 cannot."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise InputError(
+            Words("文章をトークンにしようとしました。", "Turning text into tokens."),
+            found=Words(
+                f"{error.start + 1} 文字目が半分だけの文字（U+{code:04X}）です。",
+                f"Character {error.start + 1} is half of one (U+{code:04X}).",
+            ),
+            todo=Words("UTF-8 として正しい文章を渡してください。", "Give a text that is valid in UTF-8."),
+        ) from error
 
 
 def table(state: dict[str, Any], size: int) -> list[bytes]:

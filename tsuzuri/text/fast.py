@@ -22,6 +22,8 @@ from tsuzuri.text.stream import Stream
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")  # ids 0 … 3 of every tokenizer we train
 FILE = "tokenizer.json"
+PROBE = "".join(map(chr, range(0x21, 0x7F))) + " \n今日は、カタカナ。🍣"  # what must come back
+LARGEST = 1 << 20  # ids; four times the largest public vocabulary. The library takes the memory for all of them at once
 MAX_FILE = 1 << 28  # bytes; the largest public tokenizer.json is about 35 MB
 
 
@@ -50,11 +52,14 @@ class FastTokenizer:
         return hashlib.sha256(self._canonical().encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, nothing added, nothing lost."""
+        """Ids of a text, nothing added, nothing lost. Raises InputError for half a surrogate pair."""
+        bytelevel.utf8(text)  # the library says "must be str"
         return list(self._core.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each, on all cores."""
+        for text in texts:
+            bytelevel.utf8(text)
         return [list(found.ids) for found in self._core.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -116,6 +121,12 @@ def train(kind: str, texts: Iterable[str], vocab_size: int) -> FastTokenizer:
             found=Words(f"256 種のバイトと特殊トークンだけで {smallest} 要ります。", f"Bytes and special tokens alone need {smallest}."),
             todo=Words(f"{smallest} 以上にしてください。", f"Ask for at least {smallest}."),
         )
+    if vocab_size > LARGEST:
+        raise ConfigError(
+            asked,
+            found=Words(f"語彙は {LARGEST:,} までです。", f"A vocabulary has at most {LARGEST:,}."),
+            todo=Words("小さくしてください。ふつうは 4,000 から 64,000 です。", "Ask for fewer; 4,000 to 64,000 is usual."),
+        )
     found = FastTokenizer(kinds.KINDS[kind](texts, vocab_size, SPECIAL))
     if found.vocab_size != vocab_size:
         raise ConfigError(
@@ -142,12 +153,44 @@ def load(path: Path) -> FastTokenizer:
     try:
         if file.stat().st_size > MAX_FILE:
             raise ValueError("too large")
-        return FastTokenizer(tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8")))
+        text = file.read_text(encoding="utf-8")
+        _check(json.loads(text))
+        found = FastTokenizer(tokenizers.Tokenizer.from_str(text))
+        if _pieces_are_bytes(found._state) and found.decode(found.encode(PROBE)).removeprefix(" ") != PROBE:
+            raise ValueError("text does not come back")
+        return found
     except TsuzuriError:
         raise
-    except Exception as error:  # the library raises bare Exception for a file it cannot read
+    except BaseException as error:  # the library raises bare Exception, or a panic that is no Exception, for a file it cannot read
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise FormatError(
             asked,
             found=Words("tokenizer.json として読めません。", "It cannot be read as a tokenizer.json."),
             todo=Words("壊れているか、別の形式です。取り直してください。", "It is damaged or of another format: fetch it again."),
         ) from error
+
+
+def _check(state: Any) -> None:
+    """Raises ValueError for what the library itself does not survive, or what would lose text without a word.
+
+    Where the right side of a merge does not begin with `continuing_subword_prefix` it cuts through a character, and the
+    process ends (0.23.3). Where a byte has no piece, byte-level BPE leaves that byte out of the ids.
+    """
+    model = state["model"]
+    prefix = model.get("continuing_subword_prefix") or ""
+    rights = (merge.split(" ")[-1] if isinstance(merge, str) else merge[1] for merge in model.get("merges", ()))
+    if prefix and not all(right.startswith(prefix) for right in rights):
+        raise ValueError("merges without the prefix")
+    vocabulary = model["vocab"]
+    ids = vocabulary if isinstance(vocabulary, dict) else {piece: id for id, (piece, _) in enumerate(vocabulary)}
+    if len(set(ids.values())) < len(ids):
+        raise ValueError("two pieces of one id")
+    if _pieces_are_bytes(state) and not set(bytelevel.alphabet().values()) <= set(ids):
+        raise ValueError("bytes without a piece")
+
+
+def _pieces_are_bytes(state: dict[str, Any]) -> bool:
+    """Not so where a decoder falls back to bytes: then the pieces are text, and a space may be added in front of it."""
+    decoder = state.get("decoder")
+    return decoder is None or decoder["type"] == "ByteLevel"

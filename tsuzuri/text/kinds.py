@@ -45,7 +45,8 @@ def unigram(texts: Iterable[str], vocab_size: int, special: tuple[str, ...]) -> 
     )
     core.train_from_iterator(texts, trainer)
     # The trainer sums in an order that differs from run to run: the last digits are rounded away and ties sorted.
-    found = ((piece, round(score, 4)) for piece, score in json.loads(core.to_str())["model"]["vocab"] if piece not in special)
+    # Without any text it divides nothing by nothing, and JSON writes that as null.
+    found = ((piece, round(score or 0.0, 4)) for piece, score in json.loads(core.to_str())["model"]["vocab"] if piece not in special)
     learned = sorted(found, key=lambda pair: (-pair[1], pair[0]))
     lowest = min(score for _, score in learned) - 10.0
     missing = [(c, lowest) for c in sorted(alphabet().values()) if c not in dict(learned)]

@@ -27,6 +27,7 @@ BRANCHES = (
     f"[^{KANJI}{HIRAGANA}{KATAKANA}{LATIN}{DIGITS}{SPACES}]+",
 )
 PATTERN = "|".join(BRANCHES)
+SCRIPTS = ("kanji", "hiragana", "katakana", "latin", "digits", "spaces", "punctuation")  # the last: and whatever else there is
 
 
 def split(text: str) -> list[str]:
@@ -36,3 +37,13 @@ def split(text: str) -> list[str]:
     ['人工知能', 'の', '発展', '、', 'GPT', '-', '4', 'は', '175', '0', '億', ' words']
     """
     return re.findall(PATTERN, text)
+
+
+def scripts(text: str) -> list[tuple[str, str]]:
+    """Script and piece, in order.
+
+    >>> scripts("第3章 tsuzuri")
+    [('kanji', '第'), ('digits', '3'), ('kanji', '章'), ('latin', ' tsuzuri')]
+    """
+    named = "|".join(f"(?P<{script}>{branch})" for script, branch in zip(SCRIPTS, BRANCHES, strict=True))
+    return [(str(match.lastgroup), match[0]) for match in re.finditer(named, text)]

@@ -1,4 +1,4 @@
-"""Training room: text -> weights.
+"""学習の部屋：文章から重みへ。 / Training room: text -> weights.
 
 Enters: shards or conversations, a model, settings. Leaves: checkpoints, and a model directory.
 Open first: `loop.py` (the only loop), then `optim.py`. Add a method in `objectives/`.

@@ -39,33 +39,56 @@ class State:
 
 
 def save(root: Path, state: State, write_model: Callable[[Path], None], *, keep: int = 2) -> Path:
-    """Write `root/step-…`, then remove older ones beyond `keep`. Raises SpaceError, leaving the older ones."""
+    """Write `root/step-…`, then remove older ones beyond `keep`, and newer ones: those are damaged, or the run would have
+    gone on from them. Raises SpaceError, leaving all there were."""
     target = root / f"step-{state.step:08}"
+    if target.is_dir() and not (target / directories.MANIFEST).is_file():
+        shutil.rmtree(target)  # damaged, as `latest` has said; `whole` would take it for a person's own files
+    if target.is_dir() and not (target / directories.MANIFEST).is_file():
+        shutil.rmtree(target)  # a damaged one that `latest` passed over; the name is ours
     with directories.whole(target) as temporary:
         (temporary / "model").mkdir()
         write_model(temporary / "model")
         safe.write(temporary / "state.safetensors", {name: value.contiguous() for name, value in state.tensors.items()})
         text = json.dumps({"step": state.step, **state.values}, ensure_ascii=False, indent=1)
         (temporary / "state.json").write_text(text, encoding="utf-8")
-    for path in _all(root)[keep:]:
-        shutil.rmtree(path)
+    kept = [path for path in _all(root) if path.name <= target.name][:keep]
+    for path in _all(root):
+        if path not in kept:
+            shutil.rmtree(path)
     return target
 
 
 def latest(root: Path) -> tuple[Path | None, list[Words]]:
-    """The newest checkpoint that verifies, and a notice for each newer one that does not."""
+    """The newest checkpoint that verifies (None: nothing was saved yet), and a notice for each newer one that does not.
+
+    Raises FormatError when there are some and not one verifies: to start over is for the person to say.
+    """
     notices: list[Words] = []
-    for path in _all(root):
+    found = _all(root)
+    for path in found:
         try:
             directories.verify(path)
             return path, notices
         except FormatError as error:
             notices.append(
                 Words(
-                    f"途中保存 {path.name} は使えないので、一つ前を使います（{error.found.ja}）",
-                    f"Checkpoint {path.name} cannot be used, trying the one before ({error.found.en})",
+                    f"途中保存 {path.name} は壊れているので、一つ前を使います（{error.found.ja}）",
+                    f"Checkpoint {path.name} is damaged, trying the one before ({error.found.en})",
                 )
             )
+    if found:
+        raise FormatError(
+            Words(f"{root} から再開しようとしました。", f"Resuming from {root}."),
+            found=Words(
+                f"途中保存 {len(found)} 個のどれも壊れています（{found[0].name} ほか）。",
+                f"All {len(found)} checkpoints are damaged ({found[0].name} and older).",
+            ),
+            todo=Words(
+                "写しがあれば戻してください。最初から学習し直すなら、このディレクトリを消してください。",
+                "Put back a copy if there is one. To train from the start again, remove that directory.",
+            ),
+        )
     return None, notices
 
 

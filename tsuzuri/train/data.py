@@ -97,7 +97,7 @@ def order(rows: int, seed: int, start: int, count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         epoch, offset = divmod(start + len(found), rows)
-        permutation = np.random.default_rng((seed, epoch)).permutation(rows)
+        permutation = np.random.default_rng((seed % 2**64, epoch)).permutation(rows)
         found += permutation[offset : offset + count - len(found)].tolist()
     return found
 

@@ -51,7 +51,7 @@ class LoopSettings(OptimSettings):
     micro_batch: int | None = None  # rows at once; None: the whole batch. The result does not depend on it
     precision: str = "bfloat16"  # of weights and activations; steps are taken on float32 masters
     seed: int = 1
-    evaluate_every: int = 0  # steps; 0: only at the end
+    evaluate_every: int = 0  # steps between scores on the way; 0: none. The last score is the caller's
     checkpoint_every: int = 200  # steps; 0: only at the end and when stopped
     keep: int = 2  # checkpoints
 
@@ -65,6 +65,10 @@ class LoopSettings(OptimSettings):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise _wrong(Words(f"{name} が {value} です。正の数が要ります。", f"{name} is {value}; it must be positive."))
+        for name in ("evaluate_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if value < 0:
+                raise _wrong(Words(f"{name} が {value} です。0 以上の数が要ります。", f"{name} is {value}; it must be at least 0."))
         devices.dtype(self.precision)
 
     def total(self, rows: int) -> int:
@@ -117,29 +121,28 @@ def train(
                 "コーパスの報告（report.json）で何が落ちたか確かめてください。", "See in the corpus report (report.json) what was dropped."
             ),
         )
+    directory.mkdir(parents=True, exist_ok=True)
     run = _Run(model, objective, settings, directory, recipe, family, write_extras)
     resumed_at = run.resume(watch)
     journal = Journal(directory / "metrics.jsonl", resumed_at=resumed_at) if rank == 0 else None
     steps = settings.total(objective.rows)
     watch.begin(steps, resumed_at)
-    with _stop_requests() as stopped:
-        while run.step < steps:
-            metrics = run.advance(steps, matrix_rate)
-            due = settings.evaluate_every and run.step % settings.evaluate_every == 0 and run.step < steps
-            scores = evaluate(model, run.step) if evaluate and due else {}
-            if journal:
-                journal.add({**asdict(metrics), **scores})
-            watch.step(metrics, steps)
-            if stopped.is_set() or run.step == steps or (settings.checkpoint_every and run.step % settings.checkpoint_every == 0):
-                run.save()
-            if stopped.is_set() and run.step < steps:
-                watch.end()
-                raise StopRequested(
-                    Words("学習を止めました。", "Training was stopped."),
-                    found=Words(f"{run.step} / {steps} ステップまで保存してあります。", f"{run.step} of {steps} steps are saved."),
-                    todo=Words("同じコマンドで続きから再開できます。", "The same command resumes from there."),
-                )
-    watch.end()
+    try:
+        with _stop_requests() as stopped:
+            while run.step < steps:
+                metrics = run.advance(steps, matrix_rate)
+                due = settings.evaluate_every and run.step % settings.evaluate_every == 0 and run.step < steps
+                scores = evaluate(model, run.step) if evaluate and due else {}
+                if journal:
+                    journal.add({**asdict(metrics), **scores})
+                watch.step(metrics, steps)
+                stop = run.agree(stopped.is_set())
+                if stop or run.step == steps or (settings.checkpoint_every and run.step % settings.checkpoint_every == 0):
+                    run.save()
+                if stop:
+                    raise _stopped(run.step, steps)
+    finally:
+        watch.end()
     return Outcome(run.step, run.tokens, run.seconds, run.loss, resumed_at)
 
 
@@ -214,6 +217,14 @@ class _Run:
         mfu = 6 * self.parameters * speed / matrix_rate if matrix_rate else None
         return Metrics(self.step, self.loss, norm, factor, self.tokens, speed, mfu, seconds)
 
+    def agree(self, stop: bool) -> bool:
+        """Whether any process was asked to stop: all must stop after the same step, or they wait for each other for ever."""
+        if self.world == 1:
+            return stop
+        asked = torch.tensor(float(stop))
+        torch.distributed.all_reduce(asked)
+        return bool(asked)
+
     def save(self) -> None:
         """A checkpoint of this moment; all ranks gather, the first writes."""
         assert self.optimizer is not None
@@ -240,6 +251,14 @@ def _share(batch: Batch, rank: int, world: int) -> Batch:
         raise _wrong(Words(f"batch がプロセス数 {world} で割り切れません。", f"batch is not a multiple of the {world} processes."))
     documents = None if batch.documents is None else batch.documents[rank::world]
     return Batch(batch.tokens[rank::world], batch.targets[rank::world], batch.positions[rank::world], documents)
+
+
+def _stopped(step: int, steps: int) -> StopRequested:
+    return StopRequested(
+        Words("学習を止めました。", "Training was stopped."),
+        found=Words(f"{step} / {steps} ステップまで保存してあります。", f"{step} of {steps} steps are saved."),
+        todo=Words("同じコマンドで続きから再開できます。", "The same command resumes from there."),
+    )
 
 
 def _diverged(step: int) -> TrainingError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -163,8 +163,9 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Tensor], steps: int) -> None:
         """Take over a saved state. Raises FormatError when it belongs to another model or optimizer."""
-        if set(state) != set(self.state) or any(state[n].shape != self.state[n].shape for n in state):
-            different = sorted(set(state) ^ set(self.state))[:3] or ["shape"]
+        same = [n for n in state if n in self.state and (state[n].shape, state[n].dtype) == (self.state[n].shape, self.state[n].dtype)]
+        different = sorted((set(state) | set(self.state)) - set(same))[:3]
+        if different:
             raise FormatError(
                 Words("途中保存から最適化の状態を戻そうとしました。", "Restoring the optimizer from a checkpoint."),
                 found=Words(
@@ -186,26 +187,32 @@ def is_matrix(name: str, weight: Tensor) -> bool:
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The orthogonal factor of each matrix, approximately: singular values become 0.7 … 1.2. (..., R, C) -> the same in bfloat16.
+    """The orthogonal factor of each matrix, approximately: singular values become 0.68 … 1.21. (..., R, C) -> the same in
+    bfloat16, which blurs that by a few hundredths; float64 stays, so that a run in float64 is exact throughout.
 
     A quintic Newton–Schulz iteration with the coefficients of Jordan et al. 2024: a x + b x³ + c x⁵ applied to the
     singular values. The plain twin is U Vᵀ from the singular value decomposition.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
+    x = matrices if matrices.dtype == torch.float64 else matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
-    x = x / (x.float().norm(dim=(-2, -1), keepdim=True).to(x.dtype) + 1e-7)
+    x = x.transpose(-2, -1) if tall else x
+    x = x / (_at_least_float32(x).norm(dim=(-2, -1), keepdim=True).to(x.dtype) + 1e-7)
     for _ in range(steps):
-        square = x @ x.mT
+        square = x @ x.transpose(-2, -1)
         x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if tall else x
+    turned: Tensor = x.transpose(-2, -1) if tall else x
+    return turned
 
 
 def total_norm(gradients: Sequence[Tensor]) -> float:
     """The Euclidean norm over all gradients together, whole ones and shards."""
-    squares = [whole(gradient.float().square().sum()) for gradient in gradients]
+    squares = [whole(_at_least_float32(gradient).square().sum()) for gradient in gradients]
     return math.sqrt(float(torch.stack(squares).sum())) if squares else 0.0
+
+
+def _at_least_float32(value: Tensor) -> Tensor:
+    return value if value.dtype == torch.float64 else value.float()
 
 
 def whole(value: Tensor) -> Tensor:
@@ -213,6 +220,9 @@ def whole(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def _like(value: Tensor, other: Any) -> Tensor:
+def _like(value: Tensor, other: Tensor) -> Tensor:
     """`value` cut into shards the way `other` is."""
-    return distribute_tensor(value, other.device_mesh, other.placements) if isinstance(other, DTensor) else value
+    if not isinstance(other, DTensor):
+        return value
+    cut: Tensor = distribute_tensor(value, other.device_mesh, other.placements)
+    return cut

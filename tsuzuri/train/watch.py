@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from tsuzuri.directory import write_text
+from tsuzuri.directory import told, write_bytes
 from tsuzuri.errors import Words
 
 
@@ -34,21 +34,22 @@ class Journal:
     def __init__(self, path: Path, *, resumed_at: int = 0) -> None:
         self.path = path
         if path.is_file():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= resumed_at]
-            write_text(path, "".join(line + "\n" for line in kept))
+            kept = [line for line in path.read_bytes().splitlines() if _step(line) <= resumed_at]
+            write_bytes(path, b"".join(line + b"\n" for line in kept))
 
     def add(self, record: dict[str, object]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        """Raises SpaceError; what was written of the line is dropped when the run resumes."""
+        with told(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def read(self) -> list[dict[str, object]]:
         """All records so far."""
         if not self.path.is_file():
             return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in self.path.read_bytes().splitlines()]
 
 
-def _step(line: str) -> int:
+def _step(line: bytes) -> int:
     """The step of a line; a line cut off by a crash counts as never written."""
     try:
         return int(json.loads(line)["step"])

@@ -13,7 +13,39 @@ from tsuzuri.errors import ConfigError, Words
 
 # Fields of Hugging Face's config.json that say nothing about the logits.
 WITHOUT_EFFECT = frozenset(
-    ["architectures", "auto_map", "bos_token_id", "dtype", "eos_token_id", "id2label", "initializer_range", "is_decoder", "is_encoder_decoder", "label2id", "model_type", "name_or_path", "_name_or_path", "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "tie_encoder_decoder", "torch_dtype", "transformers_version", "use_cache", "chunk_size_feed_forward", "add_cross_attention", "cross_attention_hidden_size", "attention_dropout", "embd_pdrop", "resid_pdrop", "attn_pdrop", "_attn_implementation_autoset"]
+    [
+        "architectures",
+        "auto_map",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "id2label",
+        "initializer_range",
+        "is_decoder",
+        "is_encoder_decoder",
+        "label2id",
+        "model_type",
+        "name_or_path",
+        "_name_or_path",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "pretraining_tp",
+        "problem_type",
+        "return_dict",
+        "tie_encoder_decoder",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+        "chunk_size_feed_forward",
+        "add_cross_attention",
+        "cross_attention_hidden_size",
+        "attention_dropout",
+        "embd_pdrop",
+        "resid_pdrop",
+        "attn_pdrop",
+        "_attn_implementation_autoset",
+    ]
 )
 
 

@@ -10,6 +10,7 @@ from tsuzuri.recipe.run import Context
 from tsuzuri.text.corpus.build import CorpusSettings, build
 from tsuzuri.text.corpus.read import files
 
+NEEDS = ()
 Settings = CorpusSettings
 
 

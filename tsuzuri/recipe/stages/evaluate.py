@@ -16,6 +16,7 @@ from tsuzuri.recipe.stages.sft import newest_model
 from tsuzuri.text import fast
 from tsuzuri.text.corpus.read import read
 
+NEEDS = ("corpus", "tokenizer", "pretrain")
 PROMPTS = ("今日の天気は", "吾輩は", "この法律は、", "情報通信")
 QUESTIONS = ("こんにちは。", "あなたは誰ですか。", "何ができますか。")
 
@@ -39,6 +40,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     network = context.results["pretrain"]
     count = network["read_documents"]
     train = [document.text for document in islice(read([text / "train.jsonl.zst"]), count)]
+    assert sum(len(one.encode()) for one in train) == network["read_bytes"], "the rivals read what the network has read"
     held = [document.text for document in read([text / "validation.jsonl.zst"])]
     grams = baselines.n_grams(train, held, tokenizer, order=settings.order, seed=settings.seed)
     rows = {f"{settings.order}-gram {name}": asdict(found.bits) | {"fit_seconds": found.seconds} for name, found in grams.items()}

@@ -19,6 +19,8 @@ from tsuzuri.recipe.run import Context
 from tsuzuri.recipe.stages.sft import newest_model, write_extras
 from tsuzuri.text import fast
 
+NEEDS = ("corpus", "tokenizer", "pretrain")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -19,6 +19,7 @@ from tsuzuri.text.corpus.read import read
 from tsuzuri.train import loop
 from tsuzuri.train.objectives import pretrain
 
+NEEDS = ("corpus", "tokenizer")
 SHARED = True  # under torchrun, every process takes part
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from tsuzuri import device
 from tsuzuri.chat import conversations, template
+from tsuzuri.errors import ConfigError, Words
 from tsuzuri.model import weights
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.recipe.measure import matrix_rate
@@ -21,6 +23,7 @@ from tsuzuri.text import fast
 from tsuzuri.train import checkpoint, loop
 from tsuzuri.train.objectives import sft
 
+NEEDS = ("tokenizer", "pretrain")
 SHARED = True  # under torchrun, every process takes part
 
 
@@ -34,6 +37,21 @@ class Settings(loop.LoopSettings):
     seed: int = 2
 
 
+def check(settings: Settings, before: Mapping[str, Any]) -> None:
+    """A conversation may not be longer than the model's context."""
+    pretrain = before["pretrain"]
+    context = pretrain.model.max_position_embeddings or pretrain.length
+    if settings.length > context:
+        raise ConfigError(
+            Words(f"設定「sft.length」に {settings.length} が指定されました。", f"The setting 'sft.length' was given {settings.length}."),
+            found=Words(f"モデルが読めるのは {context} トークンまでです。", f"The model reads at most {context} tokens."),
+            todo=Words(
+                f"sft.length を {context} 以下にするか、pretrain.length か pretrain.model.max_position_embeddings を増やしてください。",
+                f"Give sft.length at most {context}, or raise pretrain.length or pretrain.model.max_position_embeddings.",
+            ),
+        )
+
+
 def inputs(settings: Settings) -> list[Path]:
     return conversations.files(settings.inputs)
 
@@ -45,7 +63,12 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     model = weights.load(start, dtype=torch.float32).to(device.choose(context.recipe.head.device))
     train, held, skipped = examples(settings, tokenizer)
     if skipped:
-        context.watch.notice(f"length={settings.length} を超える {skipped} 件を除きました。 / {skipped} longer ones left out.")
+        context.watch.notice(
+            Words(
+                f"length={settings.length} トークンを超える会話 {skipped} 件を除きました。",
+                f"Left out {skipped} conversations longer than length={settings.length} tokens.",
+            )
+        )
     end, boundary = tokenizer.special["<|im_end|>"], tokenizer.special["<|endoftext|>"]
     objective = sft.Objective(sft.Settings(settings.length), train, boundary, end)
     held_out = sft.Objective(sft.Settings(settings.length), held, boundary, end)
@@ -103,9 +126,12 @@ def held_loss(model: Transformer, objective: sft.Objective) -> float:
 
 
 def write_extras(path: Path, tokenizer: fast.FastTokenizer) -> None:
-    """What makes a directory of weights a model to chat with: tokenizer and template."""
+    """What makes a directory of weights a model to chat with: tokenizer, template, and where an answer ends."""
     tokenizer.save(path)
     template.save(path)
+    ids = {"bos_token_id": "<|endoftext|>", "eos_token_id": "<|im_end|>", "pad_token_id": "<|pad|>"}
+    found = {key: tokenizer.special[name] for key, name in ids.items()}
+    (path / "generation_config.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def newest_model(directory: Path) -> Path:

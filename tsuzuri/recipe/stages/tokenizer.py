@@ -12,6 +12,8 @@ from tsuzuri.recipe.run import Context
 from tsuzuri.text import compare, fast
 from tsuzuri.text.corpus.read import read
 
+NEEDS = ("corpus",)
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

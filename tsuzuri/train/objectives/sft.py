@@ -36,7 +36,7 @@ class Example:
 class Objective:
     def __init__(self, settings: Settings, examples: Sequence[Example], boundary: int, end_of_turn: int) -> None:
         self.settings, self.examples, self.boundary = settings, examples, boundary
-        for number, example in enumerate(examples):
+        for number, example in enumerate(examples, 1):
             check(number, example, end_of_turn)
         self._check_lengths()
         self._rows = pack([len(example.ids) - 1 for example in examples], settings.length)
@@ -60,7 +60,8 @@ class Objective:
         return example.ids[:-1], np.where(example.trained[1:], example.ids[1:], IGNORED), 0
 
     def _check_lengths(self) -> None:
-        long = [(len(example.ids), number) for number, example in enumerate(self.examples) if len(example.ids) - 1 > self.settings.length]
+        longest = self.settings.length + 1  # the last token is a target only
+        long = [(len(example.ids), number) for number, example in enumerate(self.examples, 1) if len(example.ids) > longest]
         if long:
             most, number = max(long)
             raise InputError(
@@ -74,14 +75,15 @@ class Objective:
 
 
 def check(number: int, example: Example, end_of_turn: int) -> None:
-    """Raises TrainingError for a conversation that would teach nothing, teach the person's words, or never teach to stop."""
+    """Raises TrainingError for a conversation that would teach nothing, teach the person's words, or not to stop after
+    one of the answers: each stretch that is trained must end with the end of a turn."""
     trained = example.trained
-    ends = trained[np.flatnonzero(example.ids == end_of_turn)]
-    if not trained.any():
+    ends = example.ids[trained & ~np.append(trained[1:], False)]
+    if not trained[1:].any():
         found = Words("学習するトークンが一つもありません。", "Not one token is trained.")
     elif trained.all():
         found = Words("すべてのトークンが学習対象になっています。", "Every token is trained, the person's words too.")
-    elif not ends.any() or (trained[-2:].any() and not ends[-1]):
+    elif (ends != end_of_turn).any():
         found = Words("応答の終わり（<|im_end|>）が学習対象になっていません。", "The end of the turn (<|im_end|>) is not trained.")
     else:
         return

@@ -1,0 +1,92 @@
+"""The generated parts of the pages: the map of the house, the verbs, the measured table.
+
+In: docstrings, the verbs' help lines, benchmarks/results/*.json. Out: the same pages with the text between
+`<!-- generated: NAME -->` and `<!-- end -->` made anew. `--check` changes nothing and fails if a page is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tsuzuri.folder import names
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = {"README.md": "en", "README.ja.md": "ja"}
+MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model")  # from the top; a room calls those below
+BASE = ("types", "errors", "config", "folder", "device", "directory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    stale = [page for page, language in PAGES.items() if made_anew(ROOT / page, language, write=not parser.parse_args().check)]
+    if stale and parser.parse_args().check:
+        sys.exit(f"out of date: {', '.join(stale)}; run make docs")
+
+
+def made_anew(page: Path, language: str, *, write: bool) -> bool:
+    """Whether the page was out of date; writes it if asked."""
+    before = page.read_text(encoding="utf-8")
+    after = MARKED.sub(lambda match: f"{match[1]}{PARTS[match[2]](language)}\n{match[3]}", before)
+    if write and after != before:
+        page.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def house(language: str) -> str:
+    """The map: one line a room, from the top down."""
+    rows = [(f"{room}/", half(ROOT / "tsuzuri" / room / "__init__.py", language)) for room in HOUSE]
+    width = max(len(name) for name, _ in rows)
+    base = "  ".join(f"{name}.py" for name in BASE)
+    return "\n".join(["```", *(f"{name:<{width}}  {line}" for name, line in rows), base, "```"])
+
+
+def verbs(language: str) -> str:
+    """The verbs and what each does."""
+    lines = [f"| `tsuzuri {name}` | {half(ROOT / 'tsuzuri' / 'commands' / f'{name}.py', language)} |" for name in names("tsuzuri.commands")]
+    return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def half(path: Path, language: str) -> str:
+    """The reader's half of the first docstring line, 「日本語。 / English.」"""
+    line = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    ja, _, en = line.partition(" / ")
+    return ja if language == "ja" else en
+
+
+def measured(language: str) -> str:
+    """One row a claim, from the files in benchmarks/results; a file that is not there makes no row."""
+    rows = [row for name, tell in TELL.items() if (RESULTS / name).is_file() for row in tell(read(name), language)]
+    head = ["| 計ったもの | 結果 |", "|---|---|"] if language == "ja" else ["| measured | result |", "|---|---|"]
+    return "\n".join(head + [f"| {what} | {result} |" for what, result in rows])
+
+
+def read(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return found
+
+
+def tell_tiny(found: dict[str, Any], language: str) -> list[tuple[str, str]]:
+    ja = language == "ja"
+    minutes, own = found["seconds"] / 60, found["bits_per_byte"]
+    rivals = "、".join(f"{name} {value:.3f}" for name, value in found["rivals"].items())
+    return [
+        ("`make tiny`（2 コア）" if ja else "`make tiny` (2 cores)", f"{minutes:.1f} {'分' if ja else 'minutes'}"),
+        ("検証用文章のビット毎バイト" if ja else "bits per byte of held-out text", f"**{own:.3f}**（{rivals}）" if ja else f"**{own:.3f}** ({rivals})"),
+    ]
+
+
+TELL: dict[str, Callable[[dict[str, Any], str], list[tuple[str, str]]]] = {"tiny.json": tell_tiny}
+PARTS: dict[str, Callable[[str], str]] = {"house": house, "verbs": verbs, "measured": measured}
+
+if __name__ == "__main__":
+    main()

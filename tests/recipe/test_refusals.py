@@ -1,0 +1,97 @@
+"""Bad input through the real verbs `run` and `plan`: a clear message, exit 2, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from place import ROOT, SMALL
+
+NOBODY = 65534
+
+
+def refused(place: Path, *arguments: str, prepare: Callable[[], None] | None = None) -> str:
+    """What `tsuzuri …` says when it stops with exit 2 and no stack trace."""
+    command = [sys.executable, "-m", "tsuzuri", *arguments]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120, preexec_fn=prepare)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "状況" in done.stderr and "対処" in done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "sample").symlink_to(ROOT / "sample")
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["pretrian.steps=5"], "pretrain"),
+        (["pretrain.learning_rat=1"], "learning_rate"),
+        (["pretrain.steps=many"], "pretrain.steps"),
+        (["pretrain.model.num_attention_heads=3"], "num_attention_heads"),
+        (["stages=[corpus,pretrain]"], "stages の並び"),
+        (["--until", "pretrian"], "pretrain"),
+        (["sft.length=100000"], "sft.length"),
+        (["pretrain.epochs=2"], "epochs"),
+        (["tokenizer.kind=bep"], "bpe"),
+        (["corpus.inputs=[nowhere]"], "nowhere"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_before_anything_is_written(place: Path, settings: list[str], said: str) -> None:
+    assert said in refused(place, "run", "recipes/tiny.yaml", *settings, "out=run")
+    assert not (place / "run" / "corpus").exists()
+
+
+def test_a_recipe_that_is_no_yaml_names_the_line(place: Path) -> None:
+    (place / "bad.yaml").write_text("name: x\nstages: [corpus\npretrain: 3\n", encoding="utf-8")
+    assert "行目" in refused(place, "plan", "bad.yaml")
+
+
+def test_no_permission_to_write_is_said_at_once(place: Path) -> None:
+    locked = place / "locked"
+    locked.mkdir(mode=0o555)
+
+    def as_nobody() -> None:
+        if os.getuid() == 0:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+
+    for parent in [place, *place.parents][:4]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    assert "書き込めません" in refused(place, "run", "recipes/tiny.yaml", f"out={locked}/run", prepare=as_nobody)
+
+
+def test_a_full_disk_keeps_what_was_finished(place: Path) -> None:
+    """A limit on the size of files stands in for the disk: the text fits, a checkpoint does not."""
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    corpus = place / "text.txt"
+    corpus.write_text((ROOT / "tests/data/ryoriten.txt").read_text(encoding="utf-8") * 3, encoding="utf-8")
+    small = ["size=2", "corpus.inputs=[text.txt]", "corpus.validation_fraction=0.5", "tokenizer.vocab_size=400", "pretrain.steps=4"]
+    command = ["run", "recipes/tiny.yaml", *small, "out=run", "--until", "pretrain"]
+    said = refused(place, *command, prepare=small_files)
+    assert "空き容量" in said
+    for stage in ("corpus", "tokenizer"):
+        assert json.loads((place / "run" / stage / "stage.json").read_text(encoding="utf-8"))["results"]
+    assert not list((place / "run/pretrain").glob("checkpoints/step-*"))
+    done = subprocess.run([sys.executable, "-m", "tsuzuri", *command], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "[1/3] corpus：済んでいます" in done.stderr
+
+
+def test_text_that_is_too_little_for_the_vocabulary_says_how_much_it_supports(place: Path) -> None:
+    (place / "text.txt").write_text("春はあけぼの。" * 20, encoding="utf-8")
+    assert "語彙" in refused(place, "run", "recipes/tiny.yaml", *SMALL, "corpus.inputs=[text.txt]", "out=run")
