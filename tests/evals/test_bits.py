@@ -19,7 +19,7 @@ from tsuzuri.evals.baselines import (
     strongest,
     xz,
 )
-from tsuzuri.evals.bits import bits_per_byte, of_documents
+from tsuzuri.evals.bits import Bits, bits_per_byte, difference, of_documents
 
 TEXT = Path(__file__).parents[1] / "data" / "ryoriten.txt"  # 宮沢賢治「注文の多い料理店」, public domain, from 青空文庫
 
@@ -159,3 +159,20 @@ def test_documents_are_not_joined() -> None:
     units = Units("letter", 2, lambda text: ["ab".index(letter) for letter in text])
     apart, together = (kneser_ney(train, ["ab"], units, order=2).bits.bits_per_byte for train in (["a", "b"] * 50, ["ab"] * 50))
     assert apart > together + 0.3
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals() -> None:
+    """Documents that are hard for both make each figure uncertain, not their difference."""
+    hard = np.random.default_rng(0).uniform(0.5, 2.5, 40)
+    documents = [np.zeros(100, np.int64) for _ in hard]
+
+    def scored(extra: float) -> Bits:
+        each = iter(hard + extra)
+        return of_documents(lambda ids: np.full(len(ids), -next(each)), documents, [100] * 40)
+
+    one, other = scored(0.0), scored(0.01)
+    found = difference(one, other)
+    assert found.interval and one.interval
+    assert found.bits_per_byte == pytest.approx(-0.01 / math.log(2))
+    assert found.interval[0] <= found.bits_per_byte <= found.interval[1] < 0
+    assert one.interval[1] - one.interval[0] > 100 * (found.interval[1] - found.interval[0])

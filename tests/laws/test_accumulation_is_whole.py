@@ -15,9 +15,7 @@ from tsuzuri.train.data import Batch
 from tsuzuri.train.loop import LoopSettings, train
 from tsuzuri.train.objectives import sft
 
-SHAPE = Shape(
-    vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40
-)
+SHAPE = Shape(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40)
 END = 2
 TRAINED = (1, 38, 2, 20, 5, 11)  # targets of each row: a mean of means would weigh the first row 38 times as much as the second
 

@@ -55,8 +55,9 @@ def test_ignored_tokens_pull_nothing() -> None:
     assert torch.equal(hidden.grad.any(-1), targets != IGNORED)
 
 
-def test_in_bfloat16_it_is_as_exact_as_the_twin() -> None:
-    """Both round: measured against float64, the stretches may be at most half as much again off as the plain loss is."""
+def test_in_bfloat16_it_is_as_exact_as_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both round: measured against float64, 100 stretches may be at most half as much again off as the plain loss is."""
+    monkeypatch.setattr(loss, "CHUNK", 15)
     hidden, head, targets = inputs(1500, torch.bfloat16)
     wide = [x.detach().double().requires_grad_() for x in (hidden, head)]
     true = torch.autograd.grad(loss.plain(wide[0], wide[1], targets), wide)

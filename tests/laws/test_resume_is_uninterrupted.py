@@ -20,9 +20,7 @@ from tsuzuri.train.loop import LoopSettings, train
 from tsuzuri.train.objectives import pretrain
 from tsuzuri.train.watch import Metrics, Watch
 
-SHAPE = Shape(
-    vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, max_position_embeddings=32
-)
+SHAPE = Shape(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, max_position_embeddings=32)
 STEPS = 5
 
 
@@ -160,7 +158,7 @@ def test_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, kind: tuple[Pa
 
 
 def test_when_every_checkpoint_is_damaged_nothing_is_thrown_away(tmp_path: Path, kind: tuple[Path, dict[str, Any]]) -> None:
-    wanted, choices = kind
+    _, choices = kind
     with pytest.raises(StopRequested):
         run(tmp_path, Interrupting(3, crash=False), **choices)
     damage(tmp_path, 2)

@@ -55,11 +55,12 @@ def test_the_plan_is_read_back_for_the_same_recipe_only(planned: Plan, tmp_path:
 
 
 def test_the_verb_prints_a_table_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sample").symlink_to(ROOT / "sample")
     monkeypatch.chdir(tmp_path)
     for arguments, check in (([], "パラメータ"), (["--json"], '"parameters"')):
         done = CliRunner().invoke(cli, ["plan", str(TINY), *FEW, *arguments])
         assert done.exit_code == 0 and check in done.output
-    assert not list(tmp_path.iterdir()), "a plan writes nothing"
+    assert [path.name for path in tmp_path.iterdir()] == ["sample"], "a plan writes nothing"
 
 
 def test_a_person_reads_every_part(planned: Plan) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import distributed
 
 from tsuzuri import device
 from tsuzuri.errors import StopRequested
@@ -55,11 +56,11 @@ class Stopping(pretrain.Objective):
     stop: int | None = None
     steps = 0
 
-    def loss(self, model: Transformer, batch: Batch) -> Tensor:
+    def batch(self, indices: Sequence[int]) -> Batch:
         self.steps += 1
         if self.steps == self.stop:
             signal.raise_signal(signal.SIGTERM)
-        return super().loss(model, batch)
+        return super().batch(indices)
 
 
 def run(directory: Path, *, tied: bool = False, stop: int | None = None, **choices: Any) -> None:

@@ -23,25 +23,23 @@ from tsuzuri.train.objectives import pretrain
 from tsuzuri.train.watch import Metrics, Watch
 from tsuzuri.types import Past
 
-SHAPE = Shape(
-    vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, max_position_embeddings=16
-)
+SHAPE = Shape(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, max_position_embeddings=16)
 
 
 class Counting:
-    """Documents that count on from a random number: easy to learn."""
+    """Documents that count on from a random number: easy to learn. 12 targets, and 4 of padding in a row of 16."""
 
     def __init__(self, count: int = 20) -> None:
         starts = np.random.default_rng(0).integers(1, 250, count)
-        self.texts = [np.arange(start, start + 15) for start in starts]
-        self.lengths = np.array([15] * count)
+        self.texts = [np.arange(start, start + 11) for start in starts]
+        self.lengths = np.array([11] * count)
 
     def document(self, index: int) -> np.ndarray:
         return self.texts[index]
 
 
 def objective(documents: int = 20) -> pretrain.Objective:
-    """One row a document: 16 targets each."""
+    """One row a document."""
     return pretrain.Objective(pretrain.Settings(16), Counting(documents), 0)
 
 
@@ -72,10 +70,10 @@ def checkpoints(directory: Path) -> list[int]:
 def test_the_loss_falls_on_a_toy(tmp_path: Path, optimizer: str, precision: str) -> None:
     """From knowing nothing (ln 300 = 5.70) to counting."""
     made = model()
-    outcome = train(tmp_path, made=made, steps=80, batch=8, optimizer=optimizer, precision=precision, learning_rate=0.02)
+    outcome = train(tmp_path, made=made, steps=40, batch=8, optimizer=optimizer, precision=precision, learning_rate=0.02)
     losses = [record["loss"] for record in journal(tmp_path)]
-    assert losses[0] == pytest.approx(math.log(300), abs=0.02)
-    assert losses[-1] == outcome.loss < 0.8
+    assert losses[0] == pytest.approx(math.log(300), abs=0.05)
+    assert losses[-1] == outcome.loss < 1.5
     assert {str(weight.dtype) for weight in made.parameters()} == {f"torch.{precision}"}
 
 
@@ -98,11 +96,11 @@ def test_micro_batches_of_bfloat16_differ_by_rounding_alone(tmp_path: Path) -> N
 
 
 def test_what_is_counted(tmp_path: Path) -> None:
-    """6 steps of 4 rows of 16 targets, over 20 rows: no matter that epochs end in the middle of a step."""
+    """6 steps of 4 rows of 12 targets, over 20 rows: no matter that an epoch ends on the way."""
     outcome = train(tmp_path, matrix_rate=1e12)
     records = journal(tmp_path)
-    assert (outcome.steps, outcome.tokens, outcome.resumed_at) == (6, 384, 0)
-    assert [(record["step"], record["tokens"]) for record in records] == [(n, 64 * n) for n in range(1, 7)]
+    assert (outcome.steps, outcome.tokens, outcome.resumed_at) == (6, 288, 0)
+    assert [(record["step"], record["tokens"]) for record in records] == [(n, 48 * n) for n in range(1, 7)]
     assert outcome.seconds == pytest.approx(sum(record["seconds"] for record in records))
     parameters = sum(weight.numel() for weight in model().parameters())
     for record in records:
@@ -158,7 +156,7 @@ def test_a_checkpoint_holds_a_model_directory_recipe_and_extras(tmp_path: Path) 
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(made.parameters(), stored.parameters(), strict=True))
     assert (path / "model" / "extra.txt").is_file()
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    assert (state["step"], state["tokens"], state["recipe"]) == (6, 384, {"name": "toy"})
+    assert (state["step"], state["tokens"], state["recipe"]) == (6, 288, {"name": "toy"})
 
 
 class Recorder(Watch):
@@ -213,6 +211,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, where: str) -> N
         train(tmp_path, made=poisoned, checkpoint_every=1, watch=watch)
     assert "途中保存は残って" in str(caught.value)
     assert watch.heard[-1] == "end"
+    assert all(weight.isfinite().all() for weight in poisoned.parameters())
     assert [record["step"] for record in journal(tmp_path)] == [1, 2]
     assert checkpoints(tmp_path) == [1, 2]
     assert train(tmp_path).resumed_at == 2
@@ -289,4 +288,3 @@ WRONG = [
 def test_impossible_settings_are_refused_by_name(choices: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LoopSettings(**{"steps": 5, **choices})
-

@@ -13,9 +13,7 @@ from tsuzuri.errors import ConfigError, FormatError
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.train.optim import Optimizer, OptimSettings, is_matrix, orthogonal, total_norm
 
-SHAPE = Shape(
-    vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40
-)
+SHAPE = Shape(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40)
 PLAIN = {"weight_decay": 0.0, "clip": 0.0, "schedule": "constant", "warmup": 0.0}
 
 

@@ -49,7 +49,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The way out of the process: our errors become a message and exit status 2, an interrupt 130."""
+    """The way out of the process: our errors become a message and exit status 2, an interrupt 130.
+
+    Where nobody listens any more (`tsuzuri … | head`), click ends it quietly with 1.
+    """
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -64,5 +67,3 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo(str(Words("中断しました。", "Interrupted.")), err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)

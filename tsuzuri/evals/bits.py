@@ -31,6 +31,23 @@ class Bits:
     documents: int
     standard_error: float | None  # of bits_per_byte, over documents; None with fewer than two
     interval: tuple[float, float] | None  # 95 %, same source
+    nats: tuple[float, ...] = ()  # of each document, for `difference`
+    sizes: tuple[int, ...] = ()  # bytes of each document
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Bits per byte of one model less those of another, on the same documents: what both find hard cancels out."""
+
+    bits_per_byte: float
+    interval: tuple[float, float] | None  # 95 %, over documents drawn again together; None with fewer than two
+
+
+def difference(one: Bits, other: Bits, *, seed: int = 0, resamples: int = 1000) -> Difference:
+    """The paired comparison: negative where `one` is better, certain where the interval leaves out 0."""
+    assert one.sizes == other.sizes and one.nats, "both are scores of the same documents"
+    _, interval = _bootstrap(np.array(one.nats) - np.array(other.nats), np.array(one.sizes), seed, resamples)
+    return Difference(one.bits_per_byte - other.bits_per_byte, interval)
 
 
 def bits_per_byte(nats: float, byte_count: int) -> float:
@@ -83,6 +100,8 @@ def of_documents(
         documents=len(sizes),
         standard_error=error,
         interval=interval,
+        nats=tuple(nats),
+        sizes=tuple(byte_lengths),
     )
 
 

@@ -46,10 +46,11 @@ def header(path: Path) -> dict[str, TensorInfo]:
             if len(first) < 8 or length > min(MAX_HEADER, size - 8):
                 _refuse(path, "header length")
             text = file.read(length)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no name that a file can have
+        why = getattr(error, "strerror", None) or error
         raise MissingError(
             Words(f"{path.name} を読もうとしました。", f"Reading {path.name}."),
-            found=Words(f"開けません（{error.strerror}）。", f"It cannot be opened ({error.strerror})."),
+            found=Words(f"開けません（{why}）。", f"It cannot be opened ({why})."),
             todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
         ) from error
     try:

@@ -20,7 +20,7 @@ from tsuzuri.types import Past
 
 PARTS = "tsuzuri.model.parts"
 LONGEST = 1 << 24  # of any side of a model; three of them multiplied still fit where torch counts bytes
-DEEPEST = 4096  # blocks; a config.json may come from anywhere, and each block costs memory even before its weights
+DEEPEST = 1024  # blocks; a config.json may come from anywhere, and each block costs memory even before its weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

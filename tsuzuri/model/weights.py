@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,25 +24,26 @@ from tsuzuri.model.transformer import Transformer
 FAMILIES = "tsuzuri.model.families"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # that one can compute in
 MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 MB
 
 
 def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Transformer:
     """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
     config = read_json(directory / "config.json")
-    family = _decoder(str(config.get("model_type")))
+    family = decoder(str(config.get("model_type")))
     shape = family.shape(config)
     stored = _stored(directory, family.names(shape))
-    model = Transformer(shape, device="meta", dtype=dtype or next(iter(stored.values())).dtype)
+    model = Transformer(shape, device="meta")
     _check_shapes(model, stored, directory)
-    wanted = dtype or next(iter(stored.values())).dtype
+    wanted = dtype or reduce(torch.promote_types, {value.dtype for value in stored.values()})  # of several, the one that holds all
     model.load_state_dict({name: value.to(device=device, dtype=wanted) for name, value in stored.items()}, assign=True)
     return model.requires_grad_(False)
 
 
 def restore(model: Transformer, directory: Path, family: str) -> None:
     """Fill an existing model of the same shape with the weights of a directory (resuming a run)."""
-    stored = _stored(directory, _decoder(family).names(model.shape))
+    stored = _stored(directory, decoder(family).names(model.shape))
     _check_shapes(model, stored, directory)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -50,11 +52,12 @@ def restore(model: Transformer, directory: Path, family: str) -> None:
 
 def save(model: Transformer, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
     """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
-    module = _decoder(family)
+    module = decoder(family)
+    config = module.config(model.shape)  # first: a shape that the family cannot say has no names either
     weights = dict(model.named_parameters()) if state is None else state
     tensors = {theirs: weights[ours].detach().contiguous().cpu() for ours, theirs in module.names(model.shape).items()}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    config = {**module.config(model.shape), "dtype": dtype, "torch_dtype": dtype}
+    config |= {"dtype": dtype, "torch_dtype": dtype}
     (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     safe.write(directory / WEIGHTS, tensors, {"format": "pt"})
 
@@ -88,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _decoder(name: str) -> ModuleType:
+def decoder(name: str) -> ModuleType:
     """A family that says how its weights are called. One that keeps no such table (counts, not layers) loads itself."""
     family = find(FAMILIES, name)
     if not hasattr(family, "names"):
@@ -109,25 +112,26 @@ def _stored(directory: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
     """Our name -> tensor, from one file or from the shards of an index. Every name must be there and no other."""
     found: dict[str, Tensor] = {}
     for file in _files(directory):
-        found.update(safe.read(file))
+        part = safe.read(file)
+        for name in set(part) & set(found):
+            raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
+        found.update(part)
     missing = sorted(set(names.values()) - set(found))
     extra = sorted(set(found) - set(names.values()))
     extra = [name for name in extra if not name.endswith("rotary_emb.inv_freq")]  # derived, in old checkpoints
-    if "head.weight" not in names:
-        extra = [name for name in extra if name != "lm_head.weight"]  # a copy of the tied embedding, in old checkpoints
+    if "head.weight" not in names and _same(found, "lm_head.weight", names["embedding.weight"]):
+        extra.remove("lm_head.weight")  # a copy of the tied embedding, in old checkpoints
     if missing or extra:
         some = "、".join((missing or extra)[:3])
-        raise FormatError(
-            Words(f"{directory.name} の重みを読もうとしました。", f"Reading the weights of {directory.name}."),
-            found=Words(
-                f"{'足りない' if missing else '知らない'}重みがあります：{some}",
-                f"Weights are {'missing' if missing else 'unknown'}: {some}",
-            ),
-            todo=Words(
-                "config.json と重みが同じモデルのものか確かめてください。", "Check that config.json and the weights belong together."
-            ),
-        )
+        ja, en = ("足りない", "missing") if missing else ("知らない", "unknown")
+        raise _mixed(directory, Words(f"{ja}重みがあります：{some}", f"Weights are {en}: {some}"))
     return {ours: found[theirs] for ours, theirs in names.items()}
+
+
+def _same(found: Mapping[str, Tensor], one: str, other: str) -> bool:
+    if one not in found or other not in found or found[one].dtype != found[other].dtype:
+        return False
+    return found[one].dtype in DTYPES and torch.equal(found[one], found[other])
 
 
 def _files(directory: Path) -> list[Path]:
@@ -154,12 +158,15 @@ def _files(directory: Path) -> list[Path]:
 
 def _check_shapes(model: Transformer, stored: Mapping[str, Tensor], directory: Path) -> None:
     for name, weight in model.named_parameters():
-        if stored[name].shape != weight.shape or not stored[name].is_floating_point():
+        if stored[name].shape != weight.shape or stored[name].dtype not in DTYPES:
             text = f"{name}: {tuple(stored[name].shape)} {stored[name].dtype}, config.json: {tuple(weight.shape)}"
-            raise FormatError(
-                Words(f"{directory.name} の重みを読もうとしました。", f"Reading the weights of {directory.name}."),
-                found=Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text})."),
-                todo=Words(
-                    "config.json と重みが同じモデルのものか確かめてください。", "Check that config.json and the weights belong together."
-                ),
-            )
+            found = Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text}).")
+            raise _mixed(directory, found)
+
+
+def _mixed(directory: Path, found: Words) -> FormatError:
+    return FormatError(
+        Words(f"{directory.name} の重みを読もうとしました。", f"Reading the weights of {directory.name}."),
+        found=found,
+        todo=Words("config.json と重みが同じモデルのものか確かめてください。", "Check that config.json and the weights belong together."),
+    )

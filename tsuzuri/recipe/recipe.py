@@ -47,8 +47,13 @@ class Recipe:
 
 
 def read(path: Path, settings: Sequence[str] = ()) -> Recipe:
-    """The recipe of a file with `a.b=c` overrides. Raises ConfigError naming what is unknown, wrong or impossible."""
-    return resolve(override(read_yaml(path), settings))
+    """The recipe of a file with `a.b=c` overrides. Raises ConfigError naming what is unknown, wrong or impossible, and
+    MissingError or InputError for an input that is not there, of any stage: not after an hour of training.
+    """
+    recipe = resolve(override(read_yaml(path), settings))
+    for name, section in recipe.sections.items():
+        find(STAGES, name).inputs(section)
+    return recipe
 
 
 def resolve(values: Mapping[str, Any]) -> Recipe:

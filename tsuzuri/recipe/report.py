@@ -29,6 +29,14 @@ SCRIPTS = {
 }
 
 
+RIVALS = {
+    "gram token": Words("gram（トークン）", "gram (tokens)"),
+    "gram character": Words("gram（文字）", "gram (characters)"),
+    "gram byte": Words("gram（バイト）", "gram (bytes)"),
+    ", having read the training text": Words("（学習用の文章を読ませた後）", " after the training text"),
+}
+
+
 def write(recipe: Recipe, results: dict[str, dict[str, Any]], plan: Plan | None) -> str:
     """Writes the three files; returns the text of `report.md`."""
     out = recipe.out
@@ -103,18 +111,31 @@ def evaluate_section(found: dict[str, Any]) -> list[str]:
     cells = []
     for name, row in rows:
         interval = "–" if row["interval"] is None else f"{row['interval'][0]:.3f} – {row['interval'][1]:.3f}"
-        cells.append([name, f"{row['bits_per_byte']:.4f}", interval])
+        cells.append([rival(name), f"{row['bits_per_byte']:.4f}", interval])
     title = Words("検証用文章のビット毎バイト（小さいほどよい）", "Bits per byte of held-out text (less is better)")
     lines = [f"## {title}", "", *table([Words("モデル", "model"), Words("ビット／バイト", "bits/byte"), Words("95 % 区間", "95 %")], cells)]
     same = Words("n-gram と xz が使えるのは、ネットワークが読んだのと同じ文章です。", "n-grams and xz had the text the network has read.")
     won = Words("すべてに勝っています。", "It beats all of them.")
     lost = Words("勝てていない相手があります。", "It does not beat all of them.")
-    lines += ["", f"{same} {won if found['beats_all'] else lost}", "", f"## {Words('文章の続き', 'Continuations')}", ""]
+    less = found["difference"]
+    low, high = less["interval"] or (math.nan, math.nan)
+    paired = Words(
+        f"{rival(less['to'])} との差は {less['bits_per_byte']:+.4f}（同じ文書どうしで比べた 95 % 区間 {low:+.4f} – {high:+.4f}）。",
+        f"Against {rival(less['to'])}: {less['bits_per_byte']:+.4f} (95 %, the same documents compared: {low:+.4f} – {high:+.4f}).",
+    )
+    lines += ["", f"{same} {won if found['beats_all'] else lost} {paired}", "", f"## {Words('文章の続き', 'Continuations')}", ""]
     lines += [f"- {s['prompt']}**{' '.join(s['text'].split())}**" for s in found["samples"]]
     if found["answers"]:
         lines += ["", f"## {Words('会話', 'Conversation')}", ""]
         lines += [f"- 「{s['prompt']}」→ {' '.join(s['text'].split())}" for s in found["answers"]]
     return lines
+
+
+def rival(name: str) -> str:
+    """The name of a baseline as the reader says it."""
+    for word, said in RIVALS.items():
+        name = name.replace(word, str(said))
+    return name
 
 
 def export_section(found: dict[str, Any]) -> list[str]:
@@ -173,7 +194,7 @@ def loss_chart(journal: list[dict[str, Any]], results: dict[str, dict[str, Any]]
     if "evaluate" in results:
         rivals = results["evaluate"]["baselines"]
         for name in (min(group, key=lambda name: rivals[name]["bits_per_byte"]) for group in _kinds(rivals)):
-            series[name] = [(0.0, rivals[name]["bits_per_byte"]), (end, rivals[name]["bits_per_byte"])]
+            series[rival(name)] = [(0.0, rivals[name]["bits_per_byte"]), (end, rivals[name]["bits_per_byte"])]
     across = Words("学習したトークン（百万）", "tokens trained (millions)")
     title = Words("事前学習：1 バイトを当てるのに要るビット数", "Pre-training: bits per byte")
     return line_chart(str(title), str(across), str(Words("ビット／バイト", "bits/byte")), series)

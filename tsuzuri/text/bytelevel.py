@@ -6,7 +6,9 @@ In: the state of a tokenizer.json. Out: the bytes of every id, from whichever no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from tsuzuri.errors import ConfigError, InputError, Words
@@ -14,11 +16,12 @@ from tsuzuri.errors import ConfigError, InputError, Words
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def alphabet() -> dict[int, str]:
+@cache
+def alphabet() -> Mapping[int, str]:
     """byte -> character: printable Latin-1 stands for itself, the other 68 bytes for U+0100 and on (Radford et al. 2019)."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in plain]
-    return {**{byte: chr(byte) for byte in plain}, **{byte: chr(0x100 + i) for i, byte in enumerate(rest)}}
+    return MappingProxyType({byte: chr(byte) for byte in plain} | {byte: chr(0x100 + i) for i, byte in enumerate(rest)})
 
 
 def visible(text: str) -> str:

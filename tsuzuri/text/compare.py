@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tsuzuri.errors import ConfigError, InputError, Words
 from tsuzuri.text import fast, kinds
@@ -44,7 +44,11 @@ def measure(tokenizer: Spelling, texts: Iterable[str]) -> dict[str, Any]:
         spelt = [tokenizer.token_bytes(id) for id in tokenizer.encode(text)]
         counts.update(documents=1, characters=len(text), bytes=len(text.encode()), tokens=len(spelt))
         lossless = lossless and b"".join(spelt) == text.encode()
-        _share(spelt, pieces, tokens)
+        seen = -1
+        for part in parts(spelt):
+            tokens[part.script] += part.bytes / len(spelt[part.token])  # one that crosses pieces counts by its share of bytes
+            pieces[part.script] += part.piece > seen
+            seen = part.piece
     if not counts["tokens"]:
         raise InputError(
             Words("トークナイザを文章で測ろうとしました。", "Measuring a tokenizer on text."),
@@ -60,21 +64,33 @@ def measure(tokenizer: Spelling, texts: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _share(spelt: Sequence[bytes], pieces: Counter[str], tokens: defaultdict[str, float]) -> None:
-    """Counts pieces by script, and tokens: one that crosses pieces counts for each by its share of the bytes."""
-    found = scripts(b"".join(spelt).decode("utf-8", errors="surrogateescape"))
-    ahead = iter(found)
-    script, left = "", 0  # bytes left of the piece we are in
-    for token in spelt:
-        rest = len(token)
+class Part(NamedTuple):
+    """What one token and one piece of a text have in common."""
+
+    token: int  # place among the tokens
+    piece: int  # place among the pieces
+    script: str
+    text: str  # of the whole piece
+    bytes: int  # that they share
+
+
+def parts(spelt: Sequence[bytes]) -> Iterator[Part]:
+    """Tokens laid along the pieces of the text they spell, in order; a token that crosses pieces comes once for each.
+
+    >>> [(part.token, part.text, part.bytes) for part in parts(["今日".encode(), "は".encode()[:1], "は、".encode()[1:]])]
+    [(0, '今日', 6), (1, 'は', 1), (2, 'は', 2), (2, '、', 3)]
+    """
+    ahead = enumerate(scripts(b"".join(spelt).decode("utf-8", errors="surrogateescape")))
+    piece, script, text, left = -1, "", "", 0  # left: bytes of the piece that no token has covered yet
+    for token, whole in enumerate(spelt):
+        rest = len(whole)
         while rest:
             if not left:
-                script, piece = next(ahead)
-                left = len(piece.encode("utf-8", errors="surrogateescape"))
-            part = min(rest, left)
-            tokens[script] += part / len(token)
-            rest, left = rest - part, left - part
-    pieces.update(script for script, _ in found)
+                piece, (script, text) = next(ahead)
+                left = len(text.encode("utf-8", errors="surrogateescape"))
+            shared = min(rest, left)
+            yield Part(token, piece, script, text, shared)
+            rest, left = rest - shared, left - shared
 
 
 def divide(documents: Iterable[Document], fraction: float = 0.1) -> tuple[list[str], list[str]]:
@@ -111,8 +127,11 @@ def table(
     """Rows, as they are ready: kind, vocab_size and what `measure` found. First the baselines, under their own names.
 
     A row whose vocabulary the text does not support has `unsupported` instead: why, for the reader. `progress` hears what
-    is trained next. Raises ConfigError for an unknown kind.
+    is trained next. Raises ConfigError for an unknown kind and for a size that no text could support.
     """
+    for kind in names:
+        for size in sizes:
+            fast.check(kind, size)
     for name, tokenizer in (baselines or {}).items():
         yield {"kind": name, "vocab_size": tokenizer.vocab_size, **measure(tokenizer, held_out)}
     for kind in names:
@@ -122,8 +141,6 @@ def table(
             try:
                 tokenizer = fast.train(kind, train, size)
             except ConfigError as error:
-                if kind not in kinds.KINDS:
-                    raise
                 yield {"kind": kind, "vocab_size": size, "unsupported": str(error.found)}
                 continue
             seconds = time.perf_counter() - start

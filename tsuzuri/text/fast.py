@@ -107,6 +107,19 @@ def train(kind: str, texts: Iterable[str], vocab_size: int) -> FastTokenizer:
 
     Raises ConfigError for an unknown kind, a vocabulary too small for bytes and specials, or larger than the text supports.
     """
+    check(kind, vocab_size)
+    found = FastTokenizer(kinds.KINDS[kind](texts, vocab_size, SPECIAL))
+    if found.vocab_size != vocab_size:
+        raise ConfigError(
+            _asked(kind, vocab_size),
+            found=Words(f"この文章から作れるのは {found.vocab_size} までです。", f"This text supports only {found.vocab_size}."),
+            todo=Words("語彙を減らすか、文章を増やしてください。", "Ask for fewer, or give it more text."),
+        )
+    return found
+
+
+def check(kind: str, vocab_size: int) -> None:
+    """Raises ConfigError for what no text could make: an unknown kind, too small or too large a vocabulary."""
     if kind not in kinds.KINDS:
         raise ConfigError(
             Words(f"トークナイザの種類「{kind}」が指定されました。", f"The tokenizer kind '{kind}' was asked for."),
@@ -114,27 +127,22 @@ def train(kind: str, texts: Iterable[str], vocab_size: int) -> FastTokenizer:
             todo=suggestion(kind, list(kinds.KINDS)),
         )
     smallest = len(SPECIAL) + 256
-    asked = Words(f"語彙 {vocab_size} の {kind} を学習しようとしました。", f"Training {kind} with a vocabulary of {vocab_size}.")
     if vocab_size < smallest:
         raise ConfigError(
-            asked,
+            _asked(kind, vocab_size),
             found=Words(f"256 種のバイトと特殊トークンだけで {smallest} 要ります。", f"Bytes and special tokens alone need {smallest}."),
             todo=Words(f"{smallest} 以上にしてください。", f"Ask for at least {smallest}."),
         )
     if vocab_size > LARGEST:
         raise ConfigError(
-            asked,
+            _asked(kind, vocab_size),
             found=Words(f"語彙は {LARGEST:,} までです。", f"A vocabulary has at most {LARGEST:,}."),
             todo=Words("小さくしてください。ふつうは 4,000 から 64,000 です。", "Ask for fewer; 4,000 to 64,000 is usual."),
         )
-    found = FastTokenizer(kinds.KINDS[kind](texts, vocab_size, SPECIAL))
-    if found.vocab_size != vocab_size:
-        raise ConfigError(
-            asked,
-            found=Words(f"この文章から作れるのは {found.vocab_size} までです。", f"This text supports only {found.vocab_size}."),
-            todo=Words("語彙を減らすか、文章を増やしてください。", "Ask for fewer, or give it more text."),
-        )
-    return found
+
+
+def _asked(kind: str, vocab_size: int) -> Words:
+    return Words(f"語彙 {vocab_size} の {kind} を学習しようとしました。", f"Training {kind} with a vocabulary of {vocab_size}.")
 
 
 def load(path: Path) -> FastTokenizer:

@@ -100,10 +100,13 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, factor: float) -> float:
-        """One update at `factor` times the learning rates; returns the norm of the gradients before clipping."""
+        """One update at `factor` times the learning rates; returns the norm of the gradients before clipping. Where that
+        is not a number nothing is changed: the caller stops the run."""
         names = [name for name, weight in self.named.items() if weight.grad is not None]
         gradients = {name: self._wide(name) for name in names}
         norm = total_norm(list(gradients.values()))
+        if not math.isfinite(norm):
+            return norm
         if self.settings.clip and norm > self.settings.clip:
             for gradient in gradients.values():
                 gradient.mul_(self.settings.clip / norm)

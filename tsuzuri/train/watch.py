@@ -23,7 +23,7 @@ class Metrics:
     gradient_norm: float
     factor: float  # of the learning rates
     tokens: int  # trained so far
-    tokens_per_second: float  # of this step
+    tokens_per_second: float  # of this step, padding included: it is computed like the rest
     mfu: float | None  # 6 · parameters · tokens/s over the measured matrix rate
     seconds: float  # spent in this step
 

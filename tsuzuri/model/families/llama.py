@@ -63,7 +63,7 @@ def _theta(fields: Fields) -> float:
             raise fields.wrong(
                 "rope_scaling", Words(f"{value!r} です。この伸長は計算できません。", f"It is {value!r}; this scaling cannot be computed.")
             )
-        theta = float(value.get("rope_theta", theta))
+        theta = Fields({**value, "model_type": MODEL_TYPE}).number("rope_theta", theta)
     return theta
 
 

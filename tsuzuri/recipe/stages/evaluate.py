@@ -11,6 +11,7 @@ import torch
 
 from tsuzuri.chat.local import LocalModel
 from tsuzuri.evals import baselines
+from tsuzuri.evals.bits import Bits, difference
 from tsuzuri.recipe.run import Context
 from tsuzuri.recipe.stages.sft import newest_model
 from tsuzuri.text import fast
@@ -43,17 +44,19 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     assert sum(len(one.encode()) for one in train) == network["read_bytes"], "the rivals read what the network has read"
     held = [document.text for document in read([text / "validation.jsonl.zst"])]
     grams = baselines.n_grams(train, held, tokenizer, order=settings.order, seed=settings.seed)
-    rows = {f"{settings.order}-gram {name}": asdict(found.bits) | {"fit_seconds": found.seconds} for name, found in grams.items()}
+    rows = {found.name: asdict(found.bits) | {"fit_seconds": found.seconds} for found in grams.values()}
     rows["xz"] = asdict(baselines.xz(baselines.joined(held)).bits)
     if settings.xz_prior:
         rows["xz, having read the training text"] = asdict(baselines.xz(baselines.joined(held), baselines.joined(train)).bits)
     best = min(row["bits_per_byte"] for row in rows.values())
-    own = network["bits"]["bits_per_byte"]
+    own = Bits(**{**network["bits"], **{key: tuple(network["bits"][key]) for key in ("nats", "sizes")}})
+    closest = baselines.strongest(grams)
     return {
         "network": network["bits"],
         "baselines": rows,
         "best_baseline": best,
-        "beats_all": own < best,
+        "difference": {"to": closest.name, **asdict(difference(own, closest.bits, seed=settings.seed))},
+        "beats_all": own.bits_per_byte < best,
         "samples": _samples(newest_model(context.before("pretrain")), settings, PROMPTS, chat=False),
         "answers": _answers(context, settings),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from tsuzuri import device
 from tsuzuri.evals.windows import bits_per_byte
+from tsuzuri.folder import find
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context, meet
@@ -20,6 +22,7 @@ from tsuzuri.train import loop
 from tsuzuri.train.objectives import pretrain
 
 NEEDS = ("corpus", "tokenizer")
+FAMILIES = "tsuzuri.model.families"
 SHARED = True  # under torchrun, every process takes part
 
 
@@ -58,6 +61,12 @@ class Settings(loop.LoopSettings):
     length: int = 256  # tokens a row
     train_tokens: int | None = None  # of the corpus, whole documents; None: all of it
     validation_bytes: int = 300_000  # scored on the way; the last score takes all
+
+
+def check(settings: Settings, before: Mapping[str, Any]) -> None:
+    """The shape is possible, and the family it will be written as can say it."""
+    shape = settings.model.shape(before["tokenizer"].vocab_size, settings.length)
+    find(FAMILIES, settings.model.family).config(shape)
 
 
 def inputs(settings: Settings) -> list[Path]:

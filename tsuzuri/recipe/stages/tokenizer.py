@@ -21,6 +21,9 @@ class Settings:
     vocab_size: int = 8000
     train_bytes: int = 16_000_000  # of text, from the first documents
 
+    def __post_init__(self) -> None:
+        fast.check(self.kind, self.vocab_size)
+
 
 def inputs(settings: Settings) -> list[Path]:
     return []
