@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsuzuri.config import MAX_YAML_BYTES, build, dump, override, read_yaml, to_yaml
@@ -42,7 +41,7 @@ whole_numbers, numbers = st.integers(-(10**9), 10**9), st.floats(allow_nan=False
 inners = st.builds(Inner, whole_numbers, numbers)
 outers = st.builds(
     Outer,
-    name=st.text(),
+    name=st.text() | st.sampled_from(["3e-4", "010", "1:30", "yes", "null", "~", "<<", "*a", "\x85", "\u2028", "\ufeff", "\r", " a "]),
     inner=inners,
     kind=st.sampled_from(["plain", "fast"]),
     steps=st.none() | whole_numbers,
@@ -55,11 +54,19 @@ outers = st.builds(
 )
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One path for every draw."""
+    return tmp_path_factory.mktemp("config") / "recipe.yaml"
+
+
+@settings(deadline=None)
 @given(outers)
-def test_what_was_dumped_builds_again(value: Outer) -> None:
+def test_what_was_dumped_builds_again(file: Path, value: Outer) -> None:
     assert build(Outer, dump(value)) == value
     assert build(Outer, json.loads(json.dumps(dump(value)))) == value
-    assert build(Outer, yaml.safe_load(to_yaml(value))) == value
+    file.write_text(to_yaml(value), encoding="utf-8", newline="")
+    assert build(Outer, read_yaml(file)) == value
 
 
 def test_yaml_keeps_the_order_and_the_japanese() -> None:

@@ -60,7 +60,17 @@ class _Refused(yaml.MarkedYAMLError):
         self.why = why
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+class _Dumper(yaml.SafeDumper):
+    """What `_Loader` reads back as it was: line ends that only Unicode knows are escaped."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        style = '"' if re.search("[\x85\u2028\u2029\ufeff]", value) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+for _either in (_Loader, _Dumper):
+    _either.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+_Dumper.add_representer(str, _Dumper.text)
 for _kind in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.number)
 
@@ -172,7 +182,8 @@ def dump(value: Any) -> Any:
 
 
 def to_yaml(value: Any) -> str:
-    return yaml.safe_dump(dump(value), allow_unicode=True, sort_keys=False)
+    """`dump` as YAML that `read_yaml` reads back."""
+    return yaml.dump(dump(value), Dumper=_Dumper, allow_unicode=True, sort_keys=False)
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -53,14 +52,11 @@ def write_recipe(place: Path) -> Path:
 @contextmanager
 def started(place: Path, limit: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """The command of a person, in `place`; no file may grow beyond `limit` bytes, as on a disk that is full."""
-
-    def bound() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
     command = [sys.executable, "-m", "tsuzuri", "run", "recipe.yaml"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, cwd=place, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, preexec_fn=bound, **pipes)
+    process = subprocess.Popen(command, cwd=place, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, **pipes)
+    if limit is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     try:
         yield process
     finally:
@@ -126,16 +122,6 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture
-def place(tmp_path: Path, wanted: Path) -> Path:
-    """Corpus and tokenizer are there; pre-training is still to come."""
-    for name in ("texts.jsonl", "recipe.yaml"):
-        shutil.copy(wanted / name, tmp_path)
-    for name in ("corpus", "tokenizer"):
-        shutil.copytree(wanted / "runs/test" / name, tmp_path / "runs/test" / name)
-    return tmp_path
-
-
 def weights(place: Path) -> bytes:
     return (place / f"runs/test/pretrain/checkpoints/step-{STEPS:08}/model/model.safetensors").read_bytes()
 
@@ -147,7 +133,7 @@ def assert_same(place: Path, wanted: Path) -> None:
     mine, theirs = ([(json.loads(line)["step"], json.loads(line)["loss"]) for line in lines] for lines in journals)
     assert mine == theirs
     assert [step for step, _ in mine] == list(range(1, STEPS + 1))
-    files = [sorted(str(file.relative_to(p)) for file in p.rglob("*")) for p in (place, wanted)]
+    files = [sorted(str(file.relative_to(p)) for file in (p / "runs").rglob("*")) for p in (place, wanted)]
     assert files[0] == files[1]
 
 
@@ -161,48 +147,34 @@ def test_killed_at_every_moment_of_its_life(tmp_path: Path, wanted: Path) -> Non
     assert_same(place, wanted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_saves_says_so_and_goes_on(place: Path, wanted: Path, number: int) -> None:
-    assert signalled(place, between_checkpoints(place), number) == 130
+def newest(place: Path) -> Path:
     found, _ = checkpoint.latest(place / "runs/test/pretrain/checkpoints")
-    assert found is not None and found.name == f"step-{steps(place):08}"
-    status, said = finish(place)
-    assert status == 0
-    assert f"{int(found.name[5:])} ステップ目から再開" in said
-    assert_same(place, wanted)
+    assert found is not None
+    return found
 
 
-def test_a_full_disk_ends_it_clearly_and_loses_nothing(place: Path, wanted: Path) -> None:
-    """A checkpoint cannot be written: exit status 2, what and what to do in words, the checkpoint before still good."""
-    signalled(place, between_checkpoints(place), signal.SIGTERM)
-    root = place / "runs/test/pretrain/checkpoints"
-    before, _ = checkpoint.latest(root)
-    assert before is not None
-    largest = max(path.stat().st_size for path in before.rglob("*"))
-    status, said = finish(place, limit=largest - 1000)
+def test_stopped_out_of_room_and_damaged_on_the_way(tmp_path: Path, wanted: Path) -> None:
+    """One run that is asked to stop (130, saved), cannot write its next checkpoint (2, in words, the one before still good),
+    is asked to stop the other way, and finds its newest checkpoint cut off (a notice, and on from the one before)."""
+    place = write_recipe(tmp_path)
+    assert signalled(place, between_checkpoints(place), signal.SIGINT) == 130
+    first = newest(place)
+    assert first.name == f"step-{steps(place):08}"
+
+    status, said = finish(place, limit=max(path.stat().st_size for path in first.rglob("*")) - 1000)
     assert status == 2
     assert "空き容量が足りません" in said and "Traceback" not in said
-    assert checkpoint.latest(root) == (before, [])
-    assert not list(root.glob(".*"))
-    assert finish(place)[0] == 0
-    assert_same(place, wanted)
+    assert newest(place) == first
+    assert not list(first.parent.glob(".*"))
 
+    later = int(first.name[5:]) + 3
+    assert signalled(place, lambda: steps(place) >= later and between_checkpoints(place)(), signal.SIGTERM) == 130
+    older, last = sorted(first.parent.iterdir())
+    assert last.name == f"step-{steps(place):08}"
+    os.truncate(last / "state.safetensors", 1000)
 
-def test_a_damaged_checkpoint_is_passed_over_and_all_damaged_ones_are_not(place: Path, wanted: Path) -> None:
-    """From the one before, with a notice; where none is left, exit status 2 and nothing touched."""
-    signalled(place, between_checkpoints(place), signal.SIGTERM)
-    older, newest = sorted((place / "runs/test/pretrain/checkpoints").iterdir())
-    whole = (older / "state.safetensors").read_bytes()
-    for path in (older, newest):
-        os.truncate(path / "state.safetensors", 1000)
-    files = sorted(place.rglob("*"))
     status, said = finish(place)
-    assert status == 2
-    assert "2 個のどれも壊れています" in said and "Traceback" not in said
-    assert sorted(place.rglob("*")) == files
-    (older / "state.safetensors").write_bytes(whole)
-    status, said = finish(place)
-    assert status == 0
-    assert f"途中保存 {newest.name} は壊れているので、一つ前を使います" in said
+    assert status == 0, said
+    assert f"途中保存 {last.name} は壊れているので、一つ前を使います" in said
     assert f"{int(older.name[5:])} ステップ目から再開" in said
     assert_same(place, wanted)

@@ -6,17 +6,20 @@ In: named series of (x, y). Out: SVG text with axes, ticks and a legend; colours
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 20, 46, 52
 COLOURS = ("#1f5fa8", "#d9822b", "#3a8f5b", "#8c4fa3", "#444444")
+LARGEST = 1e100  # what lies further out is not drawn, nor is what is no number
+NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 FONT = "font-family=\"'Noto Sans JP','Hiragino Sans','Yu Gothic',sans-serif\""
 
 
 def line_chart(title: str, x_label: str, y_label: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Lines through the points of each series, in the order given; a series of one x-less level is drawn across."""
-    points = [point for line in series.values() for point in line if all(map(math.isfinite, point))]
+    points = [point for line in series.values() for point in line if _drawable(point)]
     if not points:
         points = [(0.0, 0.0), (1.0, 1.0)]
     x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points))
@@ -30,7 +33,7 @@ def line_chart(title: str, x_label: str, y_label: str, series: Mapping[str, Sequ
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" {FONT}>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{LEFT}" y="20" font-size="15">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="20" font-size="15">{_text(title)}</text>',
     ]
     for value in x_ticks:
         x, _ = place(value, y_ticks[0])
@@ -40,28 +43,38 @@ def line_chart(title: str, x_label: str, y_label: str, series: Mapping[str, Sequ
         _, y = place(x_ticks[0], value)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e4e4e4"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" font-size="11" text-anchor="end">{value:g}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" font-size="12" text-anchor="middle">{escape(x_label)}</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP - 8}" font-size="12">{escape(y_label)}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" font-size="12" text-anchor="middle">{_text(x_label)}</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP - 8}" font-size="12">{_text(y_label)}</text>')
     for number, (name, line) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line if all(map(math.isfinite, point))))
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line if _drawable(point)))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
         at = TOP + 14 + 17 * number
         parts.append(f'<line x1="{WIDTH - 250}" x2="{WIDTH - 226}" y1="{at - 4}" y2="{at - 4}" stroke="{colour}" stroke-width="3"/>')
-        parts.append(f'<text x="{WIDTH - 220}" y="{at}" font-size="12">{escape(name)}</text>')
+        parts.append(f'<text x="{WIDTH - 220}" y="{at}" font-size="12">{_text(name)}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
     """About `count` round numbers that enclose low … high (steps of 1, 2 or 5 times a power of ten)."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    scale = max(abs(low), abs(high))
+    if high - low <= scale * 1e-9 or scale * LARGEST < 1:  # a level, as far as anybody can see
+        high = low + (scale if scale * LARGEST >= 1 else 1.0)
     raw = (high - low) / (count - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.999)
     first = math.floor(low / step)
     last = math.ceil(high / step)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+
+
+def _drawable(point: tuple[float, float]) -> bool:
+    return all(abs(value) < LARGEST for value in point)
+
+
+def _text(words: str) -> str:
+    """As XML takes it: a character that it cannot hold becomes U+FFFD."""
+    return escape(NO_XML.sub("\ufffd", words))
 
 
 def smoothed(line: Sequence[tuple[float, float]], weight: float = 0.9) -> list[tuple[float, float]]:

@@ -60,12 +60,15 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     head = build(Head, {key: value for key, value in values.items() if key in HEAD})
     if not head.stages:
         raise _wrong(Words("stages が空です。", "stages is empty."))
+    twice = [name for number, name in enumerate(head.stages) if name in head.stages[:number]]
+    if twice:
+        raise _wrong(Words(f"stages に「{twice[0]}」が二度あります。", f"stages has '{twice[0]}' twice."))
     given = {key: value for key, value in values.items() if key not in HEAD}
     unused = [key for key in given if key not in head.stages]
     modules = {name: find(STAGES, name) for name in head.stages}
     if unused:
         raise _unknown(unused[0], [*HEAD, *head.stages])
-    derived = derive(head.size) if head.size else {}
+    derived = {} if head.size is None else derive(head.size)
     sections = {}
     for name, module in modules.items():
         section = _merge(derived.get(name, {}), given.get(name) or {}, name)

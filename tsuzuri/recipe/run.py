@@ -26,7 +26,8 @@ from tsuzuri.recipe.recipe import STAGES, Recipe
 from tsuzuri.train import shard
 from tsuzuri.train.watch import Watch, clock
 
-RECORD = "stage.json"
+RECORD = "stage.json"  # of a finished stage
+STARTED = "started.json"  # of an unfinished one
 GIB = 1 << 30
 
 
@@ -65,6 +66,8 @@ def run(recipe: Recipe, watch: Watch, *, until: str | None = None) -> dict[str, 
         done = _record(directory)
         meet()  # every process has looked before the first one writes
         if done and done["fingerprint"] == before:
+            if first:
+                (directory / STARTED).unlink(missing_ok=True)  # killed just after the record was written
             watch.notice(Words(f"{title}：済んでいます（{clock(done['seconds'])}）。", f"{title}: done before ({clock(done['seconds'])})."))
         else:
             watch.notice(f"{title}：{_first_line(module.__doc__)}")
@@ -118,7 +121,7 @@ def fingerprint(before: str, name: str, settings: Any, recipe: Recipe, inputs: S
 
 def _run_stage(module: Any, settings: Any, context: Context, mark: str) -> dict[str, Any]:
     """Runs one stage; the seconds of an interrupted earlier try are counted in."""
-    started = context.directory / "started.json"
+    started = context.directory / STARTED
     earlier = json.loads(started.read_text(encoding="utf-8"))["seconds"] if started.is_file() else 0.0
     begun = time.perf_counter()
 
@@ -151,10 +154,10 @@ def _record(directory: Path) -> dict[str, Any] | None:
 
 def _make_room(directory: Path, mark: str, watch: Watch) -> None:
     """Keep the unfinished work of the same stage to resume it; move anything else aside, so that nothing is lost."""
-    started = directory / "started.json"
+    started = directory / STARTED
     if started.is_file() and mark in started.read_text(encoding="utf-8"):
         return
-    if directory.exists():
+    if directory.exists() and any(directory.iterdir()):  # an empty one: killed just before the work began
         aside = directory.with_name(directory.name + ".previous")
         shutil.rmtree(aside, ignore_errors=True)
         directory.rename(aside)
@@ -164,7 +167,7 @@ def _make_room(directory: Path, mark: str, watch: Watch) -> None:
                 f"Settings or inputs changed: making it anew. The old one is {aside}.",
             )
         )
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
 
 
 def check_writable(out: Path) -> None:

@@ -21,7 +21,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from tsuzuri.text.bytelevel import alphabet, visible
 from tsuzuri.text.split import PATTERN
 
-LONGEST = 1 << 20  # characters of one piece that word piece looks at before giving up: a run of one script
+LONGEST = 64  # characters of a run matched at once: longest match tries every end for every start, a cube of the length
 
 
 def bpe(texts: Iterable[str], vocab_size: int, special: tuple[str, ...]) -> tokenizers.Tokenizer:
@@ -46,10 +46,12 @@ def unigram(texts: Iterable[str], vocab_size: int, special: tuple[str, ...]) -> 
     core.train_from_iterator(texts, trainer)
     # The trainer sums in an order that differs from run to run: the last digits are rounded away and ties sorted.
     # Without any text it divides nothing by nothing, and JSON writes that as null.
-    found = ((piece, round(score or 0.0, 4)) for piece, score in json.loads(core.to_str())["model"]["vocab"] if piece not in special)
-    learned = sorted(found, key=lambda pair: (-pair[1], pair[0]))
-    lowest = min(score for _, score in learned) - 10.0
-    missing = [(c, lowest) for c in sorted(alphabet().values()) if c not in dict(learned)]
+    found = {piece: round(score or 0.0, 4) for piece, score in json.loads(core.to_str())["model"]["vocab"] if piece not in special}
+    # Bytes the text does not have stand 0.0001 above one another, from the lowest up, in an order that differs, too: all are put there.
+    lowest = min(found.values())
+    found |= {c: lowest for c in alphabet().values() if found.get(c, 0.0) < lowest + 256 * 0.0001}
+    learned = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    missing = [(c, lowest - 10.0) for c in sorted(alphabet().values()) if c not in found]
     kept = [pair for pair in learned if len(pair[0]) == 1] + [pair for pair in learned if len(pair[0]) > 1]
     kept = (missing + kept)[: vocab_size - len(special)]
     return _rebuilt(models.Unigram([*((token, 0.0) for token in special), *kept], 0, False), special)
@@ -107,8 +109,11 @@ def _one_character(piece: bytes) -> bool:
 
 def _matching(vocabulary: dict[str, int], special: tuple[str, ...]) -> tokenizers.Tokenizer:
     """Longest match over byte-level pieces. All 256 bytes are pieces, so the unknown token is never used."""
-    model = models.WordPiece(vocabulary, unk_token=special[0], max_input_chars_per_word=LONGEST, continuing_subword_prefix="")
-    return _rebuilt(model, special)
+    limit = 4 * LONGEST  # bytes of a character, at most
+    model = models.WordPiece(vocabulary, unk_token=special[0], max_input_chars_per_word=limit, continuing_subword_prefix="")
+    core = _rebuilt(model, special)
+    core.pre_tokenizer = _cut(pre_tokenizers.Split(tokenizers.Regex(f"[\\s\\S]{{1,{LONGEST}}}"), "isolated"))
+    return core
 
 
 def _rebuilt(model: Any, special: tuple[str, ...]) -> tokenizers.Tokenizer:
@@ -120,7 +125,11 @@ def _rebuilt(model: Any, special: tuple[str, ...]) -> tokenizers.Tokenizer:
 def _dressed(model: Any) -> tokenizers.Tokenizer:
     """A tokenizer around a model: cut by script, then bytes as visible characters; and back."""
     core = tokenizers.Tokenizer(model)
-    cut = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated")
-    core.pre_tokenizer = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    core.pre_tokenizer = _cut()
     core.decoder = decoders.ByteLevel()
     return core
+
+
+def _cut(*more: Any) -> Any:
+    scripts = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated")
+    return pre_tokenizers.Sequence([scripts, *more, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])

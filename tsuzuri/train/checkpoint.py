@@ -44,8 +44,6 @@ def save(root: Path, state: State, write_model: Callable[[Path], None], *, keep:
     target = root / f"step-{state.step:08}"
     if target.is_dir() and not (target / directories.MANIFEST).is_file():
         shutil.rmtree(target)  # damaged, as `latest` has said; `whole` would take it for a person's own files
-    if target.is_dir() and not (target / directories.MANIFEST).is_file():
-        shutil.rmtree(target)  # a damaged one that `latest` passed over; the name is ours
     with directories.whole(target) as temporary:
         (temporary / "model").mkdir()
         write_model(temporary / "model")

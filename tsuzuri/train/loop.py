@@ -58,17 +58,14 @@ class LoopSettings(OptimSettings):
     def __post_init__(self) -> None:
         OptimSettings.__post_init__(self)
         if (self.steps is None) == (self.epochs is None):
-            raise _wrong(
+            raise wrong(
                 Words("steps と epochs のどちらか一つだけを指定してください。", "Give either steps or epochs, not both or neither.")
             )
-        for name in ("steps", "epochs", "batch", "micro_batch", "keep"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise _wrong(Words(f"{name} が {value} です。正の数が要ります。", f"{name} is {value}; it must be positive."))
+        positive(self, "steps", "epochs", "batch", "micro_batch", "keep")
         for name in ("evaluate_every", "checkpoint_every"):
             value = getattr(self, name)
             if value < 0:
-                raise _wrong(Words(f"{name} が {value} です。0 以上の数が要ります。", f"{name} is {value}; it must be at least 0."))
+                raise wrong(Words(f"{name} が {value} です。0 以上の数が要ります。", f"{name} is {value}; it must be at least 0."))
         devices.dtype(self.precision)
 
     def total(self, rows: int) -> int:
@@ -76,7 +73,15 @@ class LoopSettings(OptimSettings):
         return self.steps if self.steps is not None else max(1, math.ceil((self.epochs or 0) * rows / self.batch))
 
 
-def _wrong(found: Words) -> ConfigError:
+def positive(settings: LoopSettings, *names: str) -> None:
+    """Raises ConfigError naming the first of these that is given and not positive."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise wrong(Words(f"{name} が {value} です。正の数が要ります。", f"{name} is {value}; it must be positive."))
+
+
+def wrong(found: Words) -> ConfigError:
     return ConfigError(
         Words("学習の設定を確かめました。", "Checking the training settings."),
         found=found,
@@ -248,7 +253,7 @@ def _share(batch: Batch, rank: int, world: int) -> Batch:
     if world == 1:
         return batch
     if len(batch.tokens) % world:
-        raise _wrong(Words(f"batch がプロセス数 {world} で割り切れません。", f"batch is not a multiple of the {world} processes."))
+        raise wrong(Words(f"batch がプロセス数 {world} で割り切れません。", f"batch is not a multiple of the {world} processes."))
     documents = None if batch.documents is None else batch.documents[rank::world]
     return Batch(batch.tokens[rank::world], batch.targets[rank::world], batch.positions[rank::world], documents)
 

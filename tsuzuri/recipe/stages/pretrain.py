@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tsuzuri import device
 from tsuzuri.evals.windows import bits_per_byte
-from tsuzuri.folder import find
+from tsuzuri.model import weights
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context, meet
@@ -22,7 +22,6 @@ from tsuzuri.train import loop
 from tsuzuri.train.objectives import pretrain
 
 NEEDS = ("corpus", "tokenizer")
-FAMILIES = "tsuzuri.model.families"
 SHARED = True  # under torchrun, every process takes part
 
 
@@ -62,11 +61,15 @@ class Settings(loop.LoopSettings):
     train_tokens: int | None = None  # of the corpus, whole documents; None: all of it
     validation_bytes: int = 300_000  # scored on the way; the last score takes all
 
+    def __post_init__(self) -> None:
+        loop.LoopSettings.__post_init__(self)
+        loop.positive(self, "length", "train_tokens", "validation_bytes")
+
 
 def check(settings: Settings, before: Mapping[str, Any]) -> None:
     """The shape is possible, and the family it will be written as can say it."""
     shape = settings.model.shape(before["tokenizer"].vocab_size, settings.length)
-    find(FAMILIES, settings.model.family).config(shape)
+    weights.decoder(settings.model.family).config(shape)
 
 
 def inputs(settings: Settings) -> list[Path]:

@@ -36,6 +36,17 @@ class Settings(loop.LoopSettings):
     skip_longer: bool = False  # leave out, counted, what is longer than a row; else it stops the run
     seed: int = 2
 
+    def __post_init__(self) -> None:
+        loop.LoopSettings.__post_init__(self)
+        loop.positive(self, "length")
+        if not 0 <= self.validation_fraction < 1:
+            raise loop.wrong(
+                Words(
+                    f"validation_fraction が {self.validation_fraction} です。0 以上 1 未満の数が要ります。",
+                    f"validation_fraction is {self.validation_fraction}; it must lie in [0, 1).",
+                )
+            )
+
 
 def check(settings: Settings, before: Mapping[str, Any]) -> None:
     """A conversation may not be longer than the model's context."""
