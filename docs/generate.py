@@ -81,7 +81,10 @@ def tell_tiny(found: dict[str, Any], language: str) -> list[tuple[str, str]]:
     rivals = "、".join(f"{name} {value:.3f}" for name, value in found["rivals"].items())
     return [
         ("`make tiny`（2 コア）" if ja else "`make tiny` (2 cores)", f"{minutes:.1f} {'分' if ja else 'minutes'}"),
-        ("検証用文章のビット毎バイト" if ja else "bits per byte of held-out text", f"**{own:.3f}**（{rivals}）" if ja else f"**{own:.3f}** ({rivals})"),
+        (
+            "検証用文章のビット毎バイト" if ja else "bits per byte of held-out text",
+            f"**{own:.3f}**（{rivals}）" if ja else f"**{own:.3f}** ({rivals})",
+        ),
     ]
 
 

@@ -70,7 +70,10 @@ def temperature() -> Drawing:
         name = f"temperature {degree:g}"
         lines[Words(name, name)] = [(rank, share) for rank, share in enumerate(found, 1)]
     return (
-        Words("同じ 12 候補の確率。温度が低いほど一位に集まる", "The same twelve candidates: the lower the temperature, the more the first one gets"),
+        Words(
+            "同じ 12 候補の確率。温度が低いほど一位に集まる",
+            "The same twelve candidates: the lower the temperature, the more the first one gets",
+        ),
         Words("順位", "rank"),
         Words("確率", "probability"),
         lines,
@@ -78,11 +81,20 @@ def temperature() -> Drawing:
 
 
 def bytes_per_token() -> Drawing:
-    """The four kinds over the size of the vocabulary, as measured."""
-    lines: dict[Words, list[Point]] = {}
-    for row in map(json.loads, MEASURED.read_text(encoding="utf-8").splitlines()):
+    """The four kinds over the size of the vocabulary, as measured; what the text supports at one size alone is a level."""
+    rows = [json.loads(line) for line in MEASURED.read_text(encoding="utf-8").splitlines()]
+    sizes = sorted({row["vocab_size"] / 1000 for row in rows})
+    found: dict[str, list[Point]] = {}
+    for row in rows:
         if "bytes_per_token" in row:
-            lines.setdefault(Words(row["kind"], row["kind"]), []).append((row["vocab_size"] / 1000, row["bytes_per_token"]))
+            found.setdefault(row["kind"], []).append((row["vocab_size"] / 1000, row["bytes_per_token"]))
+    lines: dict[Words, list[Point]] = {}
+    for kind, points in found.items():
+        if len(points) > 1:
+            lines[Words(kind, kind)] = points
+        else:
+            (size, value), *_ = points
+            lines[Words(f"{kind}（{size:g} 千だけ）", f"{kind} ({size:g} only)")] = [(each, value) for each in sizes]
     return (
         Words("1 トークンが運ぶバイト数（学習に使っていない文章で）", "Bytes that one token carries (text not trained on)"),
         Words("語彙（千）", "vocabulary (thousands)"),

@@ -5,5 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SMALL = """size=1 corpus.max_bytes=2000000 tokenizer.vocab_size=1000 pretrain.steps=12 pretrain.train_tokens=60000 pretrain.evaluate_every=6
-    pretrain.checkpoint_every=4 sft.epochs=0.1 evaluate.xz_prior=false""".split()
+SMALL = [
+    "size=1",
+    "corpus.max_bytes=2000000",
+    "tokenizer.vocab_size=1000",
+    "pretrain.steps=12",
+    "pretrain.train_tokens=60000",
+    "pretrain.evaluate_every=6",
+    "pretrain.checkpoint_every=4",
+    "sft.epochs=0.1",
+    "evaluate.xz_prior=false",
+]

@@ -110,11 +110,12 @@ def test_the_version() -> None:
 
 @pytest.mark.skipif(not SCRIPT.exists(), reason="installed without its script")
 def test_help_is_there_at_once() -> None:
-    """The target is 0.2 s; the bound is what a busy machine may take."""
-    seconds = []
-    for _ in range(3):
+    """Little more than what Python and click take to start; as a ratio in one run, so that a busy machine does not matter."""
+
+    def seconds(*line: str | Path) -> float:
         begun = time.perf_counter()
-        subprocess.run([SCRIPT, "--help"], capture_output=True, check=True, timeout=60)
-        seconds.append(time.perf_counter() - begun)
-    print(f"tsuzuri --help: {statistics.median(seconds):.2f} s (target 0.2 s)")
-    assert statistics.median(seconds) <= 0.5
+        subprocess.run(line, capture_output=True, check=True, timeout=60)
+        return time.perf_counter() - begun
+
+    ratios = [seconds(SCRIPT, "--help") / seconds(sys.executable, "-c", "import click, yaml") for _ in range(5)]
+    assert statistics.median(ratios) <= 2

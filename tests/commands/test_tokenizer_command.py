@@ -33,7 +33,7 @@ def texts(tmp_path: Path) -> Path:
     """The story in pieces, in every format and encoding that is read."""
     place = tmp_path / "texts"
     place.mkdir()
-    pieces = [STORY[start : start + 900] for start in range(0, 7200, 900)]
+    pieces = [STORY[start : start + 600] for start in range(0, 4800, 600)]
     (place / "0.txt").write_text(pieces[0], encoding="utf-8")
     (place / "1.txt").write_bytes(pieces[1].encode("cp932"))
     lines = "\n".join(json.dumps({"text": piece}) for piece in pieces[2:])
@@ -62,7 +62,7 @@ def test_train_writes_a_directory_others_read(texts: Path, tmp_path: Path, kind:
         "vocab_size": 400,
         "fingerprint": tokenizer.fingerprint,
         "documents": 8,
-        "characters": 7200,
+        "characters": 4800,
         "directory": str(out),
     }
     assert tokenizer.decode(tokenizer.encode(STORY)) == STORY
@@ -70,14 +70,14 @@ def test_train_writes_a_directory_others_read(texts: Path, tmp_path: Path, kind:
 
 
 def test_train_is_the_plain_twin_on_the_same_texts(made: Path) -> None:
-    texts = [STORY[start : start + 900] for start in range(0, 7200, 900)]
+    texts = [STORY[start : start + 600] for start in range(0, 4800, 600)]
     assert bpe.train(texts, 500).encode(STORY) == fast.load(made).encode(STORY)
 
 
 def test_train_tells_a_person_what_it_made(texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shown = run("train", texts, "--vocab-size", 400, "--out", out).stdout
-    assert shown == f"8 文書（7,200 文字）から、語彙 400 の bpe を作りました。\n{out} に書きました。\n"
+    assert shown == f"8 文書（4,800 文字）から、語彙 400 の bpe を作りました。\n{out} に書きました。\n"
 
 
 FAULTS: dict[str, tuple[bytes, list[str], type[TsuzuriError], str]] = {
@@ -86,7 +86,7 @@ FAULTS: dict[str, tuple[bytes, list[str], type[TsuzuriError], str]] = {
     "wrong.txt": (b"\x82\xa0\xff\xff\xe3", [], InputError, "文字コード"),
     "wrong.jsonl": (b'{"text": "\xff"}', [], InputError, "UTF-8 ではありません"),
     "blank.jsonl": (b'{"text": ""}\n{"text": null}', [], InputError, "文字が一つもありません"),
-    "short.txt": ("今日は".encode(), ["--vocab-size", "5000"], ConfigError, "この文章から作れるのは 266 まで"),
+    "short.txt": ("今日は".encode(), ["--vocab-size", "5000"], ConfigError, "この文章から作れるのは 267 まで"),
     "small.txt": ("今日は".encode(), ["--vocab-size", "100"], ConfigError, "260 以上"),
     "kind.txt": ("今日は".encode(), ["--kind", "unigrams"], ConfigError, "「unigram」のこと"),
     "picture.png": (b"x", [], InputError, "読める種類"),

@@ -8,7 +8,9 @@ each file's docstring is its help line: 「日本語。 / English.」
 from __future__ import annotations
 
 import ast
+import re
 import sys
+from inspect import cleandoc
 from pathlib import Path
 
 import click
@@ -27,7 +29,12 @@ class Verbs(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         command = find(__name__, name).command
         assert isinstance(command, click.Command), f"commands/{name}.py must define `command`"
-        return command
+        return _in_one_language(command)
+
+    def format_help_text(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(_half(self.help or ""))
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section(str(Words("できること", "Verbs"))):
@@ -37,9 +44,31 @@ class Verbs(click.Group):
 def help_line(name: str) -> str:
     """The reader's half of the first docstring line of a verb's file, read without importing it."""
     source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
-    line = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-    ja, _, en = line.partition(" / ")
-    return ja if language() == "ja" or not en else en
+    return _half((ast.get_docstring(ast.parse(source)) or "").partition("\n")[0])
+
+
+def _half(text: str) -> str:
+    """The reader's half of 「日本語。 / English.」 on one line; a text that is not in two halves as it is."""
+    ja, *en = re.split(r"\s/\s+", text, maxsplit=1)
+    return re.sub(r"\n\s*", "", ja) if language() == "ja" or not en else re.sub(r"\n\s*", " ", en[0])
+
+
+def _in_one_language(command: click.Command) -> click.Command:
+    """The same command with its help, and that of its options and subcommands, in the reader's language."""
+    command.help = "\n\n".join(_half(part) for part in cleandoc(command.help or "").split("\n\n"))
+    command.short_help = command.help.partition("\n")[0]
+    if not any(isinstance(parameter, click.Option) and "--help" in parameter.opts for parameter in command.params):
+        told = str(Words("使い方を表示して終わる", "Show this and exit"))
+        command.params.append(click.help_option("-h", "--help", help=told)(lambda: None).__click_params__[0])  # type: ignore[attr-defined]
+        command.add_help_option = False
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.help:
+            parameter.help = _half(parameter.help)
+    if isinstance(command, click.Group):
+        command.subcommand_metavar = "VERB …"
+        for inner in command.commands.values():
+            _in_one_language(inner)
+    return command
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

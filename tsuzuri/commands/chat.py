@@ -43,8 +43,11 @@ def command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """モデルと会話します。Ctrl-C で応答を止め、もう一度押すか Ctrl-D、/quit で終わります。
-    標準入力から渡された文章には、一度だけ答えます。例：tsuzuri chat -m "こんにちは" """
+    """モデルと会話します。Ctrl-C で応答を止め、もう一度押すか Ctrl-D、/quit で終わります。 / Talk with a model. Ctrl-C stops the
+    answer; once more, Ctrl-D or /quit ends the conversation.
+
+    標準入力から渡された文章には、一度だけ答えます。例：tsuzuri chat -m "こんにちは" / Text piped in is answered once. For
+    example: tsuzuri chat -m "こんにちは" """
     from tsuzuri.chat.local import options  # noqa: PLC0415
 
     asked = options(stop, settings)

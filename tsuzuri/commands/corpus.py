@@ -40,8 +40,10 @@ def command() -> None:
 @click.option("--seed", default=0, show_default=True, help="選び方と分け方の種 / of the sample and the split")
 @click.option("--json", "as_json", is_flag=True, help="結果を JSON で / print the report as JSON")
 def build_corpus(inputs: tuple[str, ...], out: Path, tokenizer: Path | None, as_json: bool, **settings: Any) -> None:
-    """.txt と .jsonl（.zst、.gz でも可）、.parquet を読み、OUT/text に書きます。--tokenizer を付けると OUT/shards にも書きます。
-    例：tsuzuri corpus build sample/pretrain --out corpus"""
+    """.txt と .jsonl（.zst、.gz でも可）、.parquet を読み、OUT/text に書きます。--tokenizer を付けると OUT/shards にも書きます。 /
+    Read .txt and .jsonl (also .zst, .gz) and .parquet, write OUT/text and, with --tokenizer, OUT/shards.
+
+    例：tsuzuri corpus build sample/pretrain --out corpus / For example: tsuzuri corpus build sample/pretrain --out corpus"""
     from dataclasses import asdict  # noqa: PLC0415
 
     from tsuzuri.text import fast  # noqa: PLC0415

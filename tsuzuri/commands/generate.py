@@ -25,8 +25,10 @@ from tsuzuri.types import Done, Text, Usage
 def command(
     text: str | None, directory: Path | None, dtype: str | None, threads: int | None, stop: tuple[str, ...], as_json: bool, **settings: Any
 ) -> None:
-    """文章の続きを、できた分から標準出力に書きます。TEXT を省くと標準入力を読みます。
-    例：tsuzuri generate "吾輩は" --max-tokens 50 --seed 1"""
+    """文章の続きを、できた分から標準出力に書きます。TEXT を省くと標準入力を読みます。 / Write the continuation of a text
+    as it comes. Without TEXT, standard input is read.
+
+    例：tsuzuri generate "吾輩は" --max-tokens 50 --seed 1 / For example: tsuzuri generate "吾輩は" --max-tokens 50 --seed 1"""
     prompt = piped() if text in (None, "-") else text
     from tsuzuri.chat.local import options  # noqa: PLC0415
 

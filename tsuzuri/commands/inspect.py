@@ -12,12 +12,20 @@ import click
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--tokenizer", "directory", type=click.Path(path_type=Path), default=Path("runs/tiny/model"), show_default=True)
+@click.option(
+    "--tokenizer",
+    "directory",
+    type=click.Path(path_type=Path),
+    default=Path("runs/tiny/model"),
+    show_default=True,
+    help="トークナイザかモデルのディレクトリ / directory of a tokenizer or a model",
+)
 @click.option("--row", default=1, show_default=True, help="何件目か（1 から） / which conversation, from 1")
 @click.option("--json", "as_json", is_flag=True, help="JSON で / as JSON")
 def command(data: Path, directory: Path, row: int, as_json: bool) -> None:
     """学習の前に、どのトークンが学習されるかを確かめます。学習されるものが一つもない、全部である、
-    応答の終わりが学習されない、という会話はエラーになります。"""
+    応答の終わりが学習されない、という会話はエラーになります。 / Before training, see which tokens will be trained. A conversation
+    with none, with all, or with an untrained end of the answer is an error."""
     import numpy as np  # noqa: PLC0415
 
     from tsuzuri.chat import conversations, template  # noqa: PLC0415

@@ -26,8 +26,10 @@ BAR = 24  # characters of a probability of 1
 @sampling_options(only=("temperature", "top_k", "top_p", "min_p", "repetition_penalty"))
 @click.option("--json", "as_json", is_flag=True, help=str(Words("結果を JSON で", "the result as JSON")))
 def command(text: str, directory: Path | None, dtype: str | None, threads: int | None, top: int, as_json: bool, **settings: Any) -> None:
-    """文章の次に来るトークンを、確からしい順に示します。モデルそのものの確率と、温度や top-k、top-p をかけた後の確率が並びます。
-    例：tsuzuri next "今日の天気は" --temperature 0.7 --top-p 0.9"""
+    """文章の次に来るトークンを、確からしい順に示します。モデルそのものの確率と、温度や top-k、top-p をかけた後の確率が並びます。 / The
+    tokens that may come next, most probable first: the model's own probability, and that under temperature, top-k and top-p.
+
+    例：tsuzuri next "今日の天気は" --temperature 0.7 --top-p 0.9 / For example: tsuzuri next "今日の天気は" --temperature 0.7"""
     from tsuzuri.engine.sampling import Sampling  # noqa: PLC0415
 
     sampling = Sampling(**settings)

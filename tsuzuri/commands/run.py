@@ -14,8 +14,10 @@ import click
 @click.option("--until", metavar="STAGE", help="この段階まで実行する / run up to this stage")
 @click.option("--json", "as_json", is_flag=True, help="結果を JSON で標準出力に / print the results as JSON")
 def command(recipe: Path, settings: tuple[str, ...], until: str | None, as_json: bool) -> None:
-    """設定ファイルの段階を順に実行します。済んだ段階は飛ばし、止めても続きから再開できます。
-    例：tsuzuri run recipes/tiny.yaml pretrain.steps=100"""
+    """設定ファイルの段階を順に実行します。済んだ段階は飛ばし、止めても続きから再開できます。 / Run the stages of a recipe in
+    order. What is finished is skipped; what was stopped goes on.
+
+    例：tsuzuri run recipes/tiny.yaml pretrain.steps=100 / For example: tsuzuri run recipes/tiny.yaml pretrain.steps=100"""
     from tsuzuri import device  # noqa: PLC0415
     from tsuzuri.directory import write_text  # noqa: PLC0415
     from tsuzuri.recipe import recipe as recipes  # noqa: PLC0415

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,21 +108,18 @@ def examples(settings: Settings, tokenizer: fast.FastTokenizer) -> tuple[list[sf
     train: list[sft.Example] = []
     held: list[sft.Example] = []
     skipped = 0
-    for conversation in _repeated(conversations.read(inputs(settings)), settings.repeat or {}):
+    for conversation in conversations.read(inputs(settings)):
         ids, trained = template.encode_training(tokenizer, conversation.messages)
         if settings.skip_longer and len(ids) - 1 > settings.length:
             skipped += 1
             continue
         digest = hashlib.sha256("\0".join(m.content for m in conversation.messages).encode()).digest()
-        part = held if int.from_bytes(digest[:4], "big") < settings.validation_fraction * 2**32 else train
-        part.append(sft.Example(np.asarray(ids, np.int64), np.asarray(trained, np.bool_)))
+        example = sft.Example(np.asarray(ids, np.int64), np.asarray(trained, np.bool_))
+        if int.from_bytes(digest[:4], "big") < settings.validation_fraction * 2**32:
+            held.append(example)
+        else:
+            train += [example] * (settings.repeat or {}).get(conversation.source, 1)
     return train, held, skipped
-
-
-def _repeated(found: Iterable[conversations.Conversation], repeat: dict[str, int]) -> Iterable[conversations.Conversation]:
-    for conversation in found:
-        for _ in range(repeat.get(conversation.source, 1)):
-            yield conversation
 
 
 @torch.inference_mode()
