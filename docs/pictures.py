@@ -94,7 +94,9 @@ def bytes_per_token() -> Drawing:
             lines[Words(kind, kind)] = points
         else:
             (size, value), *_ = points
-            lines[Words(f"{kind}（{size:g} 千だけ）", f"{kind} ({size:g} only)")] = [(each, value) for each in sizes]
+            lines[Words(f"{kind}（語彙 {size * 1000:,.0f}）", f"{kind} (vocabulary {size * 1000:,.0f})")] = [
+                (each, value) for each in sizes
+            ]
     return (
         Words("1 トークンが運ぶバイト数（学習に使っていない文章で）", "Bytes that one token carries (text not trained on)"),
         Words("語彙（千）", "vocabulary (thousands)"),

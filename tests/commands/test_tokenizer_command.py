@@ -106,6 +106,10 @@ def test_train_does_not_replace_a_persons_files(texts: Path, made: Path) -> None
     for out in (texts, texts.parent, texts / "0.txt"):
         with pytest.raises(ConfigError):
             run("train", texts, "--out", out)
+    with directory.whole(texts.parent / "corpus") as corpus:
+        (corpus / "train.txt").write_text(STORY, encoding="utf-8")
+    with pytest.raises(ConfigError, match="入力の"):
+        run("train", texts.parent / "corpus" / "train.txt", "--vocab-size", 300, "--out", texts.parent / "corpus")
     before = fast.load(made).fingerprint
     with pytest.raises(ConfigError):
         run("train", texts, "--vocab-size", 60_000, "--out", made)
@@ -184,8 +188,9 @@ def test_show_for_a_program(made: Path) -> None:
 
 
 def test_show_for_a_person(made: Path) -> None:
-    shown = run("show", "[bold]店\x1b[31m\n", "--tokenizer", made).stdout
-    assert "\x1b" not in shown  # the text cannot steer the terminal, nor the table
+    shown = run("show", "[/]b店\x1b[31m\n", "--tokenizer", made).stdout
+    assert "\x1b" not in shown  # the text cannot steer the terminal
+    assert "[/]" in shown  # nor the table
     assert re.search(r"│ b +│ 62 +│ 英字", shown)
     assert r"\x1b" in shown
     assert re.search(r"漢字 +│ 店", shown)

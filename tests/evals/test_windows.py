@@ -104,13 +104,15 @@ def test_a_model_that_knows_nothing_needs_the_log_of_its_vocabulary() -> None:
     assert bits.bits_per_token == pytest.approx(math.log2(300), rel=1e-6)
 
 
-def test_in_bfloat16_the_sum_is_still_exact() -> None:
-    """The model rounds; adding up does not: bits per byte stay within a hundredth of those in float64."""
-    wide, narrow = built(), built(torch.bfloat16)
-    texts = Texts(text(200))
-    assert windows.bits_per_byte(narrow, texts, BOUNDARY).bits_per_byte == pytest.approx(
-        windows.bits_per_byte(wide, texts, BOUNDARY).bits_per_byte, rel=0.01
-    )
+@torch.no_grad()
+def test_of_a_bfloat16_model_only_the_model_rounds() -> None:
+    """Its own logits, but their softmax in float32 at least."""
+    model, ids = built(torch.bfloat16), text(CONTEXT)
+    tokens = torch.tensor([[BOUNDARY, *ids[:-1]]])
+    logits = model(tokens, Causal(torch.arange(CONTEXT)[None]))[0]
+    assert logits.dtype == torch.bfloat16
+    wanted = F.log_softmax(logits.double(), -1)[torch.arange(CONTEXT), torch.tensor(ids)]
+    np.testing.assert_allclose(windows.logprobs(model, ids, BOUNDARY), wanted, atol=1e-5)
 
 
 def test_scoring_leaves_the_model_ready_to_train() -> None:

@@ -154,7 +154,7 @@ def test_baselines_come_first_under_their_own_names(parted: tuple[list[str], lis
     train, held = parted
     rows = list(compare.table(train, held, ["bpe"], [300], {"bytes": bpe.Bpe([])}))
     assert [(row["kind"], row["vocab_size"]) for row in rows] == [("bytes", 260), ("bpe", 300)]
-    assert rows[0]["tokens"] == rows[0]["bytes"]
+    assert rows[0]["tokens"] == rows[0]["bytes"] == len("".join(held).encode())
 
 
 @pytest.mark.parametrize(("names", "sizes"), [(["bpe", "bqe"], [300]), (["bpe"], [300, 100])])

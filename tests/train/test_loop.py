@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tsuzuri.errors import ConfigError, StopRequested, TrainingError
 from tsuzuri.model import weights
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.train import loop
+from tsuzuri.train.data import Batch
 from tsuzuri.train.loop import LoopSettings, Outcome
 from tsuzuri.train.objectives import pretrain
 from tsuzuri.train.watch import Metrics, Watch
@@ -118,6 +120,22 @@ def test_rates_follow_the_schedule(tmp_path: Path) -> None:
     train(tmp_path, schedule="cosine", warmup=0.5)
     settings = LoopSettings(steps=6, schedule="cosine", warmup=0.5)
     assert [record["factor"] for record in journal(tmp_path)] == [settings.factor(step, 6) for step in range(6)]
+
+
+class Noting(pretrain.Objective):
+    """Keeps which rows were asked for."""
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        self.seen = [*getattr(self, "seen", []), *indices]
+        return super().batch(indices)
+
+
+def test_every_epoch_sees_every_row_once(tmp_path: Path) -> None:
+    """20 rows, 3 a step: two epochs are 13 steps and a third of one."""
+    noting = Noting(pretrain.Settings(16), Counting(), 0)
+    loop.train(model(), noting, LoopSettings(epochs=2, batch=3, precision="float32"), tmp_path, recipe={})
+    assert [sorted(noting.seen[:20]), sorted(noting.seen[20:40])] == [list(range(20))] * 2
+    assert len(noting.seen) == 14 * 3
 
 
 @pytest.mark.parametrize(("epochs", "batch", "steps"), [(1, 4, 5), (2, 4, 10), (1, 7, 3), (0.5, 4, 3), (0.01, 4, 1), (1, 64, 1)])

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 20, 46, 52
+WIDTH, PLOT, LEFT, RIGHT, HEAD, BOTTOM = 760, 322, 70, 20, 46, 52
+ROW = 17  # of the legend, which stands between the title and the plot: over the plot it would hide lines
 COLOURS = ("#1f5fa8", "#d9822b", "#3a8f5b", "#8c4fa3", "#444444")
 LARGEST = 1e100  # what lies further out is not drawn, nor is what is no number
 NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -25,33 +26,36 @@ def line_chart(title: str, x_label: str, y_label: str, series: Mapping[str, Sequ
     x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points))
     y_ticks = ticks(min(y for _, y in points), max(y for _, y in points))
 
+    top = HEAD + ROW * len(series)
+    height = top + PLOT + BOTTOM
+
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
         up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), top + PLOT - up * PLOT
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" {FONT}>',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" {FONT}>',
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         f'<text x="{LEFT}" y="20" font-size="15">{_text(title)}</text>',
     ]
     for value in x_ticks:
         x, _ = place(value, y_ticks[0])
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#e4e4e4"/>')
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" font-size="11" text-anchor="middle">{value:g}</text>')
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + PLOT}" stroke="#e4e4e4"/>')
+        parts.append(f'<text x="{x:.1f}" y="{top + PLOT + 18}" font-size="11" text-anchor="middle">{value:g}</text>')
     for value in y_ticks:
         _, y = place(x_ticks[0], value)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e4e4e4"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" font-size="11" text-anchor="end">{value:g}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" font-size="12" text-anchor="middle">{_text(x_label)}</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP - 8}" font-size="12">{_text(y_label)}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 12}" font-size="12" text-anchor="middle">{_text(x_label)}</text>')
+    parts.append(f'<text x="{LEFT}" y="{top - 8}" font-size="12">{_text(y_label)}</text>')
     for number, (name, line) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line if _drawable(point)))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        at = TOP + 14 + 17 * number
-        parts.append(f'<line x1="{WIDTH - 250}" x2="{WIDTH - 226}" y1="{at - 4}" y2="{at - 4}" stroke="{colour}" stroke-width="3"/>')
-        parts.append(f'<text x="{WIDTH - 220}" y="{at}" font-size="12">{_text(name)}</text>')
+        at = HEAD - 8 + ROW * number
+        parts.append(f'<line x1="{LEFT}" x2="{LEFT + 24}" y1="{at - 4}" y2="{at - 4}" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<text x="{LEFT + 32}" y="{at}" font-size="12">{_text(name)}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 

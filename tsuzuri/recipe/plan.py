@@ -140,26 +140,24 @@ def _probe(shape: Shape, settings: Any, where: torch.device) -> float:
 
 def describe(plan: Plan) -> str:
     """The plan as a person reads it."""
-    memory = "、".join(f"{name} {size / 1e6:,.0f}" for name, size in plan.memory.items())
+    memory = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in plan.memory.items())
+    parts = ", ".join(f"{name} {count:,}" for name, count in plan.by_component.items())
     lines = [
         str(Words("見積もり", "Plan")),
-        f"  {Words('パラメータ', 'parameters')}: {plan.parameters:,}（"
-        + "、".join(f"{k} {v:,}" for k, v in plan.by_component.items())
-        + "）",
-        f"  {Words('メモリ', 'memory')}: {sum(plan.memory.values()) / 1e6:,.0f} MB（{memory}）",
+        f"  {Words('パラメータ', 'parameters')}: {plan.parameters:,} ({parts})",
+        f"  {Words('メモリ', 'memory')}: {sum(plan.memory.values()) / 1e6:,.0f} MB ({memory})",
         f"  {Words('ディスク', 'disk')}: {plan.disk / 1e6:,.0f} MB",
     ]
     for stage in plan.stages:
         if stage.seconds is None or stage.flops is None:
-            told = Words("長さはデータを読んでから決まります", "its length follows from the data")
-            lines.append(f"  {stage.stage}: {told}")
+            told = str(Words("長さはデータを読んでから決まります", "its length follows from the data"))
         else:
-            lines.append(
-                f"  {stage.stage}: {stage.steps:,} {Words('ステップ', 'steps')}、{stage.flops / 1e12:,.1f} TFLOP、{clock(stage.seconds)}"
-            )
+            told = f"{stage.steps:,} {Words('ステップ', 'steps')}, {stage.flops / 1e12:,.1f} TFLOP, {clock(stage.seconds)}"
+        lines.append(f"  {stage.stage}: {told}")
+    rate, share = f"{plan.matrix_rate / 1e9:,.0f} GFLOP/s", f"{plan.mfu:.0%}"
     lines += [
-        f"  {Words('速さ', 'speed')}: {Words('行列積', 'matrix product')} {plan.matrix_rate / 1e9:,.0f} GFLOP/s {Words('の', '×')} {plan.mfu:.0%}（MFU）",
-        f"  {Words('電力', 'energy')}: {plan.watts:.0f} W（{plan.watts_how}）、{plan.kwh:.4f} kWh、{plan.yen:.2f} {Words('円', 'yen')}",
+        f"  {Words('速さ', 'speed')}: {Words(f'行列積 {rate} の {share}', f'{share} of the matrix product, {rate}')} (MFU)",
+        f"  {Words('電力', 'energy')}: {plan.watts:.0f} W ({plan.watts_how}), {plan.kwh:.4f} kWh, {plan.yen:.2f} {Words('円', 'yen')}",
     ]
     return "\n".join(lines)
 

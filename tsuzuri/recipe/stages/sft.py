@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import torch
 
 from tsuzuri import device
 from tsuzuri.chat import conversations, template
-from tsuzuri.errors import ConfigError, Words
+from tsuzuri.errors import ConfigError, FormatError, Words
+from tsuzuri.folder import suggestion
 from tsuzuri.model import weights
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.recipe.measure import matrix_rate
@@ -107,19 +108,31 @@ def examples(settings: Settings, tokenizer: fast.FastTokenizer) -> tuple[list[sf
     """(training, validation, how many were too long). Which is which follows from a hash of the conversation."""
     train: list[sft.Example] = []
     held: list[sft.Example] = []
-    skipped = 0
+    skipped, repeat, sources = 0, settings.repeat or {}, set()
     for conversation in conversations.read(inputs(settings)):
         ids, trained = template.encode_training(tokenizer, conversation.messages)
         if settings.skip_longer and len(ids) - 1 > settings.length:
             skipped += 1
             continue
+        sources.add(conversation.source)
         digest = hashlib.sha256("\0".join(m.content for m in conversation.messages).encode()).digest()
         example = sft.Example(np.asarray(ids, np.int64), np.asarray(trained, np.bool_))
         if int.from_bytes(digest[:4], "big") < settings.validation_fraction * 2**32:
             held.append(example)
         else:
-            train += [example] * (settings.repeat or {}).get(conversation.source, 1)
+            train += [example] * repeat.get(conversation.source, 1)
+    _all_met(repeat, sources)
     return train, held, skipped
+
+
+def _all_met(repeat: Mapping[str, int], sources: Collection[str]) -> None:
+    """Raises ConfigError for a source to be repeated that no conversation has."""
+    for source in set(repeat) - set(sources):
+        raise ConfigError(
+            Words(f"設定「sft.repeat」に「{source}」が指定されました。", f"The setting 'sft.repeat' names '{source}'."),
+            found=Words("その出典の会話は一つもありません。", "No conversation is from that source."),
+            todo=suggestion(source, sorted(sources)),
+        )
 
 
 @torch.inference_mode()
@@ -143,7 +156,17 @@ def write_extras(path: Path, tokenizer: fast.FastTokenizer) -> None:
 
 
 def newest_model(directory: Path) -> Path:
-    """The model directory of the newest checkpoint of a stage."""
-    found, _ = checkpoint.latest(directory / "checkpoints")
-    assert found is not None, "a finished stage has a checkpoint"
+    """The model directory of the last checkpoint of a finished stage. Raises FormatError where that one is damaged."""
+    found, notices = checkpoint.latest(directory / "checkpoints")
+    if found is None or notices:
+        raise FormatError(
+            Words(
+                f"段階「{directory.name}」で学習したモデルを読もうとしました。", f"Reading the model that '{directory.name}' has trained."
+            ),
+            found=notices[0] if notices else Words("途中保存がありません。", "There is no checkpoint."),
+            todo=Words(
+                f"{directory} を別の場所に移して同じコマンドを実行すると、その段階から作り直します。",
+                f"Move {directory} away; the same command then makes that stage anew.",
+            ),
+        )
     return found / "model"
