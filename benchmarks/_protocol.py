@@ -69,23 +69,27 @@ def said(found: dict[str, float]) -> str:
     return "{median:.2f} ({low:.2f} - {high:.2f}, minimum {minimum:.2f})".format(**found)
 
 
+# Linux counts what a parent held at the time of exec into its child's peak: between the two stands a process that holds little.
+LAUNCHER = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def peak(arguments: Sequence[str]) -> dict[str, Any]:
     """Runs this Python on `arguments` in a process of its own: wall seconds, peak resident bytes, and the JSON it printed last."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}")
+    command = [sys.executable, "-S", "-c", LAUNCHER, sys.executable, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}")
+    *printed, resident = done.stdout.strip().splitlines()
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, kilobytes on Linux
-    lines = printed.strip().splitlines()
-    return {
-        "seconds": time.perf_counter() - start,
-        "peak_bytes": usage.ru_maxrss * unit,
-        "printed": json.loads(lines[-1]) if lines else None,
-    }
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "peak_bytes": int(resident) * unit, "printed": json.loads(printed[-1]) if printed else None}
 
 
 def machine() -> dict[str, Any]:

@@ -34,7 +34,8 @@ def train_tokenizer(inputs: tuple[Path, ...], out: Path, kind: str, vocab_size: 
     """文章から OUT/tokenizer.json を作ります。.txt と .jsonl（.zst、.gz でも可）、.parquet を読みます。
     / Make OUT/tokenizer.json from .txt, .jsonl (also .zst, .gz) and .parquet.
 
-    例 / e.g.: tsuzuri tokenizer train corpus/text/train.jsonl.zst --vocab-size 16000 --out tokenizer
+    例：tsuzuri tokenizer train corpus/text/train.jsonl.zst --out tokenizer
+    / For example: tsuzuri tokenizer train corpus/text/train.jsonl.zst --out tokenizer
     """
     from tsuzuri import directory  # noqa: PLC0415
     from tsuzuri.text import fast  # noqa: PLC0415

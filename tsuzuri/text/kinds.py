@@ -112,7 +112,7 @@ def _matching(vocabulary: dict[str, int], special: tuple[str, ...]) -> tokenizer
     limit = 4 * LONGEST  # bytes of a character, at most
     model = models.WordPiece(vocabulary, unk_token=special[0], max_input_chars_per_word=limit, continuing_subword_prefix="")
     core = _rebuilt(model, special)
-    core.pre_tokenizer = _cut(pre_tokenizers.Split(tokenizers.Regex(f"[\\s\\S]{{1,{LONGEST}}}"), "isolated"))
+    core.pre_tokenizer = by_script(pre_tokenizers.Split(tokenizers.Regex(f"[\\s\\S]{{1,{LONGEST}}}"), "isolated"))
     return core
 
 
@@ -125,11 +125,12 @@ def _rebuilt(model: Any, special: tuple[str, ...]) -> tokenizers.Tokenizer:
 def _dressed(model: Any) -> tokenizers.Tokenizer:
     """A tokenizer around a model: cut by script, then bytes as visible characters; and back."""
     core = tokenizers.Tokenizer(model)
-    core.pre_tokenizer = _cut()
+    core.pre_tokenizer = by_script()
     core.decoder = decoders.ByteLevel()
     return core
 
 
-def _cut(*more: Any) -> Any:
+def by_script(*more: Any) -> Any:
+    """The pre-tokenizer: cut by `split.py`'s pattern, then by `more`, then bytes as visible characters."""
     scripts = pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated")
     return pre_tokenizers.Sequence([scripts, *more, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
