@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from place import ROOT
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError
 from tsuzuri.text import fast, kinds
 from tsuzuri.text.bytelevel import visible
+from tsuzuri.text.split import split
 
 STORY = (ROOT / "tests" / "data" / "ryoriten.txt").read_text(encoding="utf-8")
 TEXTS = [line for line in STORY.splitlines() if line]
@@ -246,3 +248,19 @@ def test_values_changed_or_gone(saved: Path) -> None:
         (saved / fast.FILE).write_text(json.dumps(state), encoding="utf-8")
         refused += refused_or_lossless(saved)
     assert refused > 75
+
+
+def test_remembered_pieces_change_nothing_and_stay_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ids as the library's whole way, from four threads at once, while the memory is thrown away again and again."""
+    monkeypatch.setattr(fast, "PIECES", 20)
+    tokenizer = fast.train("bpe", TEXTS, 600)
+    library = tokenizers.Tokenizer.from_str(tokenizer._canonical())
+    texts = [*TEXTS, "あ" * 5000, "縁" * 100 + "GPT-4 <|im_end|>"]
+    expected = [library.encode(text, add_special_tokens=False).ids for text in texts[:-1]]
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: [tokenizer.encode(text) for text in texts], range(4)):
+            assert found[:-1] == expected
+            assert tokenizer.decode(found[-1]) == texts[-1]
+    tokenizer.encode("一")
+    assert len(tokenizer._known) <= 20 + max(len(set(split(text))) for text in texts)
+    assert max(map(len, tokenizer._known)) <= fast.LONG

@@ -30,8 +30,7 @@ def visible(text: str) -> str:
     >>> visible("a あ")
     'aĠãģĤ'
     """
-    table = alphabet()
-    return "".join(table[byte] for byte in text.encode())
+    return text.encode().decode("latin-1").translate(alphabet())
 
 
 def utf8(text: str) -> bytes:

@@ -18,12 +18,15 @@ import tokenizers
 from tsuzuri.errors import ConfigError, FormatError, MissingError, TsuzuriError, Words
 from tsuzuri.folder import suggestion
 from tsuzuri.text import bytelevel, kinds
+from tsuzuri.text.split import split
 from tsuzuri.text.stream import Stream
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")  # ids 0 … 3 of every tokenizer we train
 FILE = "tokenizer.json"
 PROBE = "".join(map(chr, range(0x21, 0x7F))) + " \n今日は、カタカナ。🍣"  # what must come back
 LARGEST = 1 << 20  # ids; four times the largest public vocabulary. The library takes the memory for all of them at once
+PIECES = 1 << 18  # remembered at once, about 100 MB; Japanese repeats its words, so most of a text was met before
+LONG = 32  # characters of a piece that is not worth remembering
 MAX_FILE = 1 << 28  # bytes; the largest public tokenizer.json is about 35 MB
 
 
@@ -36,6 +39,9 @@ class FastTokenizer:
         self._state: dict[str, Any] = json.loads(core.to_str())
         self.special: Mapping[str, int] = {t["content"]: t["id"] for t in self._state["added_tokens"] if t["special"]}
         self._bytes = bytelevel.table(self._state, core.get_vocab_size())
+        self._by_pieces = kinds.cut_by_script(self._state)
+        self._model = core.model
+        self._known: dict[str, list[int]] = {}  # piece -> ids, as far as they were met
 
     @property
     def vocab_size(self) -> int:
@@ -54,10 +60,25 @@ class FastTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a text, nothing added, nothing lost. Raises InputError for half a surrogate pair."""
         bytelevel.utf8(text)  # the library says "must be str"
-        return list(self._core.encode(text, add_special_tokens=False).ids)
+        if not self._by_pieces:
+            return list(self._core.encode(text, add_special_tokens=False).ids)
+        known = self._known
+        if len(known) > PIECES:
+            known = self._known = {}  # another thread may still read the old one
+        ids: list[int] = []
+        for piece in split(text):
+            found = known.get(piece)
+            if found is None:
+                found = [token.id for token in self._model.tokenize(bytelevel.visible(piece))]
+                if len(piece) <= LONG:
+                    known[piece] = found
+            ids += found
+        return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each, on all cores."""
+        """`encode` of each; by the library on all cores where pieces cannot be remembered."""
+        if self._by_pieces:
+            return [self.encode(text) for text in texts]
         for text in texts:
             bytelevel.utf8(text)
         return [list(found.ids) for found in self._core.encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -100,6 +100,14 @@ def of(state: dict[str, Any]) -> str:
     return "characters" if all(_one_character(piece) for piece in whole) else "wordpiece"
 
 
+def cut_by_script(state: dict[str, Any]) -> bool:
+    """Whether a text's ids are those of its `split` pieces one after the other, each what the model makes of its bytes."""
+    split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    steps = (state["pre_tokenizer"] or {}).get("pretokenizers")
+    return steps == [split, level] and state["normalizer"] is None and all(token["special"] for token in state["added_tokens"])
+
+
 def _one_character(piece: bytes) -> bool:
     try:
         return len(piece.decode()) == 1
