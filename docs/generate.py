@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tsuzuri.folder import names
+from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -35,6 +37,7 @@ def main() -> None:
 
 def made_anew(page: Path, language: str, *, write: bool) -> bool:
     """Whether the page was out of date; writes it if asked."""
+    os.environ["TSUZURI_LANG"] = language  # names come in the reader's language
     before = page.read_text(encoding="utf-8")
     after = MARKED.sub(lambda match: f"{match[1]}{PARTS[match[2]](language)}\n{match[3]}", before)
     if write and after != before:
@@ -75,20 +78,57 @@ def read(name: str) -> dict[str, Any]:
     return found
 
 
-def tell_tiny(found: dict[str, Any], language: str) -> list[tuple[str, str]]:
+Rows = list[tuple[str, str]]
+
+
+def tell_tiny(found: dict[str, Any], language: str) -> Rows:
+    minutes = f"{found['seconds'] / 60:.1f}"
+    rivals = ", ".join(f"{rival(name)} {value:.3f}" for name, value in found["rivals"].items())
+    own, low, high = found["bits_per_byte"], *found["interval"]
+    bits = f"**{own:.3f}** ({low:.2f} – {high:.2f}); {rivals}"
+    if language == "ja":
+        return [("`make tiny`、2 コア、導入の後", f"{minutes} 分"), ("検証用文章のビット毎バイト（95 % 区間）", bits)]
+    return [("`make tiny`, 2 cores, after installation", f"{minutes} minutes"), ("bits per byte of held-out text (95 %)", bits)]
+
+
+def tell_training(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for size, measured in found["sizes"].items():
+        for name, pair in measured["pairs"].items():
+            what = f"学習の速さ、{size}、{name}：transformers 比" if ja else f"training speed, {size}, {name}: against transformers"
+            speed = f"{pair['ours']['tokens_per_second']:,.0f} tok/s, MFU {pair['ours']['mfu']:.0%}"
+            rows.append((what, f"× {said(pair['ratio'])}; {speed}"))
+    return rows
+
+
+def tell_time(found: dict[str, Any], language: str) -> Rows:
+    ratio = found["summary"]["ratio"]
     ja = language == "ja"
-    minutes, own = found["seconds"] / 60, found["bits_per_byte"]
-    rivals = "、".join(f"{name} {value:.3f}" for name, value in found["rivals"].items())
-    return [
-        ("`make tiny`（2 コア）" if ja else "`make tiny` (2 cores)", f"{minutes:.1f} {'分' if ja else 'minutes'}"),
-        (
-            "検証用文章のビット毎バイト" if ja else "bits per byte of held-out text",
-            f"**{own:.3f}**（{rivals}）" if ja else f"**{own:.3f}** ({rivals})",
-        ),
-    ]
+    what = "同じビット毎バイトに達する時間：AdamW の基準との比" if ja else "time to the same bits per byte: against an AdamW baseline"
+    reached = "未到達" if ja else "not reached"
+    return [(what, f"× {said(ratio)}" if ratio else reached)]
 
 
-TELL: dict[str, Callable[[dict[str, Any], str], list[tuple[str, str]]]] = {"tiny.json": tell_tiny}
+def tell_tokenizer(found: dict[str, Any], language: str) -> Rows:
+    rows = []
+    for row in [*found["encode"], *found["train"]]:
+        memory = f"; {'メモリ' if language == 'ja' else 'memory'} × {1 / row['memory']['median']:.2f}" if "memory" in row else ""
+        name = f"{row['ours']}, {row['work']}: {'対' if language == 'ja' else 'against'} {row['peer']}"
+        rows.append((name, f"× {said(row['speed'])}{memory}"))
+    return rows
+
+
+def said(ratio: dict[str, float]) -> str:
+    """Median and quartiles of a ratio."""
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f} – {ratio['high']:.2f})"
+
+
+TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
+    "tiny.json": tell_tiny,
+    "time_to_bits.json": tell_time,
+    "training.json": tell_training,
+    "tokenizer.json": tell_tokenizer,
+}
 PARTS: dict[str, Callable[[str], str]] = {"house": house, "verbs": verbs, "measured": measured}
 
 if __name__ == "__main__":
