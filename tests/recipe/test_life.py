@@ -64,6 +64,15 @@ def test_progress_names_each_stage_and_shows_speed_and_time_left(life: Path) -> 
     assert re.search(r"12/12  損失 \d\.\d+  [\d,]+ tok/s  MFU \d+%  残り \d+:\d\d", progress)
 
 
+def test_on_the_way_it_is_scored_and_says_something(life: Path) -> None:
+    journal = [json.loads(line) for line in (life / "runs/tiny/pretrain/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [record["step"] for record in journal] == list(range(1, 13))
+    (scored,) = (record for record in journal if "bits_per_byte" in record)
+    assert scored["step"] == 6
+    assert 0 < scored["bits_per_byte"] < 8
+    assert f"  6: {scored['sample']}\n" in (life / "progress.txt").read_text(encoding="utf-8")
+
+
 def test_baselines_had_exactly_the_text_the_network_has_read(life: Path) -> None:
     found = report(life)
     text = life / "runs/tiny/corpus/text"

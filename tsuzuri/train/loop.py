@@ -107,12 +107,12 @@ def train(
     recipe: dict[str, Any],
     family: str = "llama",
     write_extras: Callable[[Path], None] = lambda _: None,
-    evaluate: Callable[[Transformer, int], dict[str, float]] | None = None,
+    evaluate: Callable[[Transformer, int], dict[str, float | str]] | None = None,
     matrix_rate: float | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
     """Run or resume. `recipe` is saved with each checkpoint; `write_extras` adds tokenizer and template to its model
-    directory; `evaluate(model, step)` gives numbers for the journal; `matrix_rate` in FLOP/s makes MFU known.
+    directory; `evaluate(model, step)` gives numbers, and what it says, for the journal; `matrix_rate` in FLOP/s makes MFU known.
 
     Raises TrainingError when the loss is not a number, StopRequested after SIGINT or SIGTERM, with a checkpoint written.
     """
@@ -138,6 +138,8 @@ def train(
                 metrics = run.advance(steps, matrix_rate)
                 due = settings.evaluate_every and run.step % settings.evaluate_every == 0 and run.step < steps
                 scores = evaluate(model, run.step) if evaluate and due else {}
+                for said in (score for score in scores.values() if isinstance(score, str)):
+                    watch.notice(f"  {run.step}: {said}")
                 if journal:
                     journal.add({**asdict(metrics), **scores})
                 watch.step(metrics, steps)

@@ -16,12 +16,14 @@ from tsuzuri.model import weights
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context, meet
+from tsuzuri.recipe.stages._sample import sample
 from tsuzuri.text import fast, shards
 from tsuzuri.text.corpus.read import read
 from tsuzuri.train import loop
 from tsuzuri.train.objectives import pretrain
 
 NEEDS = ("corpus", "tokenizer")
+PROMPT = "この法律は、"  # what is continued on the way
 SHARED = True  # under torchrun, every process takes part
 
 
@@ -85,9 +87,12 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     model = Transformer(shape).initialise(settings.seed).to(where)
     boundary = tokenizer.special["<|endoftext|>"]
 
-    def evaluate(model: Transformer, step: int) -> dict[str, float]:
+    prompt = [boundary, *tokenizer.encode(PROMPT)]
+
+    def evaluate(model: Transformer, step: int) -> dict[str, float | str]:
         scored = Head(held, None, settings.validation_bytes)
-        return {"bits_per_byte": bits_per_byte(model, scored, boundary).bits_per_byte}
+        said = sample(model, tokenizer, prompt, ["<|endoftext|>"])
+        return {"bits_per_byte": bits_per_byte(model, scored, boundary).bits_per_byte, **said}
 
     outcome = loop.train(
         model,

@@ -20,11 +20,14 @@ from tsuzuri.model import weights
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context
+from tsuzuri.recipe.stages._sample import sample
 from tsuzuri.text import fast
 from tsuzuri.train import checkpoint, loop
 from tsuzuri.train.objectives import sft
+from tsuzuri.types import Message
 
 NEEDS = ("tokenizer", "pretrain")
+QUESTION = "あなたは誰ですか。"  # what is answered on the way
 SHARED = True  # under torchrun, every process takes part
 
 
@@ -85,8 +88,10 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     objective = sft.Objective(sft.Settings(settings.length), train, boundary, end)
     held_out = sft.Objective(sft.Settings(settings.length), held, boundary, end)
 
-    def evaluate(model: Transformer, step: int) -> dict[str, float]:
-        return {"validation_loss": held_loss(model, held_out)}
+    question = template.encode(tokenizer, [Message("user", QUESTION)])
+
+    def evaluate(model: Transformer, step: int) -> dict[str, float | str]:
+        return {"validation_loss": held_loss(model, held_out), **sample(model, tokenizer, question, ["<|im_end|>", "<|endoftext|>"])}
 
     outcome = loop.train(
         model,

@@ -1,0 +1,26 @@
+"""What a model says while it is still learning: a few greedy tokens, so that a person sees it come to be.
+
+In: the model in training, ids to go on from. Out: one line of text. The weights and the random state are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tsuzuri import device
+from tsuzuri.engine.engine import LocalEngine
+from tsuzuri.engine.sampling import Sampling
+from tsuzuri.model.transformer import Transformer
+from tsuzuri.text.fast import FastTokenizer
+
+TOKENS = 24
+
+
+def sample(model: Transformer, tokenizer: FastTokenizer, ids: Sequence[int], ends: Sequence[str]) -> dict[str, str]:
+    """`{"sample": text}` for the journal. Empty under torchrun, where every process would have to say the same."""
+    if device.rank()[1] > 1:
+        return {}
+    place = next(model.parameters()).device
+    engine = LocalEngine(model, [tokenizer.special[end] for end in ends], model.shape.max_position_embeddings, place)
+    said = [token.id for token in engine.stream(ids, Sampling(temperature=0.0, max_tokens=TOKENS)) if token.finish != "stop"]
+    return {"sample": " ".join(tokenizer.decode(said).split())}
