@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tsuzuri.recipe.chart import COLOURS, HEIGHT, WIDTH, line_chart, smoothed, ticks
+from tsuzuri.recipe.chart import COLOURS, line_chart, smoothed, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 Points = list[tuple[float, float]]
@@ -65,10 +65,11 @@ def test_any_numbers_and_names_give_a_picture(series: dict[str, Points], title: 
     """NaN, infinities, numbers past all reason, no points, no series, control characters."""
     text = line_chart(title, title, title, series)
     found = lines(text)
+    width, height = (float(ElementTree.fromstring(text).get(side, "")) for side in ("width", "height"))
     assert len(found) == len(series)
     for drawn, given_points in zip(found, series.values(), strict=True):
         assert len(drawn) == sum(abs(x) < 1e100 and abs(y) < 1e100 for x, y in given_points)
-        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in drawn)
+        assert all(0 <= x <= width and 0 <= y <= height for x, y in drawn)
 
 
 def test_a_chart_shows_its_words_and_its_points() -> None:
