@@ -151,5 +151,5 @@ def test_a_changed_input_file_runs_its_stage_again(life: Path, tmp_path: Path, m
     (tmp_path / "sample/pretrain").symlink_to((life / "sample/pretrain").resolve())
     settings = copied(life, tmp_path / "run")
     assert stages_run(settings) == []
-    (tmp_path / "sample/chat/written.jsonl.zst").unlink()
+    (tmp_path / "sample/chat/selected.jsonl.zst").unlink()
     assert stages_run(settings) == ["sft", "evaluate", "export"]

@@ -7,10 +7,13 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from place import ROOT, SMALL
+
+from tsuzuri.text.corpus.read import read
 
 
 def refused(place: Path, *arguments: str, prepare: Callable[[], None] | None = None) -> str:
@@ -65,9 +68,12 @@ def test_a_full_disk_keeps_what_was_finished(place: Path) -> None:
     """A limit on the size of files stands in for the disk: the text fits, a checkpoint does not."""
 
     def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
 
-    small = [*SMALL, "size=2", "corpus.inputs=[sample/pretrain/law.jsonl.zst]", "corpus.max_bytes=200000", "tokenizer.vocab_size=400"]
+    documents = islice(read([ROOT / "sample/pretrain/law.jsonl.zst"]), 30)
+    lines = [json.dumps({"text": document.text, "source": document.source}) for document in documents]
+    (place / "laws.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    small = [*SMALL, "size=2", "corpus.inputs=[laws.jsonl]", "corpus.validation_fraction=0.2", "tokenizer.vocab_size=400"]
     command = ["run", "recipes/tiny.yaml", *small, "out=run", "--until", "pretrain"]
     said = refused(place, *command, prepare=small_files)
     assert "空き容量" in said
