@@ -93,11 +93,11 @@ def tell_tiny(found: dict[str, Any], language: str) -> Rows:
 
 def tell_training(found: dict[str, Any], language: str) -> Rows:
     ja, rows = language == "ja", []
-    for size, measured in found["sizes"].items():
-        for name, pair in measured["pairs"].items():
-            what = f"学習の速さ、{size}、{name}：transformers 比" if ja else f"training speed, {size}, {name}: against transformers"
-            speed = f"{pair['ours']['tokens_per_second']:,.0f} tok/s, MFU {pair['ours']['mfu']:.0%}"
-            rows.append((what, f"× {said(pair['ratio'])}; {speed}"))
+    size = f"{found['parameters'] / 1e6:.0f} M"
+    for name, pair in found["pairs"].items():
+        what = f"学習の速さ、{size}、{name}：transformers 比" if ja else f"training speed, {size}, {name}: against transformers"
+        speed = f"{pair['ours']['tokens_per_second']:,.0f} tok/s, MFU {pair['ours']['mfu']:.0%}"
+        rows.append((what, f"× {said(pair['ratio'])}; {speed}"))
     return rows
 
 
@@ -126,7 +126,8 @@ def said(ratio: dict[str, float]) -> str:
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tiny.json": tell_tiny,
     "time_to_bits.json": tell_time,
-    "training.json": tell_training,
+    "training-20m.json": tell_training,
+    "training-110m.json": tell_training,
     "tokenizer.json": tell_tokenizer,
 }
 PARTS: dict[str, Callable[[str], str]] = {"house": house, "verbs": verbs, "measured": measured}

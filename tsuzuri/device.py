@@ -56,8 +56,13 @@ def threads(count: int | None = None) -> int:
             found=Words(f"1 から {MAX_THREADS} までです。", f"It lies in 1 … {MAX_THREADS}."),
             todo=Words("threads を直してください。", "Correct threads."),
         )
-    torch.set_num_threads(count or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(count or cores())
     return torch.get_num_threads()
+
+
+def cores() -> int:
+    """As many as this process may use; where the system does not say, as many as there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def seed_all(seed: int) -> None:

@@ -54,7 +54,7 @@ def test_the_report_is_printed_and_says_what_each_stage_found(life: Path) -> Non
 
 def test_the_loss_curve_is_a_picture_with_two_lines(life: Path) -> None:
     picture = ElementTree.parse(life / "runs/tiny/loss.svg").getroot()
-    assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 4
+    assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 5
 
 
 def test_progress_names_each_stage_and_shows_speed_and_time_left(life: Path) -> None:

@@ -5,7 +5,6 @@ In: a device. Out: FLOP/s and watts, each with how it was found. The bound is th
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +49,7 @@ def power(given: float | None) -> Power:
         after = _energy()
         if after is not None and after > before:
             return Power((after - before) / 1e6 / (time.perf_counter() - begun), Words("計測（RAPL）", "measured (RAPL)"))
-    cores = len(os.sched_getaffinity(0))
+    cores = devices.cores()
     return Power(WATTS_PER_CORE * cores, Words(f"仮定（1 コア {WATTS_PER_CORE:.0f} W）", f"assumed ({WATTS_PER_CORE:.0f} W a core)"))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tsuzuri.directory import write_text
@@ -45,7 +46,7 @@ def write(recipe: Recipe, results: dict[str, dict[str, Any]], plan: Plan | None)
     for name, section in SECTIONS.items():
         if name in results:
             parts += [*section(results[name]), ""]
-    parts += planned_against_actual(plan, results)
+    parts += planned_against_actual(plan, results, out)
     if journal:
         write_text(out / "loss.svg", loss_chart(journal, results))
         parts += ["", f"![{Words('損失の曲線', 'loss curve')}](loss.svg)"]
@@ -159,7 +160,7 @@ def table(heads: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str
     return [f"| {' | '.join(map(str, row))} |" for row in (heads, ["---"] * len(heads), *rows)]
 
 
-def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]]) -> list[str]:
+def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]], out: Path) -> list[str]:
     """The table a plan is judged by. Energy counts all stages at the planned power."""
     heads = [Words("項目", "item"), Words("計画", "planned"), Words("実際", "actual")]
     total = sum(float(found["seconds"]) for found in results.values())
@@ -167,6 +168,12 @@ def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]]
     if plan:
         if "pretrain" in results:
             rows.append([str(Words("パラメータ", "parameters")), f"{plan.parameters:,}", f"{results['pretrain']['parameters']:,}"])
+            peak = Words("（プロセス全体の最大）", " (peak of the whole process)")
+            planned, found = sum(plan.memory.values()), results["pretrain"]["peak_bytes"]
+            rows.append([f"{Words('メモリ', 'memory')}{peak}", f"{planned / 1e6:,.0f} MB", f"{found / 1e6:,.0f} MB"])
+            parts = [*(f"{stage.stage}/checkpoints" for stage in plan.stages), "model"]
+            kept = sum(file.stat().st_size for part in parts for file in out.glob(f"{part}/**/*") if file.is_file())
+            rows.append([str(Words("途中保存とモデル", "checkpoints and model")), f"{plan.disk / 1e6:,.0f} MB", f"{kept / 1e6:,.0f} MB"])
         for stage in plan.stages:
             if stage.stage in results:
                 guess = "–" if stage.seconds is None else clock(stage.seconds)
@@ -186,15 +193,18 @@ def loss_chart(journal: list[dict[str, Any]], results: dict[str, dict[str, Any]]
     per_byte = final["read_tokens"] / final["read_bytes"] / math.log(2)  # nats a token -> bits a byte of the text read
     loss = [(float(r["tokens"]) / 1e6, float(r["loss"]) * per_byte) for r in journal]
     held = [(float(r["tokens"]) / 1e6, float(r["bits_per_byte"])) for r in journal if "bits_per_byte" in r]
-    end = final["tokens"] / 1e6
+    end, partial = final["tokens"] / 1e6, final["scored_on_the_way"]
+    size = f"{partial['bytes'] / 1e6:.2f} MB"
     series: dict[str, list[tuple[float, float]]] = {
         str(Words("学習（平滑化）", "training (smoothed)")): smoothed(loss),
-        str(Words("検証用文章", "held-out text")): [*held, (end, final["bits"]["bits_per_byte"])],
+        str(Words(f"検証用文章のうち {size}", f"{size} of the held-out text")): [*held, (end, partial["bits_per_byte"])],
     }
+    levels = {str(Words("検証用文章の全部、学習の後", "all held-out text, at the end")): final["bits"]["bits_per_byte"]}
     if "evaluate" in results:
         rivals = results["evaluate"]["baselines"]
-        for name in (min(group, key=lambda name: rivals[name]["bits_per_byte"]) for group in _kinds(rivals)):
-            series[rival(name)] = [(0.0, rivals[name]["bits_per_byte"]), (end, rivals[name]["bits_per_byte"])]
+        closest = [min(group, key=lambda name: rivals[name]["bits_per_byte"]) for group in _kinds(rivals)]
+        levels |= {rival(name): rivals[name]["bits_per_byte"] for name in closest}
+    series |= {name: [(0.0, level), (end, level)] for name, level in levels.items()}
     across = Words("学習したトークン（百万）", "tokens trained (millions)")
     title = Words("事前学習：1 バイトを当てるのに要るビット数", "Pre-training: bits per byte")
     return line_chart(str(title), str(across), str(Words("ビット／バイト", "bits/byte")), series)

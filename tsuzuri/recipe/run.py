@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,7 +79,7 @@ def run(recipe: Recipe, watch: Watch, *, until: str | None = None) -> dict[str, 
                 done = _run_stage(module, settings, context, before)
             else:
                 done = _follow(module, settings, context)
-        results[name] = {**done["results"], "seconds": done["seconds"]}
+        results[name] = {**done["results"], "seconds": done["seconds"], "peak_bytes": done["peak_bytes"]}
     return results
 
 
@@ -136,7 +138,8 @@ def _run_stage(module: Any, settings: Any, context: Context, mark: str) -> dict[
         results = module.run(settings, context)
     finally:
         seconds = note()
-    record = {"fingerprint": mark, "seconds": seconds, "settings": to_yaml(settings), "results": results}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # bytes
+    record = {"fingerprint": mark, "seconds": seconds, "peak_bytes": peak, "settings": to_yaml(settings), "results": results}
     write_text(context.directory / RECORD, json.dumps(record, ensure_ascii=False, indent=1))
     started.unlink()
     meet()  # the record is there
@@ -147,7 +150,7 @@ def _record(directory: Path) -> dict[str, Any] | None:
     """What a finished stage wrote down; None when it is not finished or the record cannot be read."""
     try:
         record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
-        return record if {"fingerprint", "seconds", "results"} <= set(record) else None
+        return record if {"fingerprint", "seconds", "peak_bytes", "results"} <= set(record) else None
     except (OSError, ValueError):
         return None
 

@@ -87,10 +87,10 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     model = Transformer(shape).initialise(settings.seed).to(where)
     boundary = tokenizer.special["<|endoftext|>"]
 
+    scored = Head(held, None, settings.validation_bytes)
     prompt = [boundary, *tokenizer.encode(PROMPT)]
 
     def evaluate(model: Transformer, step: int) -> dict[str, float | str]:
-        scored = Head(held, None, settings.validation_bytes)
         said = sample(model, tokenizer, prompt, ["<|endoftext|>"])
         return {"bits_per_byte": bits_per_byte(model, scored, boundary).bits_per_byte, **said}
 
@@ -106,7 +106,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         matrix_rate=matrix_rate(where, settings.precision),
         watch=context.watch,
     )
-    final = bits_per_byte(model, held, boundary)
+    final, partial = bits_per_byte(model, held, boundary), bits_per_byte(model, scored, boundary)
     parameters = sum(weight.numel() for weight in model.parameters())
     read_bytes = int(sum(documents.byte_lengths))
     return {
@@ -117,6 +117,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         "read_bytes": read_bytes,
         "read_documents": len(documents),
         "bits": asdict(final),
+        "scored_on_the_way": {"bytes": partial.bytes, "bits_per_byte": partial.bits_per_byte},
     }
 
 
