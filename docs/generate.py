@@ -102,11 +102,12 @@ def tell_training(found: dict[str, Any], language: str) -> Rows:
 
 
 def tell_time(found: dict[str, Any], language: str) -> Rows:
-    ratio = found["summary"]["ratio"]
-    ja = language == "ja"
+    ratio, ja = found["summary"]["ratio"], language == "ja"
+    count = len(found["seeds"])
+    seeds = f"種 {count} つ" if ja else f"{count} seed" + "s" * (count > 1)
     what = "同じビット毎バイトに達する時間：AdamW の基準との比" if ja else "time to the same bits per byte: against an AdamW baseline"
     reached = "未到達" if ja else "not reached"
-    return [(what, f"× {said(ratio)}" if ratio else reached)]
+    return [(what, f"× {said(ratio) if count > 1 else format(ratio['median'], '.2f')} ({seeds})" if ratio else reached)]
 
 
 def tell_tokenizer(found: dict[str, Any], language: str) -> Rows:
