@@ -17,8 +17,10 @@ TOKENS = 24
 
 
 def sample(model: Transformer, tokenizer: FastTokenizer, ids: Sequence[int], ends: Sequence[str]) -> dict[str, str]:
-    """`{"sample": text}` for the journal. Empty under torchrun, where every process would have to say the same."""
-    if device.rank()[1] > 1:
+    """`{"sample": text}` for the journal. Empty under torchrun, where every process would have to say the same, and
+    where the context has no room for one token after `ids`: a sample is no reason to stop a run.
+    """
+    if device.rank()[1] > 1 or len(ids) >= model.shape.max_position_embeddings:
         return {}
     place = next(model.parameters()).device
     engine = LocalEngine(model, [tokenizer.special[end] for end in ends], model.shape.max_position_embeddings, place)
