@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import numpy
@@ -45,6 +46,31 @@ def test_number_types(name: str) -> None:
 def test_another_number_type_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="float32、bfloat16、float64"):
         device.dtype(name)
+
+
+def test_the_number_type_of_this_machine_is_not_an_emulated_one() -> None:
+    """A product of 'auto' takes no longer than twice one in float32; emulated, bfloat16 takes a hundred times as long."""
+    a = torch.randn(512, 512)
+
+    def seconds(dtype: torch.dtype) -> float:
+        x, found = a.to(dtype), []
+        for _ in range(5):
+            start = time.perf_counter()
+            x @ x
+            found.append(time.perf_counter() - start)
+        return min(found)
+
+    assert device.dtype("auto") in (torch.bfloat16, torch.float32)
+    assert seconds(device.dtype("auto")) < 2 * seconds(torch.float32)
+
+
+def test_what_a_machine_cannot_compute_in_becomes_float32() -> None:
+    cpu = torch.device("cpu")
+    assert device.fit(torch.float16, cpu) == torch.float32
+    assert device.fit(torch.bfloat16, cpu) == device.dtype("auto")
+    assert device.fit(torch.bfloat16, torch.device("meta")) == torch.float32
+    for dtype in (torch.float32, torch.float64):
+        assert device.fit(dtype, cpu) == dtype
 
 
 def test_devices() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -370,6 +371,19 @@ directory.write_bytes(Path(sys.argv[1]), bytes(100_000))
     found = child(script, path)
     assert "空き容量が足りません" in found.stderr
     assert path.read_text(encoding="utf-8") == "二"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    directory.write_text(path, "一")
+    script = """
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+directory.write_text(Path(sys.argv[1]), "二")
+"""
+    assert child(script, path).returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2 and path.read_text(encoding="utf-8") == "一"
+    directory.write_text(path, "三")
     assert names(tmp_path) == ["a.txt"]
 
 

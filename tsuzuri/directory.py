@@ -107,7 +107,7 @@ def verify(path: Path) -> None:
 
 
 def recover(path: Path) -> None:
-    """Clears away what a killed process left: its temporary directory; and puts an old directory back into an empty place."""
+    """Clears away what a killed process left: its temporary directory or file; and puts an old directory back into an empty place."""
     if not path.parent.is_dir():
         return
     old = path.with_name(f".{path.name}.old")
@@ -120,7 +120,10 @@ def recover(path: Path) -> None:
     for entry in path.parent.iterdir():
         match = pattern.fullmatch(entry.name)
         if match and not _alive(int(match[1])):
-            shutil.rmtree(entry, ignore_errors=True)
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -128,6 +131,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with told(path):
+            recover(path)
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tsuzuri import device
 from tsuzuri.config import to_yaml
 from tsuzuri.errors import ConfigError, TsuzuriError
 from tsuzuri.model.transformer import Transformer
@@ -30,9 +31,10 @@ def changed(**sections: Any) -> dict[str, Any]:
 
 
 def parameters(recipe: Recipe) -> int:
+    """Of the blocks: what the dial turns."""
     pretrain = recipe.sections["pretrain"]
     shape = pretrain.model.shape(recipe.sections["tokenizer"].vocab_size, pretrain.length)
-    return sum(weight.numel() for weight in Transformer(shape, device="meta").parameters())
+    return sum(weight.numel() for weight in Transformer(shape, device="meta").blocks.parameters())
 
 
 # ── the dial
@@ -46,11 +48,18 @@ def test_the_dial_turns_depth_width_heads_and_learning_rate(size: int) -> None:
     assert pretrain.learning_rate == pytest.approx(resolve(LEAST).sections["pretrain"].learning_rate * (4 / size) ** 0.5, rel=1e-3)
 
 
-@pytest.mark.parametrize(("size", "millions"), [(4, 5), (6, 16), (12, 110)])
-def test_the_dial_gives_as_many_parameters_as_it_says(size: int, millions: float) -> None:
-    """The numbers of `derive`'s docstring, which people choose by; with the vocabulary of tiny.yaml, to a fifth."""
-    assert f"{size}: " in (derive.__doc__ or "") and f"{millions} M" in (derive.__doc__ or "")
-    assert parameters(resolve(changed(size=size, tokenizer={"vocab_size": 4096}))) / 1e6 == pytest.approx(millions, rel=0.2)
+@pytest.mark.parametrize(("size", "millions"), [(4, "3.2"), (6, "10.6"), (12, "85")])
+def test_the_dial_gives_as_many_parameters_as_it_says(size: int, millions: str) -> None:
+    """The numbers of `derive`'s docstring, which people choose by: without embedding and head, to the digits given."""
+    assert f"{size}: {millions} M" in " ".join((derive.__doc__ or "").split())
+    assert parameters(resolve(changed(size=size))) / 1e6 == pytest.approx(float(millions), rel=0.01)
+
+
+def test_the_precision_that_the_machine_decides_is_written_down() -> None:
+    recipe = resolve(changed(pretrain={"precision": "auto"}, sft={"precision": "float64"}))
+    chosen = str(device.dtype("auto")).removeprefix("torch.")
+    assert recipe.sections["pretrain"].precision == recipe.values["pretrain"]["precision"] == chosen
+    assert recipe.values["sft"]["precision"] == "float64"
 
 
 def test_what_the_recipe_says_wins_over_the_dial_key_by_key() -> None:

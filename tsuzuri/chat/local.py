@@ -75,7 +75,7 @@ class Candidate:
 def load(directory: str | Path, *, dtype: str | None = None, threads: int | None = None, device: str = "auto") -> LocalModel:
     """The model of a directory, ready to talk to.
 
-    dtype: "float32", "bfloat16" or None, as it is stored. threads: computing threads of the process; None leaves them.
+    dtype: "float32", "bfloat16" or None: as it is stored, or float32 where this machine has no arithmetic for that. threads: computing threads of the process; None leaves them.
     Raises MissingError, FormatError and ConfigError.
     """
     return LocalModel(directory, dtype=dtype, threads=threads, device=device)
@@ -90,7 +90,9 @@ class LocalModel:
             devices.threads(threads)
         place = devices.choose(device)
         self.name = path.resolve().name
-        self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype), device=place)
+        self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place)
+        if dtype is None:
+            self.model.to(devices.fit(next(self.model.parameters()).dtype, place))
         self.tokenizer = fast.load(path)
         self.context_length = self.model.shape.max_position_embeddings
         self.template = template.load(path)

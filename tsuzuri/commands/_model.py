@@ -23,7 +23,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--dtype",
             type=click.Choice(["float32", "bfloat16"]),
-            help=str(Words("数値の型（既定は保存時のまま）", "number type; as stored unless given")),
+            help=str(
+                Words(
+                    "数値の型（既定は保存時の型。この計算機で速く計算できなければ float32）",
+                    "number type; unless given as stored, or float32 where that is not fast",
+                )
+            ),
         ),
         click.option(
             "--model",

@@ -20,7 +20,7 @@ WATTS_PER_CORE = 10.0  # assumed where nothing tells: a server core under load w
 
 def matrix_rate(device: torch.device, precision: str, *, size: int = 2048, rounds: int = 4) -> float:
     """FLOP/s of a size³ product in `precision`, the best of `rounds`."""
-    a, b = (torch.randn(size, size, device=device).to(devices.dtype(precision)) for _ in range(2))
+    a, b = (torch.randn(size, size, device=device).to(devices.dtype(precision, device)) for _ in range(2))
     best = float("inf")
     for _ in range(rounds):
         begun = time.perf_counter()

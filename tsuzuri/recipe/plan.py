@@ -97,7 +97,7 @@ def _components(model: Transformer) -> dict[str, int]:
 
 def _memory(shape: Shape, parameters: int, settings: Any) -> dict[str, int]:
     """Bytes while training. Activations: what autograd keeps of one micro-batch, counted from the block's tensors."""
-    width = {"bfloat16": 2, "float32": 4, "float64": 8}[settings.precision]
+    width = devices.dtype(settings.precision).itemsize
     rows = settings.micro_batch or settings.batch
     tokens = rows * settings.length
     attention = rows * shape.num_attention_heads * settings.length**2 * 2  # scores and weights
@@ -123,7 +123,7 @@ def _stage(name: str, settings: Any, parameters: int, shape: Shape, speed: float
 
 def _probe(shape: Shape, settings: Any, where: torch.device) -> float:
     """Tokens a second of a real step on random ids: forward, backward, optimizer. The best of two after a warm-up."""
-    model = Transformer(shape).initialise(0).to(where).to(devices.dtype(settings.precision))
+    model = Transformer(shape).initialise(0).to(where).to(devices.dtype(settings.precision, where))
     optimizer = Optimizer(model, settings)
     ids = torch.randint(shape.vocab_size, (settings.batch, settings.length + 1), device=where)
     positions = torch.arange(settings.length, device=where).expand(settings.batch, -1)

@@ -7,11 +7,12 @@ itself wins. It runs nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tsuzuri import device
 from tsuzuri.config import build, dump, override, read_yaml
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.folder import find, names, suggestion
@@ -72,9 +73,17 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     sections = {}
     for name, module in modules.items():
         section = _merge(derived.get(name, {}), given.get(name) or {}, name)
-        sections[name] = build(module.Settings, section, name)
+        sections[name] = _decided(build(module.Settings, section, name), head.device)
         _fits(name, module, sections)
     return Recipe(head, sections, {**dump(head), **{name: dump(section) for name, section in sections.items()}})
+
+
+def _decided(section: Any, name: str) -> Any:
+    """A section whose precision is 'auto' with the one this machine takes: it is written down, so a run keeps it to its end."""
+    if getattr(section, "precision", None) != "auto":
+        return section
+    chosen = str(device.dtype("auto", device.choose(name))).removeprefix("torch.")
+    return replace(section, precision=chosen)
 
 
 def _fits(name: str, module: ModuleType, sections: Mapping[str, Any]) -> None:
@@ -89,8 +98,8 @@ def _fits(name: str, module: ModuleType, sections: Mapping[str, Any]) -> None:
 
 
 def derive(size: int) -> dict[str, dict[str, Any]]:
-    """What the dial turns: `size` blocks, 64 wide each, heads of 64. Without embeddings 4: 3.2 M parameters, 6: 10.6 M,
-    12: 85 M.
+    """What the dial turns: `size` blocks, 64 wide each, heads of 64. Without embedding and head 4: 3.2 M,
+    6: 10.6 M, 12: 85 M.
 
     Learning rates fall with the width as 1/√D from the values found best at size 4 (docs/log.md).
     """

@@ -49,7 +49,7 @@ class LoopSettings(OptimSettings):
     epochs: float | None = None  # passes over all rows
     batch: int = 16  # rows a step
     micro_batch: int | None = None  # rows at once; None: the whole batch. The result does not depend on it
-    precision: str = "bfloat16"  # of weights and activations; steps are taken on float32 masters
+    precision: str = "auto"  # of weights and activations: bfloat16 where the machine computes in it, else float32; or by name
     seed: int = 1
     evaluate_every: int = 0  # steps between scores on the way; 0: none. The last score is the caller's
     checkpoint_every: int = 200  # steps; 0: only at the end and when stopped
@@ -173,7 +173,7 @@ class _Run:
         self.device = next(model.parameters()).device
         self.step, self.tokens, self.seconds, self.loss = 0, 0, 0.0, math.nan
         devices.seed_all(settings.seed)
-        model.requires_grad_(True).to(devices.dtype(settings.precision))
+        model.requires_grad_(True).to(devices.dtype(settings.precision, self.device))
         self.optimizer: Optimizer | None = None
 
     def resume(self, watch: Watch) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from tsuzuri import device
 from tsuzuri.errors import ConfigError, FormatError, Words
 
 
@@ -191,13 +192,14 @@ def is_matrix(name: str, weight: Tensor) -> bool:
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     """The orthogonal factor of each matrix, approximately: singular values become 0.68 … 1.21. (..., R, C) -> the same in
-    bfloat16, which blurs that by a few hundredths; float64 stays, so that a run in float64 is exact throughout.
+    bfloat16 where the machine computes in it, which blurs that by a few hundredths, else in float32; float64 stays, so that
+    a run in float64 is exact throughout.
 
     A quintic Newton–Schulz iteration with the coefficients of Jordan et al. 2024: a x + b x³ + c x⁵ applied to the
     singular values. The plain twin is U Vᵀ from the singular value decomposition.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices if matrices.dtype == torch.float64 else matrices.bfloat16()
+    x = matrices if matrices.dtype == torch.float64 else matrices.to(device.dtype("auto", matrices.device))
     tall = x.shape[-2] > x.shape[-1]
     x = x.transpose(-2, -1) if tall else x
     x = x / (_at_least_float32(x).norm(dim=(-2, -1), keepdim=True).to(x.dtype) + 1e-7)
