@@ -69,7 +69,7 @@ def half(path: Path, language: str) -> str:
 def measured(language: str) -> str:
     """One row a claim, from the files in benchmarks/results; a file that is not there makes no row."""
     rows = [row for name, tell in TELL.items() if (RESULTS / name).is_file() for row in tell(read(name), language)]
-    head = ["| 計ったもの | 結果 |", "|---|---|"] if language == "ja" else ["| measured | result |", "|---|---|"]
+    head = ["| 測定項目 | 結果 |", "|---|---|"] if language == "ja" else ["| measured | result |", "|---|---|"]
     return "\n".join(head + [f"| {what} | {result} |" for what, result in rows])
 
 
@@ -105,7 +105,7 @@ def tell_time(found: dict[str, Any], language: str) -> Rows:
     ratio, ja = found["summary"]["ratio"], language == "ja"
     count = len(found["seeds"])
     seeds = f"種 {count} つ" if ja else f"{count} seed" + "s" * (count > 1)
-    what = "同じビット毎バイトに達する時間：AdamW の基準との比" if ja else "time to the same bits per byte: against an AdamW baseline"
+    what = "同じビット毎バイトに達するまでの速さ：AdamW の基準比" if ja else "speed to the same bits per byte: against an AdamW baseline"
     reached = "未到達" if ja else "not reached"
     return [(what, f"× {said(ratio) if count > 1 else format(ratio['median'], '.2f')} ({seeds})" if ratio else reached)]
 
@@ -114,9 +114,21 @@ def tell_tokenizer(found: dict[str, Any], language: str) -> Rows:
     rows = []
     for row in [*found["encode"], *found["train"]]:
         memory = f"; {'メモリ' if language == 'ja' else 'memory'} × {1 / row['memory']['median']:.2f}" if "memory" in row else ""
-        name = f"{row['ours']}, {row['work']}: {'対' if language == 'ja' else 'against'} {row['peer']}"
+        name = in_japanese(row) if language == "ja" else f"{row['ours']}, {row['work']}: against {row['peer']}"
         rows.append((name, f"× {said(row['speed'])}{memory}"))
     return rows
+
+
+WORK = {"encode": "トークンへの変換", "train": "作成", "one text at a time": "一件ずつ", "all texts at once": "まとめて"}
+CUT = {"same cut": "（同じ切り方）", "its own cut": "（独自の切り方）"}
+
+
+def in_japanese(row: dict[str, Any]) -> str:
+    """A row of the tokenizers: the work and how it is given, our kind, whom it is compared with."""
+    what, *how = row["work"].split(", ")
+    peer, *cut = row["peer"].split(", ")
+    kind = row["ours"].removeprefix("tsuzuri ")
+    return f"{'、'.join([WORK[what], kind, *(WORK[part] for part in how)])}：{peer}{''.join(CUT[part] for part in cut) or ' '}比"
 
 
 def said(ratio: dict[str, float]) -> str:

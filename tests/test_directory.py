@@ -208,6 +208,34 @@ with directory.whole(Path(sys.argv[1])) as temporary:
     assert names(closed) == ["out"]
 
 
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_a_missing_permission_is_said_before_any_work(open_place: Path, mode: int) -> None:
+    closed = open_place / "closed"
+    closed.mkdir()
+    closed.chmod(mode)
+    script = f"""
+if os.getuid() == 0:
+    os.setgid({NOBODY}); os.setuid({NOBODY})
+directory.writable(Path(sys.argv[1]))
+"""
+    try:
+        found = [child(script, place) for place in (closed / "out", closed / "deep" / "out")]
+    finally:
+        closed.chmod(0o755)
+    for each in found:
+        assert "SpaceError" in each.stderr and "書き込む権限がありません" in each.stderr
+    assert names(closed) == []
+
+
+def test_asking_leaves_nothing_behind(tmp_path: Path) -> None:
+    fill(tmp_path / "old", "一")
+    (tmp_path / "link").symlink_to(tmp_path / "old")
+    for place in ("old", "new", "deep/er/new", "link"):
+        directory.writable(tmp_path / place)
+    assert names(tmp_path) == ["link", "old"]
+    assert content(tmp_path / "old") == "一"
+
+
 # ── where it may not stand
 
 
@@ -264,7 +292,8 @@ def a_place_that_is_a_file(path: Path) -> Path:
     ("place", "words"),
     [
         (lambda path: path / ("名" * 100), "名前が長すぎます"),
-        (a_loop, "堂々巡り"),
+        (lambda path: path / ("名" * 100) / "out", "名前が長すぎます"),
+        (a_loop, "循環"),
     ],
 )
 def test_a_place_that_cannot_be_is_said(tmp_path: Path, place: Callable[[Path], Path], words: str) -> None:
@@ -273,6 +302,8 @@ def test_a_place_that_cannot_be_is_said(tmp_path: Path, place: Callable[[Path], 
         pass
     with pytest.raises(SpaceError, match=words):
         directory.write_text(path, "x")
+    with pytest.raises(SpaceError, match=words):
+        directory.writable(path)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tsuzuri.folder import suggestion
 
 T = TypeVar("T")
 MAX_YAML_BYTES = 1 << 20  # a recipe is a page of text
+RECIPE = Words("設定ファイルか上書き指定を直してください。", "Correct the recipe or the override.")
 
 
 class _Loader(yaml.SafeLoader):
@@ -89,7 +90,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingError(
             asked,
-            found=Words("ありません。", "It is not there."),
+            found=Words("そのファイルはありません。", "It is not there."),
             todo=Words("パスを確かめてください。例：recipes/tiny.yaml", "Check the path, for example recipes/tiny.yaml."),
         ) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -146,8 +147,20 @@ def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
     return result
 
 
-def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """`values` as the dataclass `cls`. Raises ConfigError naming the key, and the nearest ones if it is unknown."""
+def build(cls: type[T], values: Mapping[str, Any], where: str = "", *, todo: Words = RECIPE) -> T:
+    """`values` as the dataclass `cls`. Raises ConfigError naming the key, and the nearest ones if it is unknown.
+
+    `todo`: what the person can do about a wrong value, where the values are not a recipe's.
+    """
+    try:
+        return _built(cls, values, where)
+    except ConfigError as error:
+        if error.todo is RECIPE and todo is not RECIPE:
+            raise ConfigError(error.asked, found=error.found, todo=todo) from error
+        raise
+
+
+def _built(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     assert dataclasses.is_dataclass(cls)
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
@@ -204,7 +217,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise _type(where, "項目の並び（名前: 値）", "a mapping", value)
-        return build(typing.cast(type, hint), value, where)
+        return _built(typing.cast(type, hint), value, where)
     if origin in (list, tuple, Sequence):
         if not isinstance(value, list | tuple):
             raise _type(where, "並び（[a, b]）", "a list", value)
@@ -265,9 +278,9 @@ def _short(value: Any) -> str:
 
 def _wrong(where: str, found: Words) -> ConfigError:
     return ConfigError(
-        Words(f"設定「{where}」を確かめました。", f"Checking the setting '{where}'."),
+        Words(f"設定「{where}」に問題があります。", f"Checking the setting '{where}'."),
         found=found,
-        todo=Words("設定ファイルか上書き指定を直してください。", "Correct the recipe or the override."),
+        todo=RECIPE,
     )
 
 

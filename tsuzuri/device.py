@@ -52,13 +52,15 @@ def _multiplies_bfloat16(where: torch.device) -> bool:
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # Arm
+    mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # Arm
 
 
 def choose(name: str = "auto") -> torch.device:
-    """'auto' takes an accelerator where there is one, else the CPU. Raises ConfigError for a device that is not here."""
+    """'auto' takes an accelerator where there is one (under torchrun each process its own), else the CPU. Raises ConfigError for a device that is not here."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        one_of_several = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
+        name = f"cuda{one_of_several}" if torch.cuda.is_available() else "cpu"
     if name in ("cpu", *accelerators()):
         return torch.device(name)
     raise ConfigError(
@@ -74,14 +76,15 @@ def accelerators() -> list[str]:
 
 
 def threads(count: int | None = None) -> int:
-    """Set the number of computing threads (None: as many as cores this process may use); the number in force."""
+    """Set the number of computing threads (None: a core each, shared among the processes of torchrun); the number in force."""
     if count is not None and not 1 <= count <= MAX_THREADS:
         raise ConfigError(
             Words(f"スレッド数 {count} が指定されました。", f"{count} threads were asked for."),
             found=Words(f"1 から {MAX_THREADS} までです。", f"It lies in 1 … {MAX_THREADS}."),
             todo=Words("threads を直してください。", "Correct threads."),
         )
-    torch.set_num_threads(count or cores())
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of torchrun on this machine
+    torch.set_num_threads(count or max(1, cores() // beside))
     return torch.get_num_threads()
 
 

@@ -19,9 +19,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from tsuzuri.errors import ConfigError, FormatError, SpaceError, Words
 
 MANIFEST = "files.json"
+LOCK = ".lock"
 RENAME_EXCHANGE = 2  # of renameat2(2), Linux 3.15
 AT_FDCWD = -100
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -33,7 +39,7 @@ NO_PLACE = {
     errno.EEXIST: Words("同じ名前のものがあります。", "Something of that name is there."),
     errno.ENOTEMPTY: Words("同じ名前のものがあります。", "Something of that name is there."),
     errno.ENAMETOOLONG: Words("名前が長すぎます。", "Its name is too long."),
-    errno.ELOOP: Words("シンボリックリンクが堂々巡りしています。", "Symbolic links on the way to it go in a circle."),
+    errno.ELOOP: Words("シンボリックリンクが循環しています。", "Symbolic links on the way to it go in a circle."),
 }
 
 
@@ -48,7 +54,7 @@ def whole(path: Path) -> Iterator[Path]:
         check(path)
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
         recover(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         with told(path):
             temporary.mkdir(parents=True)
@@ -75,6 +81,16 @@ def check(path: Path) -> None:
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
         found = Words("別のファイルが入っていて、置き換えると失われます。", "It holds other files, which would be lost.")
         raise ConfigError(asked, found=found, todo=todo)
+
+
+def writable(path: Path) -> None:
+    """Raises SpaceError where `whole(path)` would: no permission, or no such place. Asked before long work; it leaves nothing."""
+    with told(path):
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        nearest = next(place for place in path.absolute().parents if _there(place))
+        probe = nearest / _temporary(path).name
+        probe.mkdir()
+        probe.rmdir()
 
 
 def verify(path: Path) -> None:
@@ -126,9 +142,28 @@ def recover(path: Path) -> None:
                 entry.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """No other process works in the directory `path` meanwhile. Raises ConfigError where one does; the system lifts the lock
+    of a process that dies. Where it knows no such locks (Windows), nothing is kept out."""
+    if fcntl is None:
+        yield
+        return
+    with told(path), (path / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                Words(f"{path} で作業を始めようとしました。", f"Starting to work in {path}."),
+                found=Words("別のプロセスがそこで作業しています。", "Another process is at work there."),
+                todo=Words("それが終わるのを待つか、別の出力先を指定してください。", "Wait for it to end, or name another place."),
+            ) from error
+        yield
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """One file, whole or not at all. Raises SpaceError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         with told(path):
             recover(path)
@@ -146,6 +181,20 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` in UTF-8."""
     write_bytes(path, text.encode())
+
+
+def _there(path: Path) -> bool:
+    """A link counts, wherever it leads; what is in the way of looking is an OSError."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside it that `recover` knows."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def _seal(directory: Path) -> None:
@@ -231,7 +280,7 @@ def told(path: Path, below: Path | None = None) -> Iterator[None]:
 
 def _broken(path: Path, found: Words) -> FormatError:
     return FormatError(
-        Words(f"{path.name} の中身を確かめました。", f"Verifying {path.name}."),
+        Words(f"{path.name} の中身に問題があります。", f"Verifying {path.name}."),
         found=found,
-        todo=Words("壊れているので、作り直すか、取り直してください。", "It is damaged: make it again or fetch it again."),
+        todo=Words("壊れているので、作り直すか、入手し直してください。", "It is damaged: make it again or fetch it again."),
     )

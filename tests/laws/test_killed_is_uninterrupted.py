@@ -176,5 +176,5 @@ def test_stopped_out_of_room_and_damaged_on_the_way(tmp_path: Path, wanted: Path
     status, said = finish(place)
     assert status == 0, said
     assert f"途中保存 {last.name} は壊れているので、一つ前を使います" in said
-    assert f"{int(older.name[5:])} ステップ目から再開" in said
+    assert f"{int(older.name[5:])} ステップ目の続きから再開" in said
     assert_same(place, wanted)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from place import ROOT, SMALL
 
+from tsuzuri import directory
 from tsuzuri.text.corpus.read import read
 
 
@@ -86,5 +87,43 @@ def test_a_full_disk_keeps_what_was_finished(place: Path) -> None:
 
 
 def test_text_that_is_too_little_for_the_vocabulary_says_how_much_it_supports(place: Path) -> None:
-    settings = [*SMALL, f"corpus.inputs=[{ROOT}/tests/data/ryoriten.txt]", "corpus.validation_fraction=0", "tokenizer.vocab_size=60000"]
+    text = (ROOT / "tests/data/ryoriten.txt").read_text(encoding="utf-8")
+    works = [json.dumps({"text": part, "title": name}, ensure_ascii=False) for name, part in (("前", text[:3000]), ("後", text[3000:]))]
+    (place / "works.jsonl").write_text("\n".join(works), encoding="utf-8")
+    settings = [*SMALL, "corpus.inputs=[works.jsonl]", "corpus.validation_fraction=0.5", "tokenizer.vocab_size=60000"]
     assert "この文章から作れるのは" in refused(place, "run", "recipes/tiny.yaml", *settings, "out=run")
+
+
+def test_without_held_out_text_nothing_is_begun(place: Path) -> None:
+    said = refused(place, "run", "recipes/tiny.yaml", *SMALL, "corpus.validation_fraction=0", "out=run")
+    assert "検証用の文章" in said and not (place / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("export.dtype=foo", "foo"),
+        ("export.tolerance=-1", "tolerance"),
+        ("evaluate.order=0", "order"),
+        ("evaluate.sample_tokens=0", "sample_tokens"),
+        ("sft.repeat={tsuzri: 2}", "tsuzuri"),
+        ("sft.repeat={tsuzuri: 0}", "repeat"),
+        ("tokenizer.train_bytes=-5", "train_bytes"),
+        ("watts=-3", "watts"),
+        ("yen_per_kwh=.nan", "yen_per_kwh"),
+        ("minutes=0", "minutes"),
+        ("seed=100000000000000000000", "seed"),
+        ("pretrain.seed=-1", "seed"),
+        ("name=../evil", "name"),
+    ],
+)
+def test_what_would_fail_after_training_is_refused_before(place: Path, setting: str, said: str) -> None:
+    assert said in refused(place, "run", "recipes/tiny.yaml", setting)
+    assert not (place / "runs").exists()
+
+
+def test_two_runs_do_not_work_in_one_place(place: Path) -> None:
+    (place / "run").mkdir()
+    with directory.alone(place / "run"):
+        assert "別のプロセス" in refused(place, "run", "recipes/tiny.yaml", *SMALL, "out=run")
+    assert [path.name for path in (place / "run").iterdir()] == [".lock"]

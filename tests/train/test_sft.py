@@ -125,7 +125,7 @@ def test_an_answer_whose_end_is_not_trained_stops_the_run(tokenizer: fast.FastTo
     ends = np.flatnonzero((one.ids == tokenizer.special["<|im_end|>"]) & one.trained)
     trained = one.trained.copy()
     trained[ends[turn]] = False
-    with pytest.raises(TrainingError, match="応答の終わり"):
+    with pytest.raises(TrainingError, match="答えの終わり"):
         objective(tokenizer, trained_as(one, trained))
 
 

@@ -67,7 +67,7 @@ def test_time_left_counts_only_the_steps_of_this_part(seconds: Clock) -> None:
     terminal.begin(1000, 900)
     seconds.now += 5
     terminal.step(metrics(910), 1000)
-    assert screen.getvalue().startswith("\r\x1b[K900 ステップ目から再開します。\n")
+    assert screen.getvalue().startswith("\r\x1b[K900 ステップ目の続きから再開します。\n")
     assert screen.getvalue().endswith("残り 0:45")
 
 

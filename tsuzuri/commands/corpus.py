@@ -1,4 +1,4 @@
-"""文章を集めて整え、重複を除き、学習用と検証用に分けます。 / Clean and deduplicate text, split off validation, tell what was dropped."""
+"""文章を読んで整え、重複を除き、学習用と検証用に分け、何を除いたかを知らせます。 / Clean and deduplicate text, split off validation, tell what was dropped."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def command() -> None:
     "--near-duplicate-threshold",
     default=0.8,
     show_default=True,
-    help="これ以上似た文書は除く（0 で無効） / resemblance to drop from; 0: off",
+    help="類似度がこの値以上の文書は除く（0 で無効） / resemblance to drop from; 0: off",
 )
-@click.option("--max-bytes", type=int, help="残す文章の上限（公平に選ぶ） / keep a fair sample of at most this")
+@click.option("--max-bytes", type=int, help="残す文章の上限（バイト。偏りなく選ぶ） / keep a fair sample of at most this")
 @click.option("--seed", default=0, show_default=True, help="選び方と分け方の種 / of the sample and the split")
 @click.option("--json", "as_json", is_flag=True, help="結果を JSON で / print the report as JSON")
 def build_corpus(inputs: tuple[str, ...], out: Path, tokenizer: Path | None, as_json: bool, **settings: Any) -> None:

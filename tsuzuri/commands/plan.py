@@ -13,7 +13,7 @@ import click
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--json", "as_json", is_flag=True, help="JSON で / as JSON")
 def command(recipe: Path, settings: tuple[str, ...], as_json: bool) -> None:
-    """設定ファイルを検査し、同じ形のモデルで数歩だけ試して、全体の費用を見積もります。 / Check a recipe, try a few steps
+    """設定ファイルを検査し、同じ形のモデルで数ステップだけ試して、全体の費用を見積もります。 / Check a recipe, try a few steps
     on a model of that shape, and say what the whole will cost. Nothing is written."""
     from tsuzuri.recipe import recipe as recipes  # noqa: PLC0415
     from tsuzuri.recipe.plan import describe, plan  # noqa: PLC0415

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -19,26 +20,30 @@ def command(recipe: Path, settings: tuple[str, ...], until: str | None, as_json:
 
     例：tsuzuri run recipes/tiny.yaml pretrain.steps=100 / For example: tsuzuri run recipes/tiny.yaml pretrain.steps=100"""
     from tsuzuri import device  # noqa: PLC0415
-    from tsuzuri.directory import write_text  # noqa: PLC0415
+    from tsuzuri.directory import alone, write_text  # noqa: PLC0415
     from tsuzuri.recipe import recipe as recipes  # noqa: PLC0415
     from tsuzuri.recipe import report  # noqa: PLC0415
-    from tsuzuri.recipe.plan import Plan, describe, load, plan  # noqa: PLC0415
-    from tsuzuri.recipe.run import check_writable, run  # noqa: PLC0415
+    from tsuzuri.recipe.plan import describe, load, plan  # noqa: PLC0415
+    from tsuzuri.recipe.run import check_writable, meet, run  # noqa: PLC0415
     from tsuzuri.train.watch import Terminal, Watch  # noqa: PLC0415
 
     found = recipes.read(recipe, settings)
     rank, _ = device.rank()
     watch = Terminal() if rank == 0 else Watch()
     device.threads(found.head.threads)
-    check_writable(found.out)
-    saved = found.out / "plan.json"
-    planned: Plan | None = load(saved, found)
-    if planned is None and rank == 0 and "pretrain" in found.sections:
-        planned = plan(found)
-        write_text(saved, json.dumps({"recipe": found.values, "plan": planned.as_json()}, ensure_ascii=False, indent=1))
-    if planned:
-        watch.notice(describe(planned))
-    results = run(found, watch, until=until)
     if rank == 0:
-        text = report.write(found, results, planned)
-        click.echo(json.dumps(results, ensure_ascii=False) if as_json else text)
+        check_writable(found.out)
+    with alone(found.out) if rank == 0 else nullcontext():
+        saved = found.out / "plan.json"
+        if rank == 0 and load(saved, found) is None and "pretrain" in found.sections:
+            made = {"recipe": found.values, "plan": plan(found).as_json()}
+            write_text(saved, json.dumps(made, ensure_ascii=False, indent=1))
+        meet()  # the plan is there for every process
+        planned = load(saved, found)
+        if planned:
+            watch.notice(describe(planned))
+            found = found.shortened(planned.share)
+        results = run(found, watch, until=until)
+        if rank == 0:
+            text = report.write(found, results, planned, save=until is None)
+            click.echo(json.dumps(results, ensure_ascii=False) if as_json else text)

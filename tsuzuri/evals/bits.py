@@ -54,9 +54,9 @@ def bits_per_byte(nats: float, byte_count: int) -> float:
     """`nats`: minus the sum of natural-log probabilities of the text. Raises InputError when there are no bytes."""
     if byte_count < 1:
         raise InputError(
-            Words("1バイト当たりのビット数を求めようとしました。", "Measuring bits per byte."),
-            found=Words("評価用の文章が空です。", "The held-out text is empty."),
-            todo=Words("評価用の文章を渡してください。", "Give it text to measure on."),
+            Words("ビット毎バイトを求めようとしました。", "Measuring bits per byte."),
+            found=Words("検証用の文章が空です。", "The held-out text is empty."),
+            todo=Words("検証用の文章を渡してください。", "Give it text to measure on."),
         )
     return nats / math.log(2) / byte_count
 
@@ -121,7 +121,7 @@ def _bootstrap(
 
 def _not_probabilities(document: int) -> TrainingError:
     return TrainingError(
-        Words("1バイト当たりのビット数を求めようとしました。", "Measuring bits per byte."),
+        Words("ビット毎バイトを求めようとしました。", "Measuring bits per byte."),
         found=Words(
             f"文書 {document + 1} で、モデルの確率が 0 か、1 より大きいか、数ではありません。",
             f"In document {document + 1} a probability is zero, above one or not a number.",

@@ -132,6 +132,6 @@ def _refuse(path: Path, what: str) -> NoReturn:
 def _wrong(path: Path, what: str) -> FormatError:
     return FormatError(
         Words(f"{path.name} を safetensors として読もうとしました。", f"Reading {path.name} as safetensors."),
-        found=Words(f"見出しと中身が合いません（{what}）。", f"Header and contents do not fit ({what})."),
-        todo=Words("途中で切れたか壊れています。取り直してください。", "It is cut off or damaged: fetch it again."),
+        found=Words(f"ヘッダと中身が合いません（{what}）。", f"Header and contents do not fit ({what})."),
+        todo=Words("途中で切れたか壊れています。入手し直してください。", "It is cut off or damaged: fetch it again."),
     )

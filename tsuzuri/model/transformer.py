@@ -99,7 +99,7 @@ class Shape:
 
 def _impossible(name: str, found: Words) -> ConfigError:
     return ConfigError(
-        Words(f"モデルの形の {name} を確かめました。", f"Checking {name} of the model's shape."),
+        Words(f"モデルの形の {name} に問題があります。", f"Checking {name} of the model's shape."),
         found=found,
         todo=Words("モデルの設定を直してください。", "Correct the model's settings."),
     )

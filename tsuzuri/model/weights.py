@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tsuzuri.errors import ConfigError, FormatError, MissingError, Words
-from tsuzuri.folder import find
+from tsuzuri.folder import find, names
 from tsuzuri.model import safe
 from tsuzuri.model.transformer import Transformer
 
@@ -31,7 +31,7 @@ MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 M
 def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Transformer:
     """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
     config = read_json(directory / "config.json")
-    family = decoder(str(config.get("model_type")))
+    family = decoder(_model_type(config))
     shape = family.shape(config)
     stored = _stored(directory, family.names(shape))
     model = Transformer(shape, device="meta")
@@ -64,29 +64,50 @@ def save(model: Transformer, directory: Path, family: str = "llama", state: Mapp
 
 def family_of(directory: Path) -> ModuleType:
     """The family module of a model directory."""
-    return find(FAMILIES, str(read_json(directory / "config.json").get("model_type")))
+    return find(FAMILIES, _model_type(read_json(directory / "config.json")))
+
+
+def _model_type(config: Mapping[str, Any]) -> str:
+    """The name of the family. Raises ConfigError where there is none."""
+    if config.get("model_type") is None:
+        known = names(FAMILIES)
+        raise ConfigError(
+            Words("config.json からモデルの系統を知ろうとしました。", "Looking for the model's family in config.json."),
+            found=Words("model_type の項目がありません。", "The field model_type is missing."),
+            todo=Words(
+                f"config.json を入手し直すか、model_type を書き足してください（{'、'.join(known)} のどれか）。",
+                f"Fetch config.json again, or add model_type: one of {', '.join(known)}.",
+            ),
+        )
+    return str(config["model_type"])
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An untrusted JSON object, bounded in size. Raises MissingError and FormatError."""
+    """An untrusted JSON object, bounded in size. Raises MissingError (not there, or not to be opened) and FormatError."""
     asked = Words(f"{path.name} を読もうとしました。", f"Reading {path.name}.")
-    if not path.is_file():
-        raise MissingError(
-            asked,
-            found=Words(f"{path.parent} にありません。", f"It is not in {path.parent}."),
-            todo=Words("モデルのディレクトリを指定してください。", "Name a model directory."),
-        )
     try:
+        if not path.is_file():
+            raise MissingError(
+                asked,
+                found=Words(f"{path.parent} にありません。", f"It is not in {path.parent}."),
+                todo=Words("モデルのディレクトリを指定してください。", "Name a model directory."),
+            )
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("too large")
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError("not an object")
-    except (ValueError, RecursionError, OSError) as error:
+    except OSError as error:
+        raise MissingError(
+            asked,
+            found=Words(f"開けません（{error.strerror}）。", f"It cannot be opened ({error.strerror})."),
+            todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise FormatError(
             asked,
             found=Words("JSON として読めません。", "It is not a JSON object that can be read."),
-            todo=Words("ファイルを取り直してください。", "Fetch the file again."),
+            todo=Words("ファイルを入手し直してください。", "Fetch the file again."),
         ) from error
     return value
 
@@ -151,7 +172,7 @@ def _files(directory: Path) -> list[Path]:
             found=Words(
                 "weight_map がないか、このディレクトリの外を指しています。", "weight_map is missing or points outside this directory."
             ),
-            todo=Words("ファイルを取り直してください。", "Fetch the file again."),
+            todo=Words("ファイルを入手し直してください。", "Fetch the file again."),
         )
     return [directory / name for name in files]
 

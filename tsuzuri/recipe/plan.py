@@ -6,6 +6,7 @@ In: a recipe. Out: a `Plan`, from the shape alone and a probe of one real step. 
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,25 +15,29 @@ from typing import Any
 import torch
 
 from tsuzuri import device as devices
-from tsuzuri.errors import Words
+from tsuzuri.errors import ConfigError, Words
+from tsuzuri.folder import find
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.recipe.measure import Power, matrix_rate, power
-from tsuzuri.recipe.recipe import Recipe
+from tsuzuri.recipe.recipe import STAGES, Recipe
 from tsuzuri.train.data import Batch
 from tsuzuri.train.loss import next_token
 from tsuzuri.train.optim import Optimizer
 from tsuzuri.train.watch import clock
 
+STEP = 0.05  # of the share of a training that does not fit
+
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One training stage. Bytes and seconds; None where the data must be there to know (epochs over text not yet cut)."""
+    """One training stage; None where the data must be there to know (epochs over text not yet cut)."""
 
     stage: str
     steps: int | None
     tokens_per_step: int
     flops: float | None  # 6 · parameters · tokens (Kaplan et al. 2020, section 2.1), and 12 · L · H · E · T a token for attention
     seconds: float | None
+    about: bool = False  # the steps are guessed from the length of the data in characters: there is no tokenizer yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,24 @@ class Plan:
     watts_how: str
     kwh: float
     yen: float
+    share: float  # of the training the recipe asks for: less than 1 where `minutes` would not hold it
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def plan(recipe: Recipe) -> Plan:
-    """Counts on a model without memory, and one probe step of the real shape (a few seconds)."""
+    """Counts on a model without memory, and one probe step of the real shape (a few seconds). Raises ConfigError where
+    nothing is trained."""
+    if "pretrain" not in recipe.sections:
+        raise ConfigError(
+            Words("費用を見積もろうとしました。", "Planning a run."),
+            found=Words(
+                "この設定ファイルには pretrain の段階がなく、学習するものがありません。",
+                "The recipe has no stage pretrain; nothing is trained.",
+            ),
+            todo=Words("tsuzuri run でそのまま実行できます。", "It can be run as it is, with tsuzuri run."),
+        )
     devices.threads(recipe.head.threads)
     where = devices.choose(recipe.head.device)
     settings = recipe.sections["pretrain"]
@@ -64,8 +80,9 @@ def plan(recipe: Recipe) -> Plan:
     parameters = sum(weight.numel() for weight in empty.parameters())
     rate = matrix_rate(where, settings.precision)
     speed = _probe(shape, settings, where)
-    stages = [_stage(name, recipe.sections[name], parameters, shape, speed) for name in recipe.head.stages if name in ("pretrain", "sft")]
-    seconds = sum(stage.seconds or 0.0 for stage in stages)
+    share = _share(recipe.head.minutes, _seconds(_stages(recipe, parameters, shape, speed)))
+    stages = _stages(recipe.shortened(share), parameters, shape, speed)
+    seconds = _seconds(stages)
     drawn: Power = power(recipe.head.watts)
     kwh = drawn.watts * seconds / 3.6e6
     memory = _memory(shape, parameters, settings)
@@ -83,7 +100,24 @@ def plan(recipe: Recipe) -> Plan:
         str(drawn.how),
         kwh,
         kwh * recipe.head.yen_per_kwh,
+        share,
     )
+
+
+def _share(minutes: float | None, seconds: float) -> float:
+    """How much of the training fits: all of it, or a multiple of 0.05, so that the same machine comes to the same share again."""
+    if minutes is None or seconds <= minutes * 60:
+        return 1.0
+    return max(1, math.floor(minutes * 60 / seconds / STEP)) * STEP
+
+
+def _seconds(stages: list[StagePlan]) -> float:
+    return sum(stage.seconds or 0.0 for stage in stages)
+
+
+def _stages(recipe: Recipe, parameters: int, shape: Shape, speed: float) -> list[StagePlan]:
+    trained = [name for name in recipe.head.stages if name in ("pretrain", "sft")]
+    return [_stage(name, recipe.sections[name], parameters, shape, speed) for name in trained]
 
 
 def _components(model: Transformer) -> dict[str, int]:
@@ -114,11 +148,15 @@ def _memory(shape: Shape, parameters: int, settings: Any) -> dict[str, int]:
 
 def _stage(name: str, settings: Any, parameters: int, shape: Shape, speed: float) -> StagePlan:
     per_step = settings.batch * settings.length
-    if settings.steps is None:
-        return StagePlan(name, None, per_step, None, None)
+    steps = settings.steps
+    if steps is None:
+        expected = getattr(find(STAGES, name), "expected_rows", None)
+        if expected is None:
+            return StagePlan(name, None, per_step, None, None)
+        steps = settings.total(expected(settings))
     attention = 12 * shape.num_hidden_layers * shape.num_attention_heads * shape.head_size * settings.length
-    flops = (6.0 * parameters + attention) * per_step * settings.steps
-    return StagePlan(name, settings.steps, per_step, flops, per_step * settings.steps / speed)
+    flops = (6.0 * parameters + attention) * per_step * steps
+    return StagePlan(name, steps, per_step, flops, per_step * steps / speed, about=settings.steps is None)
 
 
 def _probe(shape: Shape, settings: Any, where: torch.device) -> float:
@@ -152,12 +190,18 @@ def describe(plan: Plan) -> str:
         if stage.seconds is None or stage.flops is None:
             told = str(Words("長さはデータを読んでから決まります", "its length follows from the data"))
         else:
-            told = f"{stage.steps:,} {Words('ステップ', 'steps')}, {stage.flops / 1e12:,.1f} TFLOP, {clock(stage.seconds)}"
+            about = str(Words("約 ", "about ")) if stage.about else ""
+            told = f"{about}{stage.steps:,} {Words('ステップ', 'steps')}, {stage.flops / 1e12:,.1f} TFLOP, {clock(stage.seconds)}"
         lines.append(f"  {stage.stage}: {told}")
+    if plan.share < 1:
+        part = f"{plan.share:.0%}"
+        lines.append(
+            f"  {Words(f'minutes に収まるよう、学習を設定の {part} に減らします。減らさずに学習するなら minutes=null を付けてください。', f'To hold minutes, {part} of the training is done. With minutes=null nothing is left out.')}"
+        )
     rate, share = f"{plan.matrix_rate / 1e9:,.0f} GFLOP/s", f"{plan.mfu:.0%}"
     lines += [
         f"  {Words('速さ', 'speed')}: {Words(f'行列積 {rate} の {share}', f'{share} of the matrix product, {rate}')} (MFU)",
-        f"  {Words('電力', 'energy')}: {plan.watts:.0f} W ({plan.watts_how}), {plan.kwh:.4f} kWh, {plan.yen:.2f} {Words('円', 'yen')}",
+        f"  {Words('電力・電気代', 'power and cost')}: {plan.watts:.0f} W ({plan.watts_how}), {plan.kwh:.4f} kWh, {plan.yen:.2f} {Words('円', 'yen')}",
     ]
     return "\n".join(lines)
 

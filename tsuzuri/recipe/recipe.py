@@ -6,8 +6,9 @@ itself wins. It runs nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,9 +17,10 @@ from tsuzuri import device
 from tsuzuri.config import build, dump, override, read_yaml
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.folder import find, names, suggestion
+from tsuzuri.text.corpus.build import CorpusSettings
+from tsuzuri.train.loop import LoopSettings
 
 STAGES = "tsuzuri.recipe.stages"
-HEAD = ("name", "seed", "size", "out", "stages", "threads", "device", "watts", "yen_per_kwh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,33 @@ class Head:
     name: str
     stages: list[str]
     out: str = ""  # "": runs/NAME
-    seed: int = 1
+    seed: int = 1  # of pretrain, sft and evaluate, unless they have their own; corpus keeps its own: the held-out text stays the same
     size: int | None = None  # the dial: number of blocks
     threads: int | None = None  # None: every core this process may use
     device: str = "auto"
+    minutes: float | None = None  # training may take; where it would take longer here, it trains in proportion less
     watts: float | None = None  # drawn under load; None: measured where the machine tells, else assumed and said so
     yen_per_kwh: float = 31.0  # 目安単価, 全国家庭電気製品公正取引協議会, 2022-07-22, tax included
+
+    def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name or "\\" in self.name:
+            raise _wrong(
+                Words(
+                    f"name が「{self.name}」です。/ や \\ を含まない名前が要ります。",
+                    f"name is '{self.name}'; it takes a name without / or \\.",
+                )
+            )
+        if not 0 <= self.seed < 1 << 62:
+            raise _wrong(
+                Words(f"seed が {self.seed} です。0 以上 2^62 未満の整数が要ります。", f"seed is {self.seed}; it lies in 0 … 2^62.")
+            )
+        for name in ("minutes", "watts", "yen_per_kwh"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise _wrong(Words(f"{name} が {value} です。正の数が要ります。", f"{name} is {value}; it must be positive."))
+
+
+HEAD = tuple(field.name for field in fields(Head))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +68,11 @@ class Recipe:
     @property
     def out(self) -> Path:
         return Path(self.head.out or f"runs/{self.head.name}")
+
+    def shortened(self, share: float) -> Recipe:
+        """The same recipe with that share of the training: steps, epochs and the text that is read."""
+        sections = {name: _shortened(section, share) for name, section in self.sections.items()}
+        return Recipe(self.head, sections, {**self.values, **{name: dump(section) for name, section in sections.items()}})
 
 
 def read(path: Path, settings: Sequence[str] = ()) -> Recipe:
@@ -72,10 +100,24 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     derived = {} if head.size is None else derive(head.size)
     sections = {}
     for name, module in modules.items():
-        section = _merge(derived.get(name, {}), given.get(name) or {}, name)
+        section = _merge(derived.get(name, {}) | _seeded(module, head.seed), given.get(name) or {}, name)
         sections[name] = _decided(build(module.Settings, section, name), head.device)
         _fits(name, module, sections)
     return Recipe(head, sections, {**dump(head), **{name: dump(section) for name, section in sections.items()}})
+
+
+def _seeded(module: ModuleType, seed: int) -> dict[str, int]:
+    """The seed of a stage that draws: its own, moved as far as the recipe's was moved from 1."""
+    own: Any = {field.name: field.default for field in fields(module.Settings)}.get("seed")
+    return {} if own is None or module.Settings is CorpusSettings else {"seed": own + seed - 1}
+
+
+def _shortened(section: Any, share: float) -> Any:
+    if share == 1 or not isinstance(section, LoopSettings):
+        return section
+    given = {name: getattr(section, name, None) for name in ("steps", "epochs", "train_tokens")}
+    less: Any = {name: max(1, round(n * share)) if isinstance(n, int) else n * share for name, n in given.items() if n}
+    return replace(section, **less)
 
 
 def _decided(section: Any, name: str) -> Any:
@@ -104,7 +146,7 @@ def derive(size: int) -> dict[str, dict[str, Any]]:
     Learning rates fall with the width as 1/√D from the values found best at size 4 (docs/log.md).
     """
     if not 1 <= size <= 128:
-        raise _wrong(Words(f"size が {size} です。1 から 128 までです。", f"size is {size}; it lies in 1 … 128."))
+        raise _wrong(Words(f"size が {size} ですが、1 から 128 までです。", f"size is {size}; it lies in 1 … 128."))
     width = 64 * size
     model = {
         "hidden_size": width,
@@ -148,7 +190,7 @@ def _unknown(key: str, known: list[str]) -> ConfigError:
 
 def _wrong(found: Words) -> ConfigError:
     return ConfigError(
-        Words("設定ファイルを確かめました。", "Checking the recipe."),
+        Words("設定ファイルに問題があります。", "Checking the recipe."),
         found=found,
         todo=Words("recipes/tiny.yaml を手本に直してください。", "Correct it after the model of recipes/tiny.yaml."),
     )

@@ -23,11 +23,14 @@ SCRIPTS = {
     "kanji": Words("漢字", "kanji"),
     "hiragana": Words("ひらがな", "hiragana"),
     "katakana": Words("カタカナ", "katakana"),
-    "latin": Words("ラテン文字", "Latin"),
+    "latin": Words("英字", "Latin"),
     "digits": Words("数字", "digits"),
     "punctuation": Words("記号", "punctuation"),
     "spaces": Words("空白", "spaces"),
 }
+
+
+ROWS, WIDTH = 9, 32  # of the loss curve in text
 
 
 RIVALS = {
@@ -38,19 +41,22 @@ RIVALS = {
 }
 
 
-def write(recipe: Recipe, results: dict[str, dict[str, Any]], plan: Plan | None) -> str:
-    """Writes the three files; returns the text of `report.md`."""
+def write(recipe: Recipe, results: dict[str, dict[str, Any]], plan: Plan | None, *, save: bool = True) -> str:
+    """The text of `report.md`; writes the three files, unless the run was only of the first stages: an earlier whole report stays."""
     out = recipe.out
     journal = Journal(out / "pretrain" / "metrics.jsonl", resumed_at=1 << 62).read() if "pretrain" in results else []
-    parts = [f"# {recipe.head.name}{Words('：作成の記録', ': report')}", ""]
+    parts = [f"# {recipe.head.name}{Words('：報告', ': report')}", ""]
     for name, section in SECTIONS.items():
         if name in results:
             parts += [*section(results[name]), ""]
     parts += planned_against_actual(plan, results, out)
     if journal:
-        write_text(out / "loss.svg", loss_chart(journal, results))
-        parts += ["", f"![{Words('損失の曲線', 'loss curve')}](loss.svg)"]
+        parts += ["", *loss_table(journal, results), "", f"![{Words('損失の曲線', 'loss curve')}](loss.svg)"]
     text = "\n".join(parts) + "\n"
+    if not save:
+        return text
+    if journal:
+        write_text(out / "loss.svg", loss_chart(journal, results))
     write_text(out / "report.md", text)
     record = {"recipe": recipe.values, "plan": plan.as_json() if plan else None, "results": results}
     write_text(out / "report.json", json.dumps(record, ensure_ascii=False, indent=1))
@@ -93,6 +99,7 @@ def pretrain_section(found: dict[str, Any]) -> list[str]:
 
 
 def sft_section(found: dict[str, Any]) -> list[str]:
+    loss = found["validation_loss"]
     count, held, skipped, steps = f"{found['conversations']:,}", found["held_out"], found["skipped"], found["steps"]
     return [
         f"## {Words('指示学習', 'Fine-tuning on conversations')}",
@@ -103,7 +110,7 @@ def sft_section(found: dict[str, Any]) -> list[str]:
                 f"- {count} conversations ({held} more held out, {skipped} too long and left out), {steps} steps",
             )
         ),
-        f"- {Words('検証用の損失：', 'held-out loss: ')}{found['validation_loss']:.3f}",
+        f"- {Words('検証用の損失：', 'held-out loss: ')}{'–' if loss is None else format(loss, '.3f')}",
     ]
 
 
@@ -115,14 +122,14 @@ def evaluate_section(found: dict[str, Any]) -> list[str]:
         cells.append([rival(name), f"{row['bits_per_byte']:.4f}", interval])
     title = Words("検証用文章のビット毎バイト（小さいほどよい）", "Bits per byte of held-out text (less is better)")
     lines = [f"## {title}", "", *table([Words("モデル", "model"), Words("ビット／バイト", "bits/byte"), Words("95 % 区間", "95 %")], cells)]
-    same = Words("n-gram と xz が使えるのは、ネットワークが読んだのと同じ文章です。", "n-grams and xz had the text the network has read.")
+    same = Words("n-gram と xz に読ませたのも、ネットワークが読んだのと同じ文章です。", "n-grams and xz had the text the network has read.")
     won = Words("すべてに勝っています。", "It beats all of them.")
     lost = Words("勝てていない相手があります。", "It does not beat all of them.")
     less = found["difference"]
     low, high = less["interval"] or (math.nan, math.nan)
     paired = Words(
-        f"{rival(less['to'])} との差は {less['bits_per_byte']:+.4f}（同じ文書どうしで比べた 95 % 区間 {low:+.4f} – {high:+.4f}）。",
-        f"Against {rival(less['to'])}: {less['bits_per_byte']:+.4f} (95 %, the same documents compared: {low:+.4f} – {high:+.4f}).",
+        f"{rival(less['to'])} との差は {less['bits_per_byte']:+.4f}（負なら、このモデルのほうがよい。同じ文書どうしで比べた 95 % 区間 {low:+.4f} – {high:+.4f}）。",
+        f"Against {rival(less['to'])}: {less['bits_per_byte']:+.4f} (negative: this model is better; 95 %, the same documents compared: {low:+.4f} – {high:+.4f}).",
     )
     lines += ["", f"{same} {won if found['beats_all'] else lost} {paired}", "", f"## {Words('文章の続き', 'Continuations')}", ""]
     lines += [f"- {s['prompt']}**{' '.join(s['text'].split())}**" for s in found["samples"]]
@@ -185,6 +192,25 @@ def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]]
     rows += [[f"{name} {Words('全体', 'in all')}", "–", clock(float(found["seconds"]))] for name, found in results.items()]
     rows.append([str(Words("合計", "total")), "–", clock(total)])
     return [f"## {Words('計画と実際', 'Planned and actual')}", "", *table(heads, rows)]
+
+
+def loss_table(journal: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> list[str]:
+    """The curve as a person reads it in a terminal: the smoothed loss at ROWS places, with a bar, and what was scored there."""
+    line = smoothed([(float(record["step"]), float(record["loss"])) for record in journal])
+    places = sorted({round((len(line) - 1) * part / (ROWS - 1)) for part in range(ROWS)})
+    scored = [(int(record["step"]), float(record["bits_per_byte"])) for record in journal if "bits_per_byte" in record]
+    scored.append((int(journal[-1]["step"]), results["pretrain"]["scored_on_the_way"]["bits_per_byte"]))
+    most = max(loss for _, loss in line)
+    cells = []
+    before = 0
+    for place in places:
+        step, loss = int(line[place][0]), line[place][1]
+        bits = [value for at, value in scored if before < at <= step]
+        bar = "█" * max(1, round(WIDTH * loss / most)) if math.isfinite(loss) else ""
+        cells.append([f"{step:,}", f"{loss:.3f}", bar, f"{bits[-1]:.3f}" if bits else "–"])
+        before = step
+    heads = [Words("ステップ", "step"), Words("損失（平滑化）", "loss (smoothed)"), "", Words("ビット毎バイト", "bits per byte")]
+    return [f"## {Words('損失の曲線', 'Loss curve')}", "", *table(heads, cells)]
 
 
 def loss_chart(journal: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> str:

@@ -63,16 +63,24 @@ def run(recipe: Recipe, watch: Watch, *, until: str | None = None) -> dict[str, 
     for number, name in enumerate(stages, 1):
         settings, directory = recipe.sections[name], out / name
         module = find(STAGES, name)
-        before = fingerprint(before, name, settings, recipe, module.inputs(settings))
+        before = fingerprint(before, name, settings, module.inputs(settings))
         title = f"[{number}/{len(stages)}] {name}"
         done = _record(directory)
         meet()  # every process has looked before the first one writes
-        if done and done["fingerprint"] == before:
+        gone = _gone(out, done) if done and done["fingerprint"] == before else None
+        if done and done["fingerprint"] == before and gone is None:
             if first:
                 (directory / STARTED).unlink(missing_ok=True)  # killed just after the record was written
             watch.notice(Words(f"{title}：済んでいます（{clock(done['seconds'])}）。", f"{title}: done before ({clock(done['seconds'])})."))
         else:
             watch.notice(f"{title}：{_first_line(module.__doc__)}")
+            if gone:
+                watch.notice(
+                    Words(
+                        f"済んでいましたが、{gone} がないか変わっているので、作り直します。",
+                        f"It was done, but {gone} is missing or has changed: making it anew.",
+                    )
+                )
             context = Context(recipe, directory, watch, dict(results))
             if first:
                 _make_room(directory, before, watch)
@@ -112,9 +120,9 @@ def _follow(module: Any, settings: Any, context: Context) -> dict[str, Any]:
     return done
 
 
-def fingerprint(before: str, name: str, settings: Any, recipe: Recipe, inputs: Sequence[Path]) -> str:
+def fingerprint(before: str, name: str, settings: Any, inputs: Sequence[Path]) -> str:
     """What the result of a stage depends on, as a hash."""
-    content = [before, name, __version__, recipe.head.seed, to_yaml(settings)]
+    content = [before, name, __version__, to_yaml(settings)]
     for path in inputs:
         with path.open("rb") as file:
             content.append(hashlib.file_digest(file, "sha256").hexdigest())
@@ -140,17 +148,34 @@ def _run_stage(module: Any, settings: Any, context: Context, mark: str) -> dict[
         seconds = note()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # bytes
     record = {"fingerprint": mark, "seconds": seconds, "peak_bytes": peak, "settings": to_yaml(settings), "results": results}
+    record["files"] = _made(context, module)
     write_text(context.directory / RECORD, json.dumps(record, ensure_ascii=False, indent=1))
     started.unlink()
     meet()  # the record is there
     return record
 
 
+def _made(context: Context, module: Any) -> dict[str, int]:
+    """Every file that the stage has left, from the run's directory on, and its size: what must be there for it to count as done."""
+    places = [context.directory, *(context.recipe.out / name for name in getattr(module, "LEAVES", ()))]
+    found = (file for place in places for file in place.rglob("*") if file.is_file() and file.name not in (RECORD, STARTED))
+    return {file.relative_to(context.recipe.out).as_posix(): file.stat().st_size for file in sorted(found)}
+
+
+def _gone(out: Path, record: dict[str, Any]) -> str | None:
+    """The first file of a finished stage that is missing or has another size."""
+    for name, size in record["files"].items():
+        file = out / name
+        if not file.is_file() or file.stat().st_size != size:
+            return str(name)
+    return None
+
+
 def _record(directory: Path) -> dict[str, Any] | None:
     """What a finished stage wrote down; None when it is not finished or the record cannot be read."""
     try:
         record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
-        return record if {"fingerprint", "seconds", "peak_bytes", "results"} <= set(record) else None
+        return record if {"fingerprint", "seconds", "peak_bytes", "results", "files"} <= set(record) else None
     except (OSError, ValueError):
         return None
 
@@ -161,8 +186,9 @@ def _make_room(directory: Path, mark: str, watch: Watch) -> None:
     if started.is_file() and mark in started.read_text(encoding="utf-8"):
         return
     if directory.exists() and any(directory.iterdir()):  # an empty one: killed just before the work began
-        aside = directory.with_name(directory.name + ".previous")
-        shutil.rmtree(aside, ignore_errors=True)
+        finished = (directory / RECORD).is_file()
+        aside = directory.with_name(f"{directory.name}.{'previous' if finished else 'unfinished'}")
+        shutil.rmtree(aside, ignore_errors=True)  # of its own kind: an unfinished one never takes a finished one's place
         directory.rename(aside)
         watch.notice(
             Words(

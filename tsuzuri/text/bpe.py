@@ -129,7 +129,7 @@ class Bpe:
             found = None
         if found is None or found.state() != state:
             raise FormatError(
-                Words("tokenizer.json を BPE として読みました。", "Reading a tokenizer.json as BPE."),
+                Words("tokenizer.json を BPE として読もうとしました。", "Reading a tokenizer.json as BPE."),
                 found=Words("tsuzuri が作った BPE の形ではありません。", "It is not a BPE that tsuzuri made."),
                 todo=Words("tsuzuri.text.fast.load で読んでください。", "Read it with tsuzuri.text.fast.load."),
             )

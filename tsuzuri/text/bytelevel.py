@@ -42,8 +42,8 @@ def utf8(text: str) -> bytes:
         raise InputError(
             Words("文章をトークンにしようとしました。", "Turning text into tokens."),
             found=Words(
-                f"{error.start + 1} 文字目が半分だけの文字（U+{code:04X}）です。",
-                f"Character {error.start + 1} is half of one (U+{code:04X}).",
+                f"{error.start + 1} 文字目が、片方だけのサロゲート（U+{code:04X}）です。",
+                f"Character {error.start + 1} is only half of a surrogate pair (U+{code:04X}).",
             ),
             todo=Words("UTF-8 として正しい文章を渡してください。", "Give a text that is valid in UTF-8."),
         ) from error
@@ -85,7 +85,7 @@ def _reader(steps: list[dict[str, Any]]) -> Callable[[str], bytes]:
 
         return read
     raise ConfigError(
-        Words("tokenizer.json の decoder を読みました。", "Reading the decoder of a tokenizer.json."),
+        Words("tokenizer.json の decoder を読もうとしました。", "Reading the decoder of a tokenizer.json."),
         found=Words(f"{'、'.join(sorted(kinds))} には対応していません。", f"{', '.join(sorted(kinds))} is not supported."),
         todo=Words("ByteLevel か ByteFallback のトークナイザを使ってください。", "Use a tokenizer with ByteLevel or ByteFallback."),
     )

@@ -97,7 +97,7 @@ class FastTokenizer:
             raise ConfigError(
                 Words(f"トークン番号 {id} を文字に戻そうとしました。", f"Decoding the token id {id}."),
                 found=Words(f"語彙は 0 から {len(self._bytes) - 1} までです。", f"The vocabulary is 0 … {len(self._bytes) - 1}."),
-                todo=Words("このモデルのトークナイザで作った番号を渡してください。", "Give ids made by this tokenizer."),
+                todo=Words("このトークナイザで作った番号を渡してください。", "Give ids made by this tokenizer."),
             )
         return self._bytes[id]
 
@@ -168,18 +168,18 @@ def _asked(kind: str, vocab_size: int) -> Words:
 
 def load(path: Path) -> FastTokenizer:
     """A tokenizer.json, or the one in a directory. Raises MissingError and FormatError."""
-    file = path / FILE if path.is_dir() else path
     asked = Words(f"トークナイザ {path} を読もうとしました。", f"Reading the tokenizer {path}.")
-    if not file.is_file():
-        raise MissingError(
-            asked,
-            found=Words(f"{FILE} がありません。", f"There is no {FILE}."),
-            todo=Words(
-                "tsuzuri tokenizer train で作るか、モデルのディレクトリを指定してください。",
-                "Make one with tsuzuri tokenizer train, or name a model directory.",
-            ),
-        )
     try:
+        file = path / FILE if path.is_dir() else path
+        if not file.is_file():
+            raise MissingError(
+                asked,
+                found=Words(f"{FILE} がありません。", f"There is no {FILE}."),
+                todo=Words(
+                    "tsuzuri tokenizer train で作るか、モデルのディレクトリを指定してください。",
+                    "Make one with tsuzuri tokenizer train, or name a model directory.",
+                ),
+            )
         if file.stat().st_size > MAX_FILE:
             raise ValueError("too large")
         text = file.read_text(encoding="utf-8")
@@ -190,13 +190,20 @@ def load(path: Path) -> FastTokenizer:
         return found
     except TsuzuriError:
         raise
+    except OSError as error:
+        name = Path(str(error.filename)).name
+        raise MissingError(
+            asked,
+            found=Words(f"{name} を開けません（{error.strerror}）。", f"{name} cannot be opened ({error.strerror})."),
+            todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
+        ) from error
     except BaseException as error:  # the library raises bare Exception, or a panic that is no Exception, for a file it cannot read
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise FormatError(
             asked,
             found=Words("tokenizer.json として読めません。", "It cannot be read as a tokenizer.json."),
-            todo=Words("壊れているか、別の形式です。取り直してください。", "It is damaged or of another format: fetch it again."),
+            todo=Words("壊れているか、別の形式です。入手し直してください。", "It is damaged or of another format: fetch it again."),
         ) from error
 
 

@@ -83,7 +83,7 @@ def latest(root: Path) -> tuple[Path | None, list[Words]]:
                 f"All {len(found)} checkpoints are damaged ({found[0].name} and older).",
             ),
             todo=Words(
-                "写しがあれば戻してください。最初から学習し直すなら、このディレクトリを消してください。",
+                "バックアップがあれば戻してください。最初から学習し直すなら、このディレクトリを消してください。",
                 "Put back a copy if there is one. To train from the start again, remove that directory.",
             ),
         )

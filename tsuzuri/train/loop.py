@@ -66,6 +66,10 @@ class LoopSettings(OptimSettings):
             value = getattr(self, name)
             if value < 0:
                 raise wrong(Words(f"{name} が {value} です。0 以上の数が要ります。", f"{name} is {value}; it must be at least 0."))
+        if not 0 <= self.seed < 1 << 63:
+            raise wrong(
+                Words(f"seed が {self.seed} です。0 以上 2^63 未満の整数が要ります。", f"seed is {self.seed}; it lies in 0 … 2^63.")
+            )
         devices.dtype(self.precision)
 
     def total(self, rows: int) -> int:
@@ -73,7 +77,7 @@ class LoopSettings(OptimSettings):
         return self.steps if self.steps is not None else max(1, math.ceil((self.epochs or 0) * rows / self.batch))
 
 
-def positive(settings: LoopSettings, *names: str) -> None:
+def positive(settings: object, *names: str) -> None:
     """Raises ConfigError naming the first of these that is given and not positive."""
     for name in names:
         value = getattr(settings, name)
@@ -83,7 +87,7 @@ def positive(settings: LoopSettings, *names: str) -> None:
 
 def wrong(found: Words) -> ConfigError:
     return ConfigError(
-        Words("学習の設定を確かめました。", "Checking the training settings."),
+        Words("学習の設定に問題があります。", "Checking the training settings."),
         found=found,
         todo=Words("設定ファイルを直してください。", "Correct the recipe."),
     )
@@ -107,12 +111,13 @@ def train(
     recipe: dict[str, Any],
     family: str = "llama",
     write_extras: Callable[[Path], None] = lambda _: None,
+    start: Callable[[Transformer], None] = lambda _: None,
     evaluate: Callable[[Transformer, int], dict[str, float | str]] | None = None,
     matrix_rate: float | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
     """Run or resume. `recipe` is saved with each checkpoint; `write_extras` adds tokenizer and template to its model
-    directory; `evaluate(model, step)` gives numbers, and what it says, for the journal; `matrix_rate` in FLOP/s makes MFU known.
+    directory; `start` changes the model before the first step, when nothing is resumed; `evaluate(model, step)` gives numbers, and what it says, for the journal; `matrix_rate` in FLOP/s makes MFU known.
 
     Raises TrainingError when the loss is not a number, StopRequested after SIGINT or SIGTERM, with a checkpoint written.
     """
@@ -123,12 +128,12 @@ def train(
             Words("学習を始めようとしました。", "Starting to train."),
             found=Words("学習するデータが一行もありません。", "There is not one row to train on."),
             todo=Words(
-                "コーパスの報告（report.json）で何が落ちたか確かめてください。", "See in the corpus report (report.json) what was dropped."
+                "corpus/text/report.json で、何が除かれたかを確かめてください。", "See in corpus/text/report.json what was left out."
             ),
         )
     directory.mkdir(parents=True, exist_ok=True)
     run = _Run(model, objective, settings, directory, recipe, family, write_extras)
-    resumed_at = run.resume(watch)
+    resumed_at = run.resume(watch, start)
     journal = Journal(directory / "metrics.jsonl", resumed_at=resumed_at) if rank == 0 else None
     steps = settings.total(objective.rows)
     watch.begin(steps, resumed_at)
@@ -176,13 +181,15 @@ class _Run:
         model.requires_grad_(True).to(devices.dtype(settings.precision, self.device))
         self.optimizer: Optimizer | None = None
 
-    def resume(self, watch: Watch) -> int:
+    def resume(self, watch: Watch, start: Callable[[Transformer], None]) -> int:
         """Take over the newest good checkpoint; the step it was written at, 0 without one. Shards the model where several run."""
         found, notices = checkpoint.latest(self.root)
         for notice in notices:
             watch.notice(notice)
         if found:
             weights.restore(self.model, found / "model", self.family)
+        else:
+            start(self.model)
         if self.world > 1:
             shard(self.model)
         self.optimizer = Optimizer(self.model, self.settings)
@@ -270,7 +277,7 @@ def _stopped(step: int, steps: int) -> StopRequested:
 
 def _diverged(step: int) -> TrainingError:
     return TrainingError(
-        Words(f"{step + 1} ステップ目を学習しました。", f"Training step {step + 1}."),
+        Words(f"{step + 1} ステップ目の学習で止まりました。", f"Training step {step + 1}."),
         found=Words("損失か勾配が数でなくなりました。", "The loss or its gradient is no longer a number."),
         todo=Words(
             "学習率を下げてください。直前の途中保存は残っています。", "Lower the learning rate. The last checkpoint is still there."

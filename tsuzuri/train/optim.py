@@ -70,7 +70,7 @@ class OptimSettings:
 
 def _wrong(found: Words) -> ConfigError:
     return ConfigError(
-        Words("学習の設定を確かめました。", "Checking the optimizer's settings."),
+        Words("学習の設定に問題があります。", "Checking the optimizer's settings."),
         found=found,
         todo=Words("設定ファイルを直してください。", "Correct the recipe."),
     )

@@ -86,7 +86,7 @@ class Terminal(Watch):
     def begin(self, steps: int, done: int) -> None:
         self.begun, self.done = time.monotonic(), done
         if done:
-            self.notice(Words(f"{done} ステップ目から再開します。", f"Resuming after step {done}."))
+            self.notice(Words(f"{done} ステップ目の続きから再開します。", f"Resuming after step {done}."))
 
     def step(self, metrics: Metrics, steps: int) -> None:
         now, last_one = time.monotonic(), metrics.step == steps

@@ -47,6 +47,7 @@ WITHOUT_EFFECT = frozenset(
         "_attn_implementation_autoset",
     ]
 )
+TODO = Words("対応する形のモデルを使うか、この項目を直してください。", "Use a model of a supported shape, or correct this field.")
 
 
 class Fields:
@@ -94,16 +95,14 @@ class Fields:
         """Refuses fields nobody took: silently ignoring one could change the result."""
         if self.left:
             name = sorted(self.left)[0]
-            raise self.wrong(name, Words("この項目の意味を知りません。", "The meaning of this field is not known."))
+            raise self.wrong(name, Words("この項目には対応していません。", "The meaning of this field is not known."))
 
     def wrong(self, name: str, found: Words) -> ConfigError:
         kind = self.config.get("model_type")
         return ConfigError(
-            Words(f"config.json（{kind}）の {name} を読みました。", f"Reading {name} of config.json ({kind})."),
+            Words(f"config.json（{kind}）の {name} に問題があります。", f"Reading {name} of config.json ({kind})."),
             found=found,
-            todo=Words(
-                "対応する形のモデルを使うか、この項目を直してください。", "Use a model of a supported shape, or correct this field."
-            ),
+            todo=TODO,
         )
 
     def _take(self, name: str, default: Any) -> Any:

@@ -61,7 +61,8 @@ def _theta(fields: Fields) -> float:
             or set(value) - {"rope_type", "type", "rope_theta"}
         ):
             raise fields.wrong(
-                "rope_scaling", Words(f"{value!r} です。この伸長は計算できません。", f"It is {value!r}; this scaling cannot be computed.")
+                "rope_scaling",
+                Words(f"{value!r} です。この rope_scaling には対応していません。", f"It is {value!r}; this scaling cannot be computed."),
             )
         theta = Fields({**value, "model_type": MODEL_TYPE}).number("rope_theta", theta)
     return theta

@@ -93,7 +93,12 @@ class NgramConfig:
     def __post_init__(self) -> None:
         _check(self.vocab_size, self.order, self.boundary)
         if self.model_type != MODEL_TYPE:
-            raise _refused(Words(f"model_type が「{self.model_type}」です。", f"model_type is '{self.model_type}'."))
+            raise _refused(
+                Words(
+                    f"model_type が「{self.model_type}」ですが、「{MODEL_TYPE}」でなければなりません。",
+                    f"model_type is '{self.model_type}'; it must be '{MODEL_TYPE}'.",
+                )
+            )
 
 
 class NgramModel:
@@ -117,7 +122,7 @@ class NgramModel:
         checked = [_ids(document, vocab_size) for document in documents]
         if not sum(map(len, checked)):
             raise InputError(
-                Words("n-gram モデルを学習しようとしました。", "Fitting an n-gram model."),
+                Words("n-gram モデルを作ろうとしました。", "Fitting an n-gram model."),
                 found=Words("文書にトークンが一つもありません。", "The documents hold no tokens."),
                 todo=Words("学習用の文章を渡してください。", "Give it text to learn from."),
             )
@@ -206,7 +211,7 @@ class NgramModel:
                 raise MissingError(
                     _asked(directory),
                     found=Words(f"{name} がありません。", f"There is no {name}."),
-                    todo=Words("n-gram モデルのフォルダーを指定してください。", "Name the directory of an n-gram model."),
+                    todo=Words("n-gram モデルのフォルダを指定してください。", "Name the directory of an n-gram model."),
                 )
         config = _read_config(directory)
         try:
@@ -234,12 +239,12 @@ def _ids(ids: Ints, vocab_size: int) -> Ints:
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= vocab_size:
         about = f"{array.dtype}, {array.shape}" + (f", {array.min()}–{array.max()}" if array.size else "")
         raise InputError(
-            Words("n-gram モデルにトークン列を渡しました。", "Giving ids to an n-gram model."),
+            Words("n-gram モデルにトークン列を渡そうとしました。", "Giving ids to an n-gram model."),
             found=Words(
                 f"0 以上 {vocab_size} 未満の整数の一次元配列ではありません（{about}）。",
                 f"Not a row of integers of at least 0 and below {vocab_size} ({about}).",
             ),
-            todo=Words("モデルと同じトークナイザーを使ってください。", "Use the tokenizer the model was made with."),
+            todo=Words("モデルと同じトークナイザを使ってください。", "Use the tokenizer the model was made with."),
         )
     return array.astype(np.int32)
 
@@ -247,7 +252,12 @@ def _ids(ids: Ints, vocab_size: int) -> Ints:
 def _check(vocab_size: int, order: int, boundary: int | None) -> None:
     """Raises ConfigError for a shape that cannot be."""
     if vocab_size < 1 or vocab_size >= 2**31 - 1:
-        raise _refused(Words(f"vocab_size が {vocab_size} です。", f"vocab_size is {vocab_size}."))
+        raise _refused(
+            Words(
+                f"vocab_size が {vocab_size} ですが、1 以上 {2**31 - 2} 以下の整数が要ります。",
+                f"vocab_size is {vocab_size}; it must be 1 to {2**31 - 2}.",
+            )
+        )
     if not 1 <= order <= MAX_ORDER:
         raise _refused(
             Words(f"order が {order} です。使えるのは 1 から {MAX_ORDER} までです。", f"order is {order}; it may be 1 to {MAX_ORDER}.")
@@ -258,7 +268,7 @@ def _check(vocab_size: int, order: int, boundary: int | None) -> None:
 
 def _refused(found: Words) -> ConfigError:
     return ConfigError(
-        Words("n-gram モデルの設定を確かめました。", "Checking the shape of an n-gram model."),
+        Words("n-gram モデルの設定に問題があります。", "Checking the shape of an n-gram model."),
         found=found,
         todo=Words("設定を直してください。", "Correct the setting."),
     )
@@ -272,7 +282,7 @@ def _corrupt(directory: Path, what: str) -> FormatError:
     return FormatError(
         _asked(directory),
         found=Words(f"ファイルの中身が壊れています（{what}）。", f"A file is corrupt ({what})."),
-        todo=Words("保存し直すか、控えから戻してください。", "Save it again, or restore it from a backup."),
+        todo=Words("保存し直すか、バックアップから戻してください。", "Save it again, or restore it from a backup."),
     )
 
 

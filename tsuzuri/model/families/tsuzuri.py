@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from tsuzuri.config import build, dump
-from tsuzuri.model.families._fields import WITHOUT_EFFECT
+from tsuzuri.model.families._fields import TODO, WITHOUT_EFFECT
 from tsuzuri.model.transformer import Shape, Transformer
 
 MODEL_TYPE = "tsuzuri"
 
 
 def shape(config: Mapping[str, Any]) -> Shape:
-    return build(Shape, {name: value for name, value in config.items() if name not in WITHOUT_EFFECT})
+    return build(Shape, {name: value for name, value in config.items() if name not in WITHOUT_EFFECT}, todo=TODO)
 
 
 def config(shape: Shape) -> dict[str, Any]:

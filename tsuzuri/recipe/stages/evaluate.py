@@ -1,4 +1,4 @@
-"""検証用の文章で、5-gram と xz に勝っているか測ります。 / Bits per byte against a 5-gram model and xz, and samples."""
+"""検証用の文章で、5-gram と xz に勝っているかを測り、文章も書かせてみます。 / Bits per byte against a 5-gram model and xz, and samples."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tsuzuri.recipe.run import Context
 from tsuzuri.recipe.stages.sft import newest_model
 from tsuzuri.text import fast
 from tsuzuri.text.corpus.read import read
+from tsuzuri.train import loop
 
 NEEDS = ("corpus", "tokenizer", "pretrain")
 PROMPTS = ("今日の天気は", "吾輩は", "この法律は、", "情報通信")
@@ -28,6 +29,9 @@ class Settings:
     xz_prior: bool = True  # also xz that has read the training text: slower, and harder to beat
     sample_tokens: int = 48
     seed: int = 3
+
+    def __post_init__(self) -> None:
+        loop.positive(self, "order", "sample_tokens")
 
 
 def inputs(settings: Settings) -> list[Path]:

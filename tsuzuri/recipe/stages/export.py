@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,34 @@ from tsuzuri.model.past import Causal
 from tsuzuri.recipe.run import Context
 from tsuzuri.recipe.stages.sft import newest_model, write_extras
 from tsuzuri.text import fast
+from tsuzuri.train import loop
 
 NEEDS = ("corpus", "tokenizer", "pretrain")
+DEFECT = Words(
+    "tsuzuri の不具合です。この表示を添えて報告してください。学習したモデルは残っています。",
+    "This is a defect of tsuzuri: please report it with this message. The trained model is still there.",
+)
+ROUNDED = Words(
+    "dtype に丸めた分です。それでよければ export.tolerance をこの値より大きくしてください。学習したモデルは残っています。",
+    "It comes from rounding to dtype. If that is meant, raise export.tolerance above it. The trained model is still there.",
+)
+LEAVES = ("model",)  # outside its own folder, in that of the run
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    dtype: str = "bfloat16"
-    tolerance: float = 0.0  # largest |difference| of logits between what was trained and what was read back
+    dtype: str | None = None  # None: that of training
+    tolerance: float = 0.0  # largest |difference| of logits between what was trained and what was read back: rounding counts
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None:
+            device.dtype(self.dtype)
+        if not 0 <= self.tolerance < math.inf:
+            raise loop.wrong(
+                Words(
+                    f"tolerance が {self.tolerance} です。0 以上の数が要ります。", f"tolerance is {self.tolerance}; it must be at least 0."
+                )
+            )
 
 
 def inputs(settings: Settings) -> list[Path]:
@@ -36,29 +57,31 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     last = "sft" if "sft" in context.results else "pretrain"
     source = newest_model(context.before(last))
     tokenizer = fast.load(context.before("tokenizer") / "files")
-    trained = weights.load(source, dtype=device.dtype(settings.dtype))
+    trained = weights.load(source)
+    written = trained if settings.dtype is None else weights.load(source, dtype=device.dtype(settings.dtype))
     target = context.recipe.out / "model"
     with directories.whole(target) as temporary:
-        weights.save(trained, temporary, context.recipe.sections["pretrain"].model.family)
+        weights.save(written, temporary, context.recipe.sections["pretrain"].model.family)
         write_extras(temporary, tokenizer)
         shutil.copy(context.before("corpus") / "text" / "manifest.json", temporary / "data_manifest.json")
         (temporary / "README.md").write_text(card(context), encoding="utf-8")
-        difference = _difference(trained, temporary, context.recipe.head.seed)
+        difference = _difference(trained, temporary)
         if not difference <= settings.tolerance:
             raise FormatError(
-                Words("書き出したモデルを読み直しました。", "Reading back the exported model."),
+                Words("書き出したモデルに問題があります。", "Reading back the exported model."),
                 found=Words(f"ロジットが {difference:.2e} ずれています。", f"Logits differ by {difference:.2e}."),
-                todo=Words("不具合です。学習したモデルは残っています。", "This is a defect; the trained model is still there."),
+                todo=DEFECT if settings.dtype is None else ROUNDED,
             )
     size = sum(path.stat().st_size for path in target.iterdir())
-    return {"directory": str(target), "bytes": size, "logits_difference": difference, "dtype": settings.dtype}
+    stored = str(next(written.parameters()).dtype).removeprefix("torch.")
+    return {"directory": str(target), "bytes": size, "logits_difference": difference, "dtype": stored}
 
 
 @torch.inference_mode()
-def _difference(trained: torch.nn.Module, written: Path, seed: int) -> float:
-    """Largest |Δ logit| on random ids, in the stored precision."""
+def _difference(trained: torch.nn.Module, written: Path) -> float:
+    """Largest |Δ logit| on random ids, between the model as it was trained and the one that was read back."""
     again = weights.load(written)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     ids = torch.randint(again.shape.vocab_size, (64,), generator=generator)
     past = Causal(torch.arange(64))
     return float((trained(ids, past).float() - again(ids, past).float()).abs().max())
@@ -76,11 +99,13 @@ def card(context: Context) -> str:
         "---",
         f"# {head.name}",
         "",
-        f"日本語の小さな言語モデルです（{pretrain['parameters'] / 1e6:.1f} M パラメータ）。tsuzuri の recipe から作られました。",
-        "誤りを含む答えをします。事実の確認や判断には使えません。",
+        f"日本語の小さな言語モデルです（{pretrain['parameters'] / 1e6:.1f} M パラメータ）。tsuzuri の設定ファイルから作られました。",
+        "答えには誤りが含まれます。事実の確認や判断には使えません。",
+        "",
+        "A small Japanese language model, made from a recipe of tsuzuri. Its answers contain errors: do not rely on it for facts or decisions.",
         "",
         f"- 検証用文章でのビット毎バイト / bits per byte: {pretrain['bits']['bits_per_byte']:.4f}",
-        f"- 学習したトークン / trained tokens: {pretrain['tokens']:,}（種 / seed {head.seed}）",
+        f"- 学習したトークン / trained tokens: {pretrain['tokens']:,}（種 / seed {context.recipe.sections['pretrain'].seed}）",
         f"- 文章 / text: {corpus.get('train_documents', '?')} documents, {pretrain['read_bytes']:,} bytes read",
         "",
         "| 出典 / source | 利用条件 / licence |",

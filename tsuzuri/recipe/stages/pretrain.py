@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsuzuri import device
+from tsuzuri.errors import Words
 from tsuzuri.evals.windows import bits_per_byte
 from tsuzuri.model import weights
 from tsuzuri.model.transformer import Shape, Transformer
@@ -19,7 +21,7 @@ from tsuzuri.recipe.run import Context, meet
 from tsuzuri.recipe.stages._sample import sample
 from tsuzuri.text import fast, shards
 from tsuzuri.text.corpus.read import read
-from tsuzuri.train import loop
+from tsuzuri.train import bigram, loop
 from tsuzuri.train.objectives import pretrain
 
 NEEDS = ("corpus", "tokenizer")
@@ -60,6 +62,7 @@ class ModelSettings:
 class Settings(loop.LoopSettings):
     model: ModelSettings
     length: int = 256  # tokens a row
+    start: Literal["random", "bigram"] = "random"  # bigram: embedding and head fitted to pairs of tokens first (train/bigram.py)
     train_tokens: int | None = None  # of the corpus, whole documents; None: all of it
     validation_bytes: int = 300_000  # scored on the way; the last score takes all
 
@@ -72,6 +75,8 @@ def check(settings: Settings, before: Mapping[str, Any]) -> None:
     """The shape is possible, and the family it will be written as can say it."""
     shape = settings.model.shape(before["tokenizer"].vocab_size, settings.length)
     weights.decoder(settings.model.family).config(shape)
+    if settings.start == "bigram":
+        bigram.check(shape.tie_word_embeddings)
 
 
 def inputs(settings: Settings) -> list[Path]:
@@ -94,6 +99,17 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         said = sample(model, tokenizer, prompt, ["<|endoftext|>"])
         return {"bits_per_byte": bits_per_byte(model, scored, boundary).bits_per_byte, **said}
 
+    def start(model: Transformer) -> None:
+        begun = time.perf_counter()
+        loss = bigram.fit(model, bigram.count(documents, boundary, tokenizer.vocab_size))
+        spent = f"{time.perf_counter() - begun:.0f}"
+        context.watch.notice(
+            Words(
+                f"トークンの二つ組を数え、埋め込みと出力層をそれに合わせました（損失 {loss:.3f}、{spent} 秒）。",
+                f"Counted pairs of tokens and fitted embedding and head to them (loss {loss:.3f}, {spent} s).",
+            )
+        )
+
     outcome = loop.train(
         model,
         pretrain.Objective(pretrain.Settings(settings.length), documents, boundary),
@@ -102,6 +118,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         recipe=context.recipe.values,
         family=settings.model.family,
         write_extras=tokenizer.save,
+        start=start if settings.start == "bigram" else lambda _: None,
         evaluate=evaluate,
         matrix_rate=matrix_rate(where, settings.precision),
         watch=context.watch,

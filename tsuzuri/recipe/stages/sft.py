@@ -29,6 +29,8 @@ from tsuzuri.types import Message
 NEEDS = ("tokenizer", "pretrain")
 QUESTION = "あなたは誰ですか。"  # what is answered on the way
 SHARED = True  # under torchrun, every process takes part
+CHARACTERS_PER_TOKEN = 1.4  # of Japanese with a vocabulary of 4,096; guessed before there is one
+TOKENS_AROUND = 5  # of a message: what begins it, its role, its end, a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,14 @@ class Settings(loop.LoopSettings):
     def __post_init__(self) -> None:
         loop.LoopSettings.__post_init__(self)
         loop.positive(self, "length")
+        for source, times in (self.repeat or {}).items():
+            if times < 1:
+                raise loop.wrong(
+                    Words(
+                        f"repeat の「{source}」が {times} です。1 以上の整数が要ります。",
+                        f"repeat gives '{source}' {times}; it must be at least 1.",
+                    )
+                )
         if not 0 <= self.validation_fraction < 1:
             raise loop.wrong(
                 Words(
@@ -68,7 +78,11 @@ def check(settings: Settings, before: Mapping[str, Any]) -> None:
 
 
 def inputs(settings: Settings) -> list[Path]:
-    return conversations.files(settings.inputs)
+    """The files; every source that is to be repeated is in one of them."""
+    found = conversations.files(settings.inputs)
+    if settings.repeat:
+        _all_met(settings.repeat, {conversation.source for conversation in conversations.read(found)})
+    return found
 
 
 def run(settings: Settings, context: Context) -> dict[str, Any]:
@@ -91,7 +105,11 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     question = template.encode(tokenizer, [Message("user", QUESTION)])
 
     def evaluate(model: Transformer, step: int) -> dict[str, float | str]:
-        return {"validation_loss": held_loss(model, held_out), **sample(model, tokenizer, question, ["<|im_end|>", "<|endoftext|>"])}
+        scored = held_loss(model, held_out)
+        return {
+            **({} if scored is None else {"validation_loss": scored}),
+            **sample(model, tokenizer, question, ["<|im_end|>", "<|endoftext|>"]),
+        }
 
     outcome = loop.train(
         model,
@@ -109,24 +127,33 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     return {**asdict(outcome), "train_seconds": outcome.seconds, **counts, "validation_loss": held_loss(model, held_out)}
 
 
+def expected_rows(settings: Settings) -> int:
+    """About how many rows an epoch will have, for the plan: there is no tokenizer yet, so characters stand for tokens."""
+    repeat = settings.repeat or {}
+    total = 0.0
+    for conversation in conversations.read(inputs(settings)):
+        tokens = sum(len(message.content) / CHARACTERS_PER_TOKEN + TOKENS_AROUND for message in conversation.messages)
+        if tokens <= settings.length:
+            total += tokens * repeat.get(conversation.source, 1) * (1 - settings.validation_fraction)
+    return max(1, round(total / settings.length))
+
+
 def examples(settings: Settings, tokenizer: fast.FastTokenizer) -> tuple[list[sft.Example], list[sft.Example], int]:
     """(training, validation, how many were too long). Which is which follows from a hash of the conversation."""
     train: list[sft.Example] = []
     held: list[sft.Example] = []
-    skipped, repeat, sources = 0, settings.repeat or {}, set()
+    skipped, repeat = 0, settings.repeat or {}
     for conversation in conversations.read(inputs(settings)):
         ids, trained = template.encode_training(tokenizer, conversation.messages)
         if settings.skip_longer and len(ids) - 1 > settings.length:
             skipped += 1
             continue
-        sources.add(conversation.source)
         digest = hashlib.sha256("\0".join(m.content for m in conversation.messages).encode()).digest()
         example = sft.Example(np.asarray(ids, np.int64), np.asarray(trained, np.bool_))
         if int.from_bytes(digest[:4], "big") < settings.validation_fraction * 2**32:
             held.append(example)
         else:
             train += [example] * repeat.get(conversation.source, 1)
-    _all_met(repeat, sources)
     return train, held, skipped
 
 
@@ -141,14 +168,14 @@ def _all_met(repeat: Mapping[str, int], sources: Collection[str]) -> None:
 
 
 @torch.inference_mode()
-def held_loss(model: Transformer, objective: sft.Objective) -> float:
-    """Nats a trained target, over all held-out conversations; nan when there is none."""
+def held_loss(model: Transformer, objective: sft.Objective) -> float | None:
+    """Nats a trained target, over all held-out conversations; None when there is none."""
     nats, targets = 0.0, 0
     for start in range(0, objective.rows, 16):
         batch = objective.batch(list(range(start, min(start + 16, objective.rows))))
         nats += float(objective.loss(model, batch.to(next(model.parameters()).device)))
         targets += batch.trained
-    return nats / targets if targets else float("nan")
+    return nats / targets if targets else None
 
 
 def write_extras(path: Path, tokenizer: fast.FastTokenizer) -> None:

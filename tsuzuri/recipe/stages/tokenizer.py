@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tsuzuri import directory as directories
+from tsuzuri.errors import ConfigError, Words
 from tsuzuri.recipe.run import Context
 from tsuzuri.text import compare, fast
 from tsuzuri.text.corpus.read import read
+from tsuzuri.train import loop
 
 NEEDS = ("corpus",)
 
@@ -23,6 +25,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         fast.check(self.kind, self.vocab_size)
+        loop.positive(self, "train_bytes")
+
+
+def check(settings: Settings, before: Mapping[str, Any]) -> None:
+    """Tokenizers and models are measured on text that was held out."""
+    if not before["corpus"].validation_fraction:
+        raise ConfigError(
+            Words("設定「corpus.validation_fraction」に 0 が指定されました。", "The setting 'corpus.validation_fraction' was given 0."),
+            found=Words("後の段階は、検証用の文章で成績を測ります。", "The stages that follow are measured on held-out text."),
+            todo=Words(
+                "0 より大きくしてください。作品が一つしかなければ、文章を足してください。",
+                "Make it greater than 0. Where there is only one work, add text.",
+            ),
+        )
 
 
 def inputs(settings: Settings) -> list[Path]:

@@ -90,12 +90,32 @@ def read(paths: Sequence[Path], detected: Detected | None = None) -> Iterator[Do
     """
     for path in files(paths):
         with _reported(path):
-            if path.stat().st_size == 0:
-                raise _bad(path, Words("空のファイルです。", "The file is empty."), _remove())
+            _check_filled(path)
             if kind(path) == ".txt":
                 yield _read_txt(path, detected)
             else:
                 yield from _READERS[kind(path) or ""](path)
+
+
+def objects(path: Path, longest: int, form: Words) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of JSON lines in UTF-8, packed or not; empty lines are passed over.
+
+    No more than `longest` bytes of a line are ever held; `form` tells the person how a line should look. Raises InputError
+    naming file and line, and where the end of a packed file is missing.
+    """
+    with _reported(path):
+        _check_filled(path)
+        with _open(path) as stream:
+            number = 0
+            while line := stream.readline(longest + 1):
+                number += 1
+                if len(line) > longest:
+                    size = longest >> 20
+                    raise _bad(
+                        path, Words(f"{number} 行目が {size} MiB を超えています。", f"Line {number} is longer than {size} MiB."), form
+                    )
+                if line.strip():
+                    yield number, _json_object(line, number, path, form)
 
 
 def kind(path: Path) -> str | None:
@@ -118,7 +138,7 @@ def decode(data: bytes, path: Path) -> Decoded:
         if text is None:
             text, encoding = _legacy(data)
     if text is None:
-        found = Words("文字コードを決められません。", "The encoding cannot be told.")
+        found = Words("文字コードを判別できません。", "The encoding cannot be told.")
         raise _bad(path, found, _convert())
     if len(CONTROL.findall(text)) > len(text) // 1000:
         raise _bad(path, Words("制御文字が多く、文章ではありません。", "It is full of control characters, not text."), _convert())
@@ -171,28 +191,19 @@ def _read_txt(path: Path, detected: Detected | None) -> Document:
 
 
 def _read_jsonl(path: Path) -> Iterator[Document]:
-    with _open(path) as stream:
-        number = 0
-        while line := stream.readline(MAX_LINE + 1):
-            number += 1
-            if len(line) > MAX_LINE:
-                size = MAX_LINE >> 20
-                raise _bad(
-                    path, Words(f"{number} 行目が {size} MiB を超えています。", f"Line {number} is longer than {size} MiB."), _json()
-                )
-            if line.strip():
-                yield _document(_json_object(line, number, path), f"{number} 行目", f"Line {number}", path)
+    for number, record in objects(path, MAX_LINE, _json()):
+        yield _document(record, f"{number} 行目", f"Line {number}", path)
 
 
-def _json_object(line: bytes, number: int, path: Path) -> dict[str, Any]:
+def _json_object(line: bytes, number: int, path: Path, form: Words) -> dict[str, Any]:
     try:
         value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:
-        raise _bad(path, Words(f"{number} 行目が UTF-8 ではありません。", f"Line {number} is not UTF-8."), _json()) from error
+        raise _bad(path, Words(f"{number} 行目が UTF-8 ではありません。", f"Line {number} is not UTF-8."), form) from error
     except (ValueError, RecursionError) as error:
-        raise _bad(path, Words(f"{number} 行目が JSON として読めません。", f"Line {number} is not JSON."), _json()) from error
+        raise _bad(path, Words(f"{number} 行目が JSON として読めません。", f"Line {number} is not JSON."), form) from error
     if not isinstance(value, dict):
-        raise _bad(path, Words(f"{number} 行目が {{…}} の形ではありません。", f"Line {number} is not an object."), _json())
+        raise _bad(path, Words(f"{number} 行目が {{…}} の形ではありません。", f"Line {number} is not an object."), form)
     return value
 
 
@@ -251,6 +262,11 @@ def _encodable(text: str) -> bool:
 
 
 # ── opening
+
+
+def _check_filled(path: Path) -> None:
+    if path.stat().st_size == 0:
+        raise _bad(path, Words("空のファイルです。", "The file is empty."), _remove())
 
 
 class _Zstd(io.RawIOBase):

@@ -84,11 +84,11 @@ def check(number: int, example: Example, end_of_turn: int) -> None:
     elif trained.all():
         found = Words("すべてのトークンが学習対象になっています。", "Every token is trained, the person's words too.")
     elif (ends != end_of_turn).any():
-        found = Words("応答の終わり（<|im_end|>）が学習対象になっていません。", "The end of the turn (<|im_end|>) is not trained.")
+        found = Words("答えの終わり（<|im_end|>）が学習対象になっていません。", "The end of the turn (<|im_end|>) is not trained.")
     else:
         return
     raise TrainingError(
-        Words(f"会話データの {number} 件目を確かめました。", f"Checking conversation number {number}."),
+        Words(f"会話データの {number} 件目に問題があります。", f"Checking conversation number {number}."),
         found=found,
         todo=Words(
             "tsuzuri inspect で各トークンを確かめ、データか書式を直してください。",
