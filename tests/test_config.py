@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsuzuri.config import MAX_YAML_BYTES, build, dump, override, read_yaml, to_yaml
-from tsuzuri.errors import ConfigError, InputError, MissingError
+from tsuzuri.errors import ConfigError, InputError, MissingError, Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,18 @@ def test_what_is_wrong_is_named_with_its_place(values: dict[str, Any], named: li
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ConfigError, match="「inner」"):
         build(Outer, {"name": "あ"})
+
+
+def test_what_to_do_is_said_by_whoever_knows_where_the_values_are_from() -> None:
+    todo = Words("config.json を直してください。", "Correct config.json.")
+    for wrong in ({"inner": {"width": "x"}}, {"inner": {}}, {"inner": {"width": 3}, "rows": [{"width": None}]}):
+        with pytest.raises(ConfigError) as caught:
+            build(Outer, {"name": "あ", **wrong}, todo=todo)
+        assert caught.value.todo == todo
+        with pytest.raises(ConfigError, match="上書き指定"):
+            build(Outer, {"name": "あ", **wrong})
+    with pytest.raises(ConfigError, match="「width」のこと"):  # better advice is kept
+        build(Outer, {"name": "あ", "inner": {"widht": 3}}, todo=todo)
 
 
 def test_a_wrong_value_is_not_shown_by_the_page() -> None:

@@ -32,4 +32,6 @@ def test_the_system_and_the_last_question_stay_even_when_they_do_not_fit() -> No
 
 
 def test_the_notice_says_how_many_and_from_where() -> None:
-    assert history.notice(TURNS[:4]) == Notice("会話が長くなったため、古いやり取りを 2 回分忘れました（「0番目の発言」から）。")
+    assert history.notice(TURNS[:4]) == Notice(
+        "会話が長くなったため、古いやり取り 2 回分を忘れました（いちばん古いものは「0番目の発言」）。"
+    )

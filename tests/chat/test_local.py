@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import re
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
@@ -246,7 +251,7 @@ def test_closing_the_stream_ends_the_work(slow: tuple[LocalModel, list[str]]) ->
     stream = model.stream(PROMPT, seed=1, ignore_eos=True)
     next(stream)
     seen = len(steps)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert next(stream, None) is None and len(steps) == seen
 
 
@@ -301,17 +306,82 @@ def test_an_unknown_setting_is_refused_with_the_nearest_names(model: LocalModel)
         model.next("a", max_tokens=3)  # type: ignore[call-arg]  it would have no effect
 
 
+def test_log_probabilities_that_a_text_cannot_carry_are_refused(model: LocalModel) -> None:
+    for call in (model.generate, model.stream, model.chat):
+        with pytest.raises(ConfigError, match=r"logprobs[\s\S]*events"):
+            call("a", logprobs=3)  # type: ignore[operator]
+    assert model.generate("a", max_tokens=2, seed=1, logprobs=None) == model.generate("a", max_tokens=2, seed=1)  # type: ignore[call-arg]
+    found = list(model.events("a", Options(Sampling(max_tokens=2, logprobs=3))))
+    assert {len(token.top) for event in found if isinstance(event, Text) for token in event.tokens} == {3}
+
+
+def test_two_ways_of_saying_the_sampling_are_refused_together(model: LocalModel) -> None:
+    with pytest.raises(ConfigError, match=r"sampling[\s\S]*temperature"):
+        model.next("a", 5, Sampling(top_k=3), temperature=0.5)
+    assert model.next("a", 5, Sampling(temperature=0.5)) == model.next("a", 5, temperature=0.5)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [5, True], [5.0], [5, "6"], ["5"], b"\x05\x06", bytearray(b"\x05"), [None], [[5, 6]], 5, None, {5: 6}, {5},
+        torch.tensor([[5, 6]]), torch.tensor([5.0, 6.0]), torch.tensor([True]), torch.tensor(5),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_row_of_ids_is_refused(model: LocalModel, ids: object) -> None:
+    for call in (model.generate, model.logits, model.next):
+        with pytest.raises(InputError, match="番号"):
+            call(ids)  # type: ignore[operator]
+
+
+def test_whole_numbers_of_others_are_ids(model: LocalModel) -> None:
+    wanted = model.logits([5, 6])
+    for ids in ((5, 6), torch.tensor([5, 6], dtype=torch.int32), numpy.array([5, 6]), [numpy.int16(5), torch.tensor(6)]):
+        assert torch.equal(model.logits(ids), wanted)  # type: ignore[arg-type]
+
+
+def test_no_stop_string_is_none_and_what_cannot_be_one_is_refused(model: LocalModel) -> None:
+    assert model.generate("a", max_tokens=5, seed=1, stop=None) == model.generate("a", max_tokens=5, seed=1)
+    for stop in (3, 0, False, b"a", b"", {"a": 1}, ["a", 3], [b"a"], ""):
+        with pytest.raises(ConfigError, match="stop"):
+            model.generate("a", max_tokens=5, stop=stop)  # type: ignore[arg-type]
+
+
 def test_wrong_messages_are_refused(model: LocalModel) -> None:
     with pytest.raises(ConfigError, match="name"):
         as_messages([{"role": "user", "content": "a", "name": "b"}])
     with pytest.raises(ConfigError, match="role"):
         as_messages([{"role": "root", "content": "a"}])
-    with pytest.raises(ConfigError, match="道具"):
+    with pytest.raises(ConfigError, match="ツール"):
         asyncio.run(collected(model, Options(Sampling(), tools=({"type": "function"},))))
-    with pytest.raises(ConfigError, match="道具"):
+    with pytest.raises(ConfigError, match="ツール"):
         model.events("a", Options(Sampling(), tools=({"type": "function"},)))
     with pytest.raises(InputError):
         model.chat([])
+
+
+@pytest.mark.parametrize(
+    ("messages", "named"),
+    [
+        ({"role": "user", "content": "a"}, ["並び"]),
+        (Message("user", "a"), ["並び"]),
+        (None, ["並び"]),
+        (b"a", ["並び"]),
+        (["a"], ["1 番目", "'a'"]),
+        ([Message("user", "a"), None], ["2 番目", "None"]),
+        ([{"role": "user"}], ["messages[0].content"]),
+        ([{"role": "user", "content": None}], ["messages[0].content", "None"]),
+        ([{"role": "user", "content": "a", "tool_calls": [{"id": 3}]}], ["messages[0].tool_calls[0].id"]),
+    ],
+    ids=str,
+)
+def test_what_is_no_conversation_is_told_how_to_write_one(model: LocalModel, messages: object, named: list[str]) -> None:
+    with pytest.raises(ConfigError, match='"role": "user"') as caught:
+        model.chat(messages)  # type: ignore[arg-type]
+    assert "設定ファイル" not in str(caught.value)
+    for words in named:
+        assert words in str(caught.value)
 
 
 def test_too_much_and_nothing_are_refused_with_the_counts(model: LocalModel) -> None:
@@ -329,6 +399,36 @@ def test_too_much_and_nothing_are_refused_with_the_counts(model: LocalModel) -> 
     assert model.generate("", max_tokens=3, seed=1) == model.generate([model.tokenizer.special["<|endoftext|>"]], max_tokens=3, seed=1)
 
 
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Root is refused nothing, so that a test of permissions has to be someone else."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_what_may_not_be_read_is_named_and_not_called_damaged(model: LocalModel, directory: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        place, copy = Path(name), Path(name) / "model"
+        place.chmod(0o755)
+        shutil.copytree(directory, copy)
+        for each in copy.iterdir():
+            each.chmod(0o644)
+        for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors"):
+            (copy / file).chmod(0)
+            with nobody(), pytest.raises(MissingError, match=rf"{re.escape(file)}[\s\S]*Permission denied[\s\S]*権限"):
+                tsuzuri.load(copy)
+            (copy / file).chmod(0o644)
+        place.chmod(0)
+        with nobody(), pytest.raises(MissingError, match=r"Permission denied[\s\S]*権限"):
+            tsuzuri.load(copy)
+        place.chmod(0o755)
+
+
 def test_what_cannot_be_loaded_says_why(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="make tiny"):
         tsuzuri.load(tmp_path / "nowhere")
@@ -339,6 +439,15 @@ def test_what_cannot_be_loaded_says_why(directory: Path, tmp_path: Path) -> None
     (copy / "tokenizer.json").unlink()
     with pytest.raises(MissingError, match="tokenizer"):
         tsuzuri.load(copy)
+
+
+@pytest.mark.parametrize(("lang", "words"), [("ja", "片方だけのサロゲート（U+D83D）"), ("en", "only half of a surrogate pair (U+D83D)")])
+def test_half_a_surrogate_pair_is_said_in_both_languages(model: LocalModel, monkeypatch: pytest.MonkeyPatch, lang: str, words: str) -> None:
+    for call in (model.generate, model.chat, model.score):
+        with pytest.raises(InputError) as caught:
+            call("あ\ud83d")  # type: ignore[operator]
+        monkeypatch.setenv("TSUZURI_LANG", lang)
+        assert words in str(caught.value)
 
 
 def test_a_tokenizer_of_another_model_is_refused(directory: Path, tmp_path: Path) -> None:
@@ -357,13 +466,15 @@ def test_threads_are_set_when_asked_for(directory: Path) -> None:
     try:
         tsuzuri.load(directory, threads=1)
         assert torch.get_num_threads() == 1
-        with pytest.raises(ConfigError):
-            tsuzuri.load(directory, threads=0)
+        for threads in (0, "1", 1.0, True, [1]):
+            with pytest.raises(ConfigError, match="スレッド"):
+                tsuzuri.load(directory, threads=threads)  # type: ignore[arg-type]
     finally:
         torch.set_num_threads(before)
 
 
 def test_no_field_was_forgotten_in_the_second_place() -> None:
-    assert [field.name for field in dataclasses.fields(Sampling)] == list(Settings.__annotations__)
+    named = [field.name for field in dataclasses.fields(Sampling) if field.name != "logprobs"]  # a text has no place for them
+    assert named == list(Settings.__annotations__)
     assert dict(CONVERSATION) == chat_command.CONVERSATION
     assert set(local.Distribution.__annotations__) <= set(Settings.__annotations__)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -107,6 +110,14 @@ def test_a_turn_written_by_a_person_stays_text_with_the_real_tokenizer(tokenizer
     assert tokenizer.decode(ids) == f"{START}user\n{EVIL}{END}\n{START}assistant\n"
 
 
+def test_the_reference_library_takes_a_typed_end_for_the_real_one_unless_it_is_told(tokenizer: fast.FastTokenizer, reference: Any) -> None:
+    """What docs/*/tokenizers.md says of it."""
+    end = tokenizer.special[END]
+    assert reference(END)["input_ids"] == [end]
+    assert reference(END, split_special_tokens=True)["input_ids"] == tokenizer.encode(END)
+    assert end not in tokenizer.encode(END)
+
+
 class Letters:
     """A tokenizer of one id a character, so that counts can be read off."""
 
@@ -189,8 +200,38 @@ def test_a_template_that_is_no_jinja_is_refused_when_loaded(tmp_path: Path) -> N
         template.load(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "\udcff"], ids=["cut", "no object", "no UTF-8"])
+def test_a_broken_tokenizer_config_is_named_and_no_other_file(tmp_path: Path, content: str) -> None:
+    template.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(FormatError, match=r"tokenizer_config\.json") as caught:
+        template.load(tmp_path)
+    assert template.FILE not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{% for %}", 3])
+def test_a_template_is_looked_for_where_it_came_from(tmp_path: Path, text: object) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": text}))
+    with pytest.raises(FormatError, match=r"対処: .*tokenizer_config\.json"):
+        template.load(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / template.FILE).write_text("{% for %}")
+    with pytest.raises(FormatError, match=r"対処: .*chat_template\.jinja"):
+        template.load(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Path, **_: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    monkeypatch.setattr(Path, "read_text", forbidden)
+    with pytest.raises(MissingError, match=r"tokenizer_config\.json[\s\S]*Permission denied[\s\S]*権限"):
+        template.load(tmp_path)
+
+
 def test_what_cannot_be_shown_is_refused() -> None:
-    with pytest.raises(ConfigError, match="道具"):
+    with pytest.raises(ConfigError, match="ツール"):
         template.render([Message("assistant", "", tool_calls=(ToolCall("1", "f", "{}"),))])
     with pytest.raises(ConfigError, match="root"):
         template.render([Message("root", "a")])  # type: ignore[arg-type]

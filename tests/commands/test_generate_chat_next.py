@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -27,11 +28,11 @@ from tsuzuri.chat.local import LocalModel
 from tsuzuri.commands import cli
 from tsuzuri.commands.chat import Talk
 from tsuzuri.engine.sampling import Sampling
-from tsuzuri.errors import ConfigError, MissingError
+from tsuzuri.errors import ConfigError, ContextError, MissingError
 from tsuzuri.model import weights
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.text import fast
-from tsuzuri.types import Message, Options
+from tsuzuri.types import Message, Options, Text
 
 SAMPLE = Path(__file__).parent.parent / "data" / "ryoriten.txt"
 
@@ -120,6 +121,20 @@ def test_a_full_context_is_said(small: Path) -> None:
     assert "上限" not in run("generate", "紳士が", "--model", small, "--seed", 1, "--max-tokens", 3).stderr
 
 
+def test_a_text_that_ends_by_itself_in_the_last_place_is_not_cut_off(small: Path, tmp_path: Path) -> None:
+    """The end of the text falls on the last token that the context holds."""
+    events = LocalModel(small).events("紳士が", Options(Sampling(seed=1, ignore_eos=True)))
+    ids = [token.id for event in events if isinstance(event, Text) for token in event.tokens]
+    assert ids[-1] not in ids[:-1]
+    place = tmp_path / "model"
+    shutil.copytree(small, place)
+    (place / "generation_config.json").write_text(json.dumps({"eos_token_id": ids[-1]}))
+    found = run("generate", "紳士が", "--model", place, "--seed", 1, "--json")
+    result = json.loads(found.stdout)
+    assert (result["finish"], result["prompt_tokens"] + result["completion_tokens"]) == ("stop", 64)
+    assert "上限" not in run("generate", "紳士が", "--model", place, "--seed", 1).stderr
+
+
 def test_next_shows_both_probabilities(directory: Path) -> None:
     rows = json.loads(run("next", "今日の天気は", "--model", directory, "--top", 5, "--top-k", 2, "--temperature", 0.5, "--json").stdout)
     assert len(rows) == 5
@@ -137,6 +152,13 @@ def test_next_shows_both_probabilities(directory: Path) -> None:
 def test_one_question(directory: Path) -> None:
     found = run("chat", "-m", "こんにちは。", "--model", directory, "--max-tokens", 20, "--seed", 4)
     assert found.stdout == LocalModel(directory).chat("こんにちは。", max_tokens=20, seed=4) + "\n"
+
+
+def test_one_question_that_is_too_long_has_no_conversation_to_go_on(small: Path) -> None:
+    found = run("chat", "-m", "長い" * 100, "--model", small)
+    assert isinstance(found.exception, ContextError)
+    assert "残しません" not in found.stderr
+    assert "会話" not in found.stderr
 
 
 class Terminal:

@@ -11,7 +11,7 @@ from place import ROOT
 
 from tsuzuri.chat import template
 from tsuzuri.commands import cli
-from tsuzuri.errors import InputError, MissingError
+from tsuzuri.errors import InputError, MissingError, TrainingError
 from tsuzuri.text import fast
 
 
@@ -48,8 +48,20 @@ def test_the_table_shows_text_and_count(talk: Path, tokenizer: Path) -> None:
 
 @pytest.mark.parametrize("row", ["0", "2", "-1"])
 def test_a_row_that_is_not_there_is_refused(talk: Path, tokenizer: Path, row: str) -> None:
-    with pytest.raises(InputError, match="件数"):
+    with pytest.raises(InputError, match=f"{row} 件目はありません"):
         CliRunner().invoke(cli, ["inspect", str(talk), "--tokenizer", str(tokenizer), "--row", row], catch_exceptions=False)
+
+
+def test_an_answer_whose_end_would_not_be_trained_is_refused_after_it_was_shown(talk: Path, tokenizer: Path, tmp_path: Path) -> None:
+    """A tokenizer with a special token that swallows the end of a turn: the template then makes that one instead."""
+    state = json.loads((tokenizer / fast.FILE).read_text(encoding="utf-8"))
+    one = state["added_tokens"][2]
+    state["added_tokens"].append({**one, "id": 500, "content": f"高いです。{one['content']}"})
+    (tmp_path / fast.FILE).write_text(json.dumps(state), encoding="utf-8")
+    done = CliRunner().invoke(cli, ["inspect", str(talk), "--tokenizer", str(tmp_path)])
+    assert isinstance(done.exception, TrainingError)
+    assert "答えの終わり" in str(done.exception)
+    assert "高いです。<|im_end|>" in done.output
 
 
 def test_a_directory_without_tokenizer_is_refused(talk: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from place import ROOT
 
 from tsuzuri import directory
 from tsuzuri.commands.tokenizer import command
-from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, TsuzuriError
+from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, SpaceError, TsuzuriError
 from tsuzuri.text import bpe, fast
 
 STORY = (ROOT / "tests" / "data" / "ryoriten.txt").read_text(encoding="utf-8")
@@ -118,6 +118,14 @@ def test_train_does_not_replace_a_persons_files(texts: Path, made: Path) -> None
     assert fast.load(made).vocab_size == 300
 
 
+@pytest.mark.parametrize("out", ["/sys/tsuzuri", "/proc/self/tsuzuri/deep"])
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(texts: Path, out: str) -> None:
+    """Both refuse even the administrator."""
+    (texts / "0.txt").write_bytes(b"\x00")  # reading it would be another error
+    with pytest.raises(SpaceError, match=out):
+        run("train", texts, "--out", out)
+
+
 def test_nothing_heavy_is_loaded_for_help() -> None:
     line = "import sys; from tsuzuri.commands.tokenizer import command; print([m for m in ('torch', 'rich', 'tokenizers') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True, env=os.environ)
@@ -208,5 +216,5 @@ def test_show_reads_standard_input(made: Path) -> None:
 def test_show_faults(made: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingError):
         run("show", "あ", "--tokenizer", tmp_path / "none")
-    with pytest.raises(InputError, match="半分だけ"):
+    with pytest.raises(InputError, match="片方だけのサロゲート"):
         run("show", "\udcff", "--tokenizer", made)

@@ -44,6 +44,26 @@ def test_no_temperature_takes_the_best() -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-80, 80).map(lambda n: n / 4), min_size=2, max_size=30), st.sampled_from([5e-324, 1e-320, 1e-309]))
+def test_a_temperature_too_small_to_divide_by_is_none(values: list[float], temperature: float) -> None:
+    """The law: where a score divided by it is no number any more, the choice is that of temperature 0."""
+    if any(values):  # all zero stays zero
+        assert found(values, temperature=temperature) == found(values, temperature=0)
+        assert choose(torch.tensor(values), Sampling(temperature=temperature), History(), random.Random(1)) == values.index(max(values))
+
+
+def test_just_above_it_is_a_temperature_still() -> None:
+    assert found([1e-290, 2e-290, 1e-290], temperature=1e-290) == pytest.approx(softmax([1, 2, 1]))
+    assert found([-math.inf, 1.0, 2.0], temperature=0.5) == pytest.approx([0, *softmax([2.0, 4.0])])  # what was ruled out is no overflow
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-309, 1e-200])
+def test_a_penalty_too_small_to_divide_by_leaves_probabilities(penalty: float) -> None:
+    probabilities = found(LOGITS, History([0, 3]), repetition_penalty=penalty)
+    assert probabilities == [1, 0, 0, 0, 0, 0, 0, 0]
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-20, 20), min_size=2, max_size=30, unique=True), st.integers(1, 35))
 def test_top_k_keeps_exactly_the_k_best(values: list[float], k: int) -> None:
     kept = set(sorted(range(len(values)), key=lambda i: -values[i])[:k])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,7 +233,7 @@ def test_a_missing_config_is_said(tmp_path: Path) -> None:
 
 LLAMA_FIELDS = [
     ({"model_type": "lama"}, ["lama", "llama"]),
-    ({"model_type": None}, ["None", "llama"]),
+    ({"model_type": None}, ["model_type", "ありません", "llama"]),
     ({"model_type": ["llama"]}, ["llama"]),
     ({"model_type": "../families/llama"}, ["llama"]),
     ({"model_type": "_fields"}, ["_fields", "llama"]),
@@ -289,6 +291,26 @@ def test_a_field_that_cannot_be_is_refused_by_name(tmp_path: Path, family: str, 
         weights.load(tmp_path)
     for words in named:
         assert words in str(caught.value)
+    assert "上書き指定" not in str(caught.value)  # there is no recipe
+
+
+def test_a_config_without_a_model_type_is_told_so(llama: Path) -> None:
+    path = llama / "config.json"
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "model_type"}))
+    for call in (weights.load, weights.family_of):
+        with pytest.raises(ConfigError, match=r"model_type の項目がありません[\s\S]*llama"):
+            call(llama)
+
+
+def test_a_config_that_may_not_be_read_is_not_called_damaged(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", forbidden)
+    with pytest.raises(MissingError, match=r"config\.json[\s\S]*Permission denied[\s\S]*権限"):
+        weights.load(llama)
+
+
+def forbidden(self: Path, **_: object) -> str:
+    """What the system says to whoever lacks the right; root is refused nothing, so it has to be said here."""
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
 
 def test_the_largest_shape_that_is_taken_allocates_nothing_before_the_weights_were_seen(llama: Path) -> None:

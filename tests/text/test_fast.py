@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +159,15 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none", tmp_path / "none.json"):
         with pytest.raises(MissingError):
             fast.load(place)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Path, **_: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "read_text", forbidden)  # root is refused nothing, so it has to be said here
+    with pytest.raises(MissingError, match=r"Permission denied[\s\S]*権限"):
+        fast.load(saved)
 
 
 def test_a_file_too_large(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,23 +1,29 @@
-"""Conversations from files: JSON lines with `messages`, plain or zstd, checked turn by turn.
+"""Conversations from files: JSON lines with `messages`, plain or packed (.zst, .gz), checked turn by turn.
 
-In: paths. Out: `Conversation`s. It renders nothing: `template.py` turns one into tokens.
+In: paths. Out: `Conversation`s, all of them and whole: what cannot be read, or would be left out, is an error that names
+file and line. It renders nothing: `template.py` turns one into tokens.
 """
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import zstandard
+from typing import Any, get_args
 
 from tsuzuri.errors import InputError, Words
-from tsuzuri.types import Message
+from tsuzuri.text.bytelevel import utf8
+from tsuzuri.text.corpus.read import objects
+from tsuzuri.types import Message, Role
 
-MAX_LINE = 1 << 22  # characters: no conversation is four million long
+MAX_LINE = 1 << 24  # bytes, unpacked: no conversation is five million characters long
+ROLES = get_args(Role)
+KEYS = ("role", "content")  # of a message
+LEARNED = ("tools", "functions", "system", "documents", "images", "weight", "chat_template_kwargs")  # of a record; others describe it
+FORM = Words(
+    '一行に一つ {"messages": [{"role": …, "content": …}, …]} の形で書いてください。',
+    'Write one {"messages": [{"role": …, "content": …}, …]} a line.',
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +34,11 @@ class Conversation:
 
 
 def files(names: Sequence[str]) -> list[Path]:
-    """Files, and the .jsonl and .jsonl.zst files of directories, sorted. Raises InputError when there is none."""
+    """Files, and the .jsonl files of directories, packed or not, sorted. Raises InputError when there is none."""
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        inside = [p for p in path.rglob("*") if p.name.endswith((".jsonl", ".jsonl.zst"))] if path.is_dir() else [path]
+        inside = [p for p in path.rglob("*") if p.name.endswith((".jsonl", ".jsonl.zst", ".jsonl.gz"))] if path.is_dir() else [path]
         found += sorted(inside)
     missing = [path for path in found if not path.is_file()]
     if missing or not found:
@@ -47,66 +53,76 @@ def files(names: Sequence[str]) -> list[Path]:
 
 
 def read(paths: Sequence[Path]) -> Generator[Conversation, None, None]:
-    """One conversation a line. Raises InputError naming file and line for anything that is not one."""
+    """One conversation a line. Raises InputError naming file and line for anything that is not one, and for what it says
+    besides `role` and `content` that no template here shows: left out, it would change what is learned."""
     for path in paths:
-        for number, line in enumerate(_lines(path), 1):
-            if line.strip():
-                yield _conversation(line, path, number)
+        for number, record in objects(path, MAX_LINE, FORM):
+            yield _conversation(record, path, number)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open("rb") as raw:
-            stream = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
-            with io.TextIOWrapper(stream, encoding="utf-8") as text:
-                yield from text
-    except (OSError, UnicodeDecodeError, zstandard.ZstdError) as error:
+def _conversation(record: dict[str, Any], path: Path, number: int) -> Conversation:
+    asked = Words(f"会話データ {path} の {number} 行目を読もうとしました。", f"Reading line {number} of {path}.")
+    wrong = _wrong(record)
+    if wrong:
+        raise InputError(asked, found=wrong, todo=FORM)
+    lost = _lost(record)
+    if lost:
         raise InputError(
-            Words(f"会話データ {path} を読もうとしました。", f"Reading conversations from {path}."),
-            found=Words(f"読めません（{type(error).__name__}）。", f"It cannot be read ({type(error).__name__})."),
-            todo=Words(
-                "UTF-8 の JSON Lines か、その zstd 圧縮か確かめてください。", "Check that it is JSON lines in UTF-8, plain or zstd."
+            asked,
+            found=Words(
+                f"項目「{lost}」は学習に使えません。黙って捨てると、学習する内容が変わってしまいます。",
+                f"'{lost}' cannot be trained on; dropped, it would change what is learned.",
             ),
-        ) from error
+            todo=Words("その項目を除くか、その会話を外してください。", "Take that key out, or leave that conversation out."),
+        )
+    messages = tuple(Message(item["role"], item["content"]) for item in record["messages"])
+    return Conversation(messages, str(record.get("source") or ""), str(record.get("licence") or ""))
 
 
-def _conversation(line: str, path: Path, number: int) -> Conversation:
-    try:
-        if len(line) > MAX_LINE:
-            raise ValueError(f"{len(line)} characters")
-        record = json.loads(line)
-        messages = tuple(_message(item) for item in record["messages"])
-        problem = _problem(messages)
-        if problem:
-            raise ValueError(problem)
-        return Conversation(messages, str(record.get("source", "")), str(record.get("licence", "")))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise InputError(
-            Words(f"会話データ {path} の {number} 行目を読もうとしました。", f"Reading line {number} of {path}."),
-            found=Words(f"会話として読めません（{detail}）。", f"It is not a conversation ({detail})."),
-            todo=Words(
-                '{"messages": [{"role": …, "content": …}, …]} の形にしてください。', 'Make it {"messages": [{"role": …, "content": …}, …]}.'
-            ),
-        ) from error
+def _lost(record: dict[str, Any]) -> str | None:
+    """The first key of which nothing would be left; one without a value says nothing."""
+    besides = [
+        (f"messages[{i}].{key}", value) for i, item in enumerate(record["messages"]) for key, value in item.items() if key not in KEYS
+    ]
+    besides += [(key, record[key]) for key in LEARNED if key in record]
+    return next((name for name, value in besides if value not in (None, "", [], {})), None)
 
 
-def _message(item: dict[str, Any]) -> Message:
-    role, content = item["role"], item["content"]
-    if role not in ("system", "user", "assistant", "tool") or not isinstance(content, str):
-        raise ValueError(f"role {role!r}")
-    return Message(role, content)
-
-
-def _problem(messages: Sequence[Message]) -> str | None:
-    """What is wrong with the turns, or None."""
-    roles = [message.role for message in messages]
-    if not roles:
-        return "no messages"
+def _wrong(record: dict[str, Any]) -> Words | None:
+    """What is wrong with a record, or None."""
+    items = record.get("messages")
+    if not isinstance(items, list) or not items:
+        return Words("messages に発言が並んでいません。", "There is no list of messages in it.")
+    for i, item in enumerate(items):
+        wrong = _wrong_message(item, f"messages[{i}]")
+        if wrong:
+            return wrong
+    broken = _broken(str(record.get("source")), "source") or _broken(str(record.get("licence")), "licence")
+    if broken:
+        return broken
+    roles = [item["role"] for item in items]
     if "system" in roles[1:]:
-        return "a system message after the first"
+        return Words("system の発言が先頭以外にあります。", "A system message stands after the first.")
     if roles[-1] != "assistant":
-        return "the last message is not the assistant's"
-    if any(not message.content for message in messages):
-        return "an empty message"
+        return Words("最後が assistant の発言ではありません。", "The last message is not the assistant's.")
+    return None
+
+
+def _wrong_message(item: Any, name: str) -> Words | None:
+    if not isinstance(item, dict):
+        return Words(f"{name} が {{…}} の形ではありません。", f"{name} is not an object.")
+    role, content = item.get("role"), item.get("content")
+    if role not in ROLES:
+        return Words(f"{name}.role が {'、'.join(ROLES)} のどれでもありません。", f"{name}.role is none of {', '.join(ROLES)}.")
+    if not isinstance(content, str) or not content:
+        return Words(f"{name}.content が空か、文字列ではありません。", f"{name}.content is empty or no string.")
+    return _broken(content, f"{name}.content")
+
+
+def _broken(text: str, name: str) -> Words | None:
+    """JSON can write half a surrogate pair, and no tokenizer can read it."""
+    try:
+        utf8(text)
+    except InputError as error:
+        return Words(f"{name}：{error.found.ja}", f"{name}: {error.found.en}")
     return None

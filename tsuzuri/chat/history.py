@@ -29,7 +29,7 @@ def notice(dropped: Sequence[Message]) -> Notice:
     asked = [message.content for message in dropped if message.role == "user"]
     first = asked[0][:20] + ("…" if len(asked[0]) > 20 else "")
     words = Words(
-        f"会話が長くなったため、古いやり取りを {len(asked)} 回分忘れました（「{first}」から）。",
+        f"会話が長くなったため、古いやり取り {len(asked)} 回分を忘れました（いちばん古いものは「{first}」）。",
         f"The conversation has grown too long: the oldest {len(asked)} turns are forgotten, from '{first}' on.",
     )
     return Notice(str(words))

@@ -8,7 +8,8 @@ of its own, so that an event loop lives on. Which model it is, is the directory'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+import operator
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 from tsuzuri import config
 from tsuzuri import device as devices
 from tsuzuri.chat import template
-from tsuzuri.chat.stopping import Stopping
+from tsuzuri.chat.stopping import Stopping, as_stops
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.engine import Generation, LocalEngine
 from tsuzuri.engine.sampling import History, Sampling, distribution
@@ -29,6 +30,7 @@ from tsuzuri.folder import suggestion
 from tsuzuri.model import weights
 from tsuzuri.model.past import Causal
 from tsuzuri.text import fast
+from tsuzuri.text.bytelevel import utf8
 from tsuzuri.types import Done, Event, Finish, Message, Options, Text, Token, Usage
 
 BOUNDARY = "<|endoftext|>"
@@ -46,20 +48,24 @@ class Distribution(TypedDict, total=False):
 
 
 class Settings(Distribution, total=False):
-    """The fields of `Sampling`, for type checkers and editors."""
+    """The fields of `Sampling` that show in a text, for type checkers and editors: all but `logprobs`."""
 
     presence_penalty: float
     frequency_penalty: float
     seed: int | None
     max_tokens: int | None
     ignore_eos: bool
-    logprobs: int | None
     stop_token_ids: Sequence[int]
 
 
 CONVERSATION: Settings = {"temperature": 0.7, "top_p": 0.95}  # of `chat`, where nothing else is asked for
 Ids: TypeAlias = Sequence[int] | Tensor
+Stop: TypeAlias = str | Sequence[str] | None
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
+MESSAGES = Words(
+    '文章一つか、[{"role": "user", "content": "…"}, …] の形で渡してください。',
+    'Give one text, or [{"role": "user", "content": "…"}, …].',
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class LocalModel:
     def __init__(self, directory: str | Path, *, dtype: str | None = None, threads: int | None = None, device: str = "auto") -> None:
         path = _existing(Path(directory))
         if threads is not None:
-            devices.threads(threads)
+            devices.threads(_count(threads))
         place = devices.choose(device)
         self.name = path.resolve().name
         self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place)
@@ -114,16 +120,16 @@ class LocalModel:
         kind = str(next(self.model.parameters()).dtype).removeprefix("torch.")
         return f"<LocalModel {self.name}: {count:,} parameters, {kind}, context {self.context_length}>"
 
-    def generate(self, prompt: str | Ids, *, stop: str | Sequence[str] = (), **settings: Unpack[Settings]) -> str:
+    def generate(self, prompt: str | Ids, *, stop: Stop = None, **settings: Unpack[Settings]) -> str:
         """The text that follows a text or ids. Special tokens are not shown; an empty text stands for the start of a document.
 
         Settings are the fields of `Sampling`; an unknown one is refused with the nearest names. Raises ContextError.
         """
         return "".join(self.stream(prompt, stop=stop, **settings))
 
-    def stream(self, prompt: str | Ids, *, stop: str | Sequence[str] = (), **settings: Unpack[Settings]) -> Iterator[str]:
+    def stream(self, prompt: str | Ids, *, stop: Stop = None, **settings: Unpack[Settings]) -> Generator[str, None, None]:
         """`generate`, piece by piece: never half a character, never a piece of a stop string. Closing it ends the work."""
-        return _texts(self.events(prompt, options(stop, settings)))
+        return _texts(self.events(prompt, _text_options(stop, settings)))
 
     def events(self, prompt: str | Ids, options: Options) -> Generator[Event, None, None]:
         """`generate` as events, with tokens, usage and the reason for the end."""
@@ -131,9 +137,9 @@ class LocalModel:
         stopping = Stopping(options.stop)
         return self._events(self.engine.stream(self._ids(prompt), options.sampling), stopping)
 
-    def chat(self, messages: Messages, *, stop: str | Sequence[str] = (), **settings: Unpack[Settings]) -> str:
+    def chat(self, messages: Messages, *, stop: Stop = None, **settings: Unpack[Settings]) -> str:
         """The answer to a conversation, or to one question. Settings not given are those of `CONVERSATION`."""
-        asked = options(stop, {**CONVERSATION, **settings})
+        asked = _text_options(stop, {**CONVERSATION, **settings})
         return "".join(_texts(self._events(*self._prepared(as_messages(messages), asked))))
 
     async def chat_events(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
@@ -166,14 +172,21 @@ class LocalModel:
 
         Raises ContextError when it is longer than the context, ConfigError without a token that begins a document.
         """
-        _check_text(text)
         ids = self.tokenizer.encode(text)
         nats = -sum(self.engine.score([self._boundary(), *ids])) if ids else 0.0
         return nats, len(text.encode())
 
     def next(self, prompt: str | Ids, k: int = 10, sampling: Sampling | None = None, **settings: Unpack[Distribution]) -> list[Candidate]:
-        """The k most probable next tokens, the most probable first, with their probability under the sampling too."""
-        sampling = sampling or Sampling(**_known(settings, tuple(Distribution.__annotations__)))
+        """The k most probable next tokens, the most probable first, with their probability under the sampling too: a
+        `Sampling`, or its fields by name."""
+        given = _known(settings, tuple(Distribution.__annotations__))
+        if sampling is not None and given:
+            raise ConfigError(
+                Words(f"sampling と一緒に {'、'.join(given)} が指定されました。", f"{', '.join(given)} was given together with sampling."),
+                found=Words("どちらに従うのか決められません。", "They could contradict each other."),
+                todo=Words("Sampling の中に書くか、sampling を外してください。", "Write it in the Sampling, or leave sampling out."),
+            )
+        sampling = sampling or Sampling(**given)
         ids = self._ids(prompt)
         self.engine.check(ids, room=0)
         if not 1 <= k <= self.model.shape.vocab_size:
@@ -230,14 +243,16 @@ class LocalModel:
 
     def _conversation(self, messages: Sequence[Message]) -> list[int]:
         for message in messages:
-            _check_text(message.content)
+            utf8(message.content)  # before the template moves its characters
         return self.template.encode(self.tokenizer, messages)
 
     def _ids(self, prompt: str | Ids) -> list[int]:
         if isinstance(prompt, str):
-            _check_text(prompt)
             return self.tokenizer.encode(prompt) or [self._boundary()]
-        return [int(id) for id in (prompt.tolist() if isinstance(prompt, Tensor) else prompt)]
+        row = prompt.tolist() if isinstance(prompt, Tensor) else prompt
+        if not isinstance(row, Iterable) or isinstance(row, bytes | bytearray | memoryview | Mapping | Set):
+            raise _no_ids(Words(f"{type(prompt).__name__} が渡されました。", f"It was given {type(prompt).__name__}."))
+        return _whole_ids(list(row))
 
     def _boundary(self) -> int:
         if BOUNDARY not in self.tokenizer.special:
@@ -249,10 +264,27 @@ class LocalModel:
         return self.tokenizer.special[BOUNDARY]
 
 
-def options(stop: str | Sequence[str], settings: Mapping[str, Any]) -> Options:
+def options(stop: Stop, settings: Mapping[str, Any]) -> Options:
     """`Options` from keyword arguments. Raises ConfigError for an unknown name, with the nearest ones, and for wrong values."""
     found = _known(settings, tuple(field.name for field in fields(Sampling)), "stop")
-    return Options(Sampling(**found), (stop,) if isinstance(stop, str) else tuple(stop))
+    return Options(Sampling(**found), as_stops(stop))
+
+
+def _text_options(stop: Stop, settings: Mapping[str, Any]) -> Options:
+    """`options` of a call that gives text alone."""
+    found = options(stop, settings)
+    if found.sampling.logprobs is not None:
+        raise ConfigError(
+            Words("設定 logprobs が指定されました。", "The setting logprobs was given."),
+            found=Words(
+                "返すのは文章だけで、対数確率を添える場所がありません。", "What comes back is text, with no place for log-probabilities."
+            ),
+            todo=Words(
+                "events（会話なら chat_events）に Options(Sampling(logprobs=…)) を渡すか、logprobs を外してください。",
+                "Give Options(Sampling(logprobs=…)) to events (for a conversation, chat_events), or leave logprobs out.",
+            ),
+        )
+    return found
 
 
 def _known(settings: Mapping[str, Any], known: tuple[str, ...], *others: str) -> Mapping[str, Any]:
@@ -272,10 +304,65 @@ def _known(settings: Mapping[str, Any], known: tuple[str, ...], *others: str) ->
 
 
 def as_messages(messages: Messages) -> list[Message]:
-    """A question, messages, or mappings of `role` and `content`, as messages. Raises ConfigError for unknown keys and roles."""
+    """A question, messages, or mappings of `role` and `content`, as messages. Raises ConfigError for anything else."""
     if isinstance(messages, str):
         return [Message("user", messages)]
-    return [m if isinstance(m, Message) else config.build(Message, m, f"messages[{i}]") for i, m in enumerate(messages)]
+    if not isinstance(messages, Sequence) or isinstance(messages, bytes | bytearray):
+        kind = type(messages).__name__
+        raise _no_messages(Words(f"発言の並びではなく、{kind} が渡されました。", f"It was given {kind}, not a list of messages."))
+    return [_message(i, message) for i, message in enumerate(messages)]
+
+
+def _message(i: int, message: object) -> Message:
+    if isinstance(message, Message):
+        return message
+    if not isinstance(message, Mapping):
+        shown = repr(message)[:40]
+        raise _no_messages(Words(f"{i + 1} 番目が発言ではありません（{shown}）。", f"Number {i + 1} is no message ({shown})."))
+    return config.build(Message, message, f"messages[{i}]", todo=MESSAGES)
+
+
+def _no_messages(found: Words) -> ConfigError:
+    return ConfigError(Words("会話を読もうとしました。", "Reading a conversation."), found=found, todo=MESSAGES)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number of any library; None for what only looks like one: nothing is rounded."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _whole_ids(row: Sequence[object]) -> list[int]:
+    found: list[int] = []
+    for place, value in enumerate(row, 1):
+        id = _whole(value)
+        if id is None:
+            shown = repr(value)[:40]
+            raise _no_ids(Words(f"{place} 番目が整数ではありません（{shown}）。", f"Number {place} is no whole number ({shown})."))
+        found.append(id)
+    return found
+
+
+def _no_ids(found: Words) -> InputError:
+    return InputError(
+        Words("トークン番号をモデルに渡そうとしました。", "Giving the model token ids."),
+        found=found,
+        todo=Words("文章か、整数を一列に並べたものを渡してください。", "Give a text, or one row of whole numbers."),
+    )
+
+
+def _count(threads: object) -> int:
+    found = _whole(threads)
+    if found is None:
+        shown = repr(threads)[:40]
+        raise ConfigError(
+            Words(f"スレッド数に {shown} が指定されました。", f"threads was given {shown}."),
+            found=Words("整数ではありません。", "It is no whole number."),
+            todo=Words("threads を直してください。", "Correct threads."),
+        )
+    return found
 
 
 def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:
@@ -287,31 +374,28 @@ def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:
         events.close()
 
 
-def _check_text(text: str) -> None:
-    """Half a surrogate pair is no character; it comes from a file or a terminal that is not UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            Words("文章をトークンにしようとしました。", "Encoding a text."),
-            found=Words(f"{error.start + 1} 文字目が文字になっていません。", f"Character {error.start + 1} is none."),
-            todo=Words("UTF-8 の文章を渡してください。", "Give it text in UTF-8."),
-        ) from error
-
-
 def _no_tools(options: Options) -> None:
     if options.tools:
         raise ConfigError(
-            Words("モデルに道具が渡されました。", "Tools were given to the model."),
-            found=Words("このモデルは道具を使えません。", "This model cannot use tools."),
+            Words("モデルにツールが渡されました。", "Tools were given to the model."),
+            found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
             todo=Words("tools を外してください。", "Leave tools out."),
         )
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_dir():
+    asked = Words(f"モデル {path} を読もうとしました。", f"Loading the model {path}.")
+    try:
+        there = path.is_dir()
+    except OSError as error:
         raise MissingError(
-            Words(f"モデル {path} を読もうとしました。", f"Loading the model {path}."),
+            asked,
+            found=Words(f"開けません（{error.strerror}）。", f"It cannot be opened ({error.strerror})."),
+            todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
+        ) from error
+    if not there:
+        raise MissingError(
+            asked,
             found=Words("そのディレクトリはありません。", "There is no such directory."),
             todo=Words(
                 "make tiny で作るか、モデルのディレクトリを指定してください。", "Make one with make tiny, or name a model directory."

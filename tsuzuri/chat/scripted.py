@@ -23,9 +23,9 @@ class Scripted:
         self.calls.append((tuple(messages), options))
         if len(self.calls) > len(self._answers):
             raise ConfigError(
-                Words(f"台本に {len(self.calls)} 回目の応答を求めました。", f"Asked the script for answer {len(self.calls)}."),
+                Words(f"台本に {len(self.calls)} 回目の答えを求めました。", f"Asked the script for answer {len(self.calls)}."),
                 found=Words(f"台本には {len(self._answers)} 回分しかありません。", f"It has {len(self._answers)}."),
-                todo=Words("台本に応答を足してください。", "Add an answer to the script."),
+                todo=Words("台本に答えを足してください。", "Add an answer to the script."),
             )
         answer = self._answers[len(self.calls) - 1]
         events: Sequence[Event | Exception] = [*map(Text, answer), Done("stop")] if isinstance(answer, str) else answer

@@ -13,6 +13,15 @@ from tsuzuri.errors import ConfigError, Words
 MAX_STOPS, MAX_LENGTH = 64, 1024  # strings, characters each
 
 
+def as_stops(stop: object) -> tuple[str, ...]:
+    """None, one string or several, as several. Raises ConfigError for anything else."""
+    if stop is None or isinstance(stop, str):
+        return () if stop is None else (stop,)
+    if not isinstance(stop, Sequence) or isinstance(stop, bytes | bytearray):
+        raise _refused()
+    return tuple(stop)
+
+
 class Stopping:
     """Feed it with pieces; `found` is the stop string once one is complete, and nothing comes out after that."""
 
@@ -23,14 +32,7 @@ class Stopping:
             or not all(isinstance(stop, str) and 0 < len(stop) <= MAX_LENGTH for stop in stops)
             or len(stops) > MAX_STOPS
         ):
-            raise ConfigError(
-                Words("stop を指定されました。", "stop was given."),
-                found=Words(
-                    f"1 から {MAX_LENGTH} 文字の文字列が、{MAX_STOPS} 個まで指定できます。",
-                    f"It takes at most {MAX_STOPS} strings of 1 to {MAX_LENGTH} characters.",
-                ),
-                todo=Words("stop を直してください。", "Correct stop."),
-            )
+            raise _refused()
         self.found: str | None = None
         self._stops = tuple(stops)
         self._held = ""
@@ -58,3 +60,14 @@ class Stopping:
         """How many characters at the end could begin a stop string."""
         longest = max((len(stop) for stop in self._stops), default=1) - 1
         return next((n for n in range(min(longest, len(text)), 0, -1) if any(stop.startswith(text[-n:]) for stop in self._stops)), 0)
+
+
+def _refused() -> ConfigError:
+    return ConfigError(
+        Words("stop が指定されました。", "stop was given."),
+        found=Words(
+            f"指定できるのは、1〜{MAX_LENGTH} 文字の文字列を {MAX_STOPS} 個までです。",
+            f"It takes at most {MAX_STOPS} strings of 1 to {MAX_LENGTH} characters.",
+        ),
+        todo=Words("stop を直してください。", "Correct stop."),
+    )

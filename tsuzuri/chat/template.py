@@ -29,6 +29,7 @@ from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, W
 from tsuzuri.types import Message
 
 FILE = "chat_template.jinja"
+CONFIG = "tokenizer_config.json"  # where older directories keep it
 START, END = "<|im_start|>", "<|im_end|>"
 MAX_TEMPLATE = 1 << 20  # characters; the longest public template is about 20,000
 MAX_OUTPUT = 1 << 20  # characters a template may add to those of the messages
@@ -128,15 +129,16 @@ def save(directory: Path) -> None:
 
 def load(directory: Path) -> Template:
     """The template of a model directory: its chat_template.jinja, else the one in tokenizer_config.json, else ChatML.
-    Raises FormatError for one that cannot be used."""
-    config = _config(directory / "tokenizer_config.json")
-    text = _read(directory / FILE) if (directory / FILE).is_file() else config.get("chat_template", CHATML)
+    Raises FormatError for one that cannot be used, MissingError for a file that cannot be opened."""
+    config = _config(directory / CONFIG)
+    file = FILE if (directory / FILE).is_file() else CONFIG
+    text = _read(directory / FILE) if file == FILE else config.get("chat_template", CHATML)
     if not isinstance(text, str) or len(text) > MAX_TEMPLATE:
-        raise _broken(Words("文字列でないか、長すぎます。", "It is no string, or too long."))
+        raise _broken(file, Words("文字列でないか、長すぎます。", "It is no string, or too long."))
     try:
         _compiled(text)
     except (jinja2.TemplateError, RecursionError) as error:
-        raise _broken(Words(f"Jinja として読めません（{error}）。", f"It is not Jinja ({error}).")) from error
+        raise _broken(file, Words(f"Jinja として読めません（{error}）。", f"It is not Jinja ({error}).")) from error
     return Template(text, {name: _token(config.get(name)) for name in ("bos_token", "eos_token")})
 
 
@@ -231,7 +233,7 @@ def _bounded(text: str, values: Mapping[str, Any], room: int) -> str:
                 raise jinja2.TemplateError("too long")
     except Exception as error:  # a template of another's may fail in any way
         detail = str(error)[:200] or type(error).__name__
-        raise _broken(Words(f"実行できません（{detail}）。", f"It cannot be run ({detail}).")) from error
+        raise _broken(f"{FILE} / {CONFIG}", Words(f"実行できません（{detail}）。", f"It cannot be run ({detail}).")) from error
     return "".join(parts)
 
 
@@ -252,8 +254,8 @@ def _check(messages: Sequence[Message]) -> None:
     if any(message.tool_calls or message.tool_call_id for message in messages):
         raise ConfigError(
             asked,
-            found=Words("道具の呼び出しは、この書式では表せません。", "This template cannot show tool calls."),
-            todo=Words("道具の呼び出しを除いてください。", "Leave the tool calls out."),
+            found=Words("ツールの呼び出しは、この書式では表せません。", "This template cannot show tool calls."),
+            todo=Words("ツールの呼び出しを除いてください。", "Leave the tool calls out."),
         )
 
 
@@ -262,8 +264,14 @@ def _read(file: Path) -> str:
         if file.stat().st_size > 4 * MAX_TEMPLATE:
             raise ValueError("too large")
         return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise _broken(Words(f"{file.name} が読めません。", f"{file.name} cannot be read.")) from error
+    except OSError as error:
+        raise MissingError(
+            Words(f"{file.name} を読もうとしました。", f"Reading {file.name}."),
+            found=Words(f"開けません（{error.strerror}）。", f"It cannot be opened ({error.strerror})."),
+            todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
+        ) from error
+    except ValueError as error:
+        raise _broken(file.name, Words("UTF-8 として読めないか、大きすぎます。", "It is not UTF-8, or too large.")) from error
 
 
 def _config(file: Path) -> dict[str, Any]:
@@ -272,9 +280,11 @@ def _config(file: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(_read(file))
+        if not isinstance(value, dict):
+            raise ValueError("no object")
     except (ValueError, RecursionError) as error:
-        raise _broken(Words(f"{file.name} が JSON ではありません。", f"{file.name} is not JSON.")) from error
-    return value if isinstance(value, dict) else {}
+        raise _broken(file.name, Words("{…} の形の JSON ではありません。", "It is not a JSON object.")) from error
+    return value
 
 
 def _token(value: object) -> str:
@@ -283,9 +293,9 @@ def _token(value: object) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _broken(found: Words) -> FormatError:
+def _broken(file: str, found: Words) -> FormatError:
     return FormatError(
-        Words("モデルの会話テンプレートを使おうとしました。", "Using the model's chat template."),
+        Words("モデルの会話の書式を使おうとしました。", "Using the model's chat template."),
         found=found,
-        todo=Words(f"{FILE} を確かめてください。", f"Check {FILE}."),
+        todo=Words(f"{file} を確かめてください。", f"Check {file}."),
     )

@@ -1,4 +1,4 @@
-"""コマンドの部屋 (+)：一つのファイルが一つの動詞。 / Commands room (+): one file, one verb.
+"""コマンドの部屋 (+)：一つのファイルが一つのコマンド。 / Commands room (+): one file, one verb.
 
 `tsuzuri VERB` runs `tsuzuri/commands/VERB.py: command`, a click command.
 A verb is imported only when it is asked for, so `--help` loads neither torch nor rich. The first line of

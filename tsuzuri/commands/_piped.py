@@ -16,7 +16,7 @@ def piped() -> str:
     if sys.stdin.isatty():
         raise click.UsageError(str(Words("文章を指定するか、標準入力から渡してください。", "Give a text, or pipe one in.")))
     found = sys.stdin.buffer.read(MAX_BYTES + 1)
-    asked = Words("標準入力を読みました。", "Reading standard input.")
+    asked = Words("標準入力を読もうとしました。", "Reading standard input.")
     if not found:
         raise InputError(asked, found=Words("空です。", "It is empty."), todo=Words("文章を渡してください。", "Pipe a text in."))
     if len(found) > MAX_BYTES:
@@ -32,5 +32,8 @@ def piped() -> str:
         raise InputError(
             asked,
             found=Words(f"{place} バイト目から UTF-8 として読めません。", f"From byte {place} on it is not UTF-8."),
-            todo=Words("UTF-8 に変換してから渡してください（例：nkf -w）。", "Convert it to UTF-8 first, with iconv for example."),
+            todo=Words(
+                "UTF-8 に変換してから渡してください（例：iconv -f SHIFT_JIS -t UTF-8）。",
+                "Convert it to UTF-8 first, for example with iconv -f SHIFT_JIS -t UTF-8.",
+            ),
         ) from error

@@ -43,7 +43,7 @@ def command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """モデルと会話します。Ctrl-C で応答を止め、もう一度押すか Ctrl-D、/quit で終わります。 / Talk with a model. Ctrl-C stops the
+    """モデルと会話します。Ctrl-C で答えを止め、もう一度押すか Ctrl-D、/quit で終わります。 / Talk with a model. Ctrl-C stops the
     answer; once more, Ctrl-D or /quit ends the conversation.
 
     標準入力から渡された文章には、一度だけ答えます。例：tsuzuri chat -m "こんにちは" / Text piped in is answered once. For
@@ -60,7 +60,7 @@ def command(
     elif as_json:
         click.echo(json.dumps(_as_json(asyncio.run(talk.ask(question, quiet=True))), ensure_ascii=False))
     else:
-        asyncio.run(talk.ask(question))
+        asyncio.run(talk.ask(question, last=True))
 
 
 class Talk:
@@ -74,9 +74,9 @@ class Talk:
     def reset(self) -> None:
         self.messages = list(self._head)
 
-    async def ask(self, question: str, quiet: bool = False) -> list[Event]:
+    async def ask(self, question: str, quiet: bool = False, last: bool = False) -> list[Event]:
         """The events of the answer, printed as they come unless `quiet`. Interrupted, what was said stays in the conversation;
-        a question that got no answer at all does not."""
+        a question that got no answer at all does not, and unless it was the `last` one the person is told."""
         before = self.messages
         self.messages = self._fitting([*before, Message("user", question)])
         events: list[Event] = []
@@ -88,10 +88,10 @@ class Talk:
         finally:
             said = "".join(event.text for event in events if isinstance(event, Text))
             self.messages = [*self.messages, Message("assistant", said)] if said else before
-            if not said and not quiet:
+            if not said and not quiet and not last:
                 _note(
                     Words(
-                        "応答がなかったので、この発言は会話に残しません。", "There was no answer, so the conversation goes on without this."
+                        "答えがなかったので、この発言は会話に残しません。", "There was no answer, so the conversation goes on without this."
                     )
                 )
         return events
@@ -142,7 +142,7 @@ def _turn(talk: Talk, line: str) -> bool:
         asyncio.run(talk.ask(line))
     except KeyboardInterrupt:
         click.echo()
-        _note(Words("応答を止めました。続けて話せます。", "Stopped. You can go on."))
+        _note(Words("答えを止めました。続けて話せます。", "Stopped. You can go on."))
         return True
     except TsuzuriError as error:
         click.echo(f"{Words('エラー', 'error')}: {error}", err=True)
@@ -155,10 +155,10 @@ def _order(talk: Talk, line: str) -> None:
         _note(Words("会話を最初からやり直します。", "The conversation starts anew."))
         return
     if line != "/help":
-        _note(Words(f"{line} という指示はありません。", f"There is no {line}."))
+        _note(Words(f"{line} というコマンドはありません。", f"There is no {line}."))
     _note(
         Words(
-            "/reset 会話を最初からやり直す　/quit 終わる　/help この説明\nCtrl-C 応答を止める（続けて二度で終わる）　Ctrl-D 終わる",
+            "/reset 会話を最初からやり直す　/quit 終わる　/help この説明\nCtrl-C 答えを止める（続けて二度で終わる）　Ctrl-D 終わる",
             "/reset start anew   /quit leave   /help this\nCtrl-C stop the answer, twice: leave   Ctrl-D leave",
         )
     )

@@ -38,10 +38,13 @@ def command(
     model = open_model(directory, dtype, threads)
     events = model.events(str(prompt), asked)
     if not as_json:
+        used = 0
         for event in events:
             if isinstance(event, Text):
                 write(event.text)
-            elif isinstance(event, Usage) and event.prompt_tokens + event.completion_tokens >= model.context_length:
+            elif isinstance(event, Usage):
+                used = event.prompt_tokens + event.completion_tokens
+            elif isinstance(event, Done) and event.finish == "length" and used >= model.context_length:
                 words = Words(
                     f"文脈の上限 {model.context_length} トークンに達したので、ここで切れています。",
                     f"Cut off here: the context of {model.context_length} tokens is full.",

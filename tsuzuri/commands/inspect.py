@@ -24,7 +24,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="JSON で / as JSON")
 def command(data: Path, directory: Path, row: int, as_json: bool) -> None:
     """学習の前に、どのトークンが学習されるかを確かめます。学習されるものが一つもない、全部である、
-    応答の終わりが学習されない、という会話はエラーになります。 / Before training, see which tokens will be trained. A conversation
+    答えの終わりが学習されない、という会話はエラーになります。 / Before training, see which tokens will be trained. A conversation
     with none, with all, or with an untrained end of the answer is an error."""
     import numpy as np  # noqa: PLC0415
 
@@ -39,7 +39,7 @@ def command(data: Path, directory: Path, row: int, as_json: bool) -> None:
     if not found:
         raise InputError(
             Words(f"{data} の {row} 件目を見ようとしました。", f"Looking at conversation {row} of {data}."),
-            found=Words("そこまでの件数がありません。", "There are not so many."),
+            found=Words(f"{row} 件目はありません。", "There are not so many."),
             todo=Words("--row を 1 から件数までの数にしてください。", "Give --row a number from 1 to the count."),
         )
     ids, trained = template.encode_training(tokenizer, found[0].messages)
@@ -58,7 +58,7 @@ def _show(rows: list[dict[str, object]]) -> None:
 
     from tsuzuri.errors import Words  # noqa: PLC0415
 
-    table = Table("#", "id", str(Words("文字列", "text")), str(Words("学習", "trained")))
+    table = Table("#", str(Words("番号", "id")), str(Words("トークン", "text")), str(Words("学習", "trained")))
     for number, row in enumerate(rows):
         mark, style = ("●", "bold green") if row["trained"] else ("", "dim")
         table.add_row(str(number), str(row["id"]), repr(row["text"])[1:-1], mark, style=style)

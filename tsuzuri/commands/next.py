@@ -29,7 +29,7 @@ def command(text: str, directory: Path | None, dtype: str | None, threads: int |
     """文章の次に来るトークンを、確からしい順に示します。モデルそのものの確率と、温度や top-k、top-p をかけた後の確率が並びます。 / The
     tokens that may come next, most probable first: the model's own probability, and that under temperature, top-k and top-p.
 
-    例：tsuzuri next "今日の天気は" --temperature 0.7 --top-p 0.9 / For example: tsuzuri next "今日の天気は" --temperature 0.7"""
+    例：tsuzuri next "今日の天気は" --temperature 0.7 --top-p 0.9 / For example: tsuzuri next "今日の天気は" --temperature 0.7 --top-p 0.9"""
     from tsuzuri.engine.sampling import Sampling  # noqa: PLC0415
 
     sampling = Sampling(**settings)
@@ -48,7 +48,7 @@ def _show(rows: list[Candidate]) -> None:
     columns = (
         Words("順位", "rank"),
         Words("番号", "id"),
-        Words("語", "token"),
+        Words("トークン", "token"),
         Words("元の確率", "probability"),
         Words("設定後", "sampled"),
     )

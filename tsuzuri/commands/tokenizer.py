@@ -44,6 +44,7 @@ def train_tokenizer(inputs: tuple[Path, ...], out: Path, kind: str, vocab_size: 
 
     paths = files(inputs)
     output.check(out, paths)
+    directory.writable(out)
     counts = {"documents": 0, "characters": 0}
     tokenizer = fast.train(kind, (document.text for document in _read(paths, counts)), vocab_size)
     with directory.whole(out) as temporary:
@@ -77,7 +78,7 @@ def _read(paths: list[Path], counts: dict[str, int]) -> Iterator[Document]:
             _notice(Words(f"{counts['documents']:,} 文書を読みました。", f"{counts['documents']:,} documents read."))
     if not counts["characters"]:
         raise InputError(
-            Words(f"{paths[0]} などの文章を読みました。", f"Reading {paths[0]} and what else was named."),
+            Words(f"{paths[0]} などの文章を読もうとしました。", f"Reading {paths[0]} and what else was named."),
             found=Words("文字が一つもありません。", "There is not one character in it."),
             todo=Words("文章の入ったファイルを指定してください。", "Name files with text in them."),
         )
@@ -101,8 +102,16 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 @command.command("compare")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
-@click.option("--kinds", default="bpe,unigram,wordpiece,characters", show_default=True, help="種類 / kinds, with commas")
-@click.option("--sizes", default="4000,8000,16000,32000,64000", show_default=True, callback=_numbers, help="語彙の大きさ / vocabularies")
+@click.option(
+    "--kinds", default="bpe,unigram,wordpiece,characters", show_default=True, help="種類（コンマ区切り） / kinds, separated by commas"
+)
+@click.option(
+    "--sizes",
+    default="4000,8000,16000,32000,64000",
+    show_default=True,
+    callback=_numbers,
+    help="語彙の大きさ（コンマ区切り） / sizes, separated by commas",
+)
 @click.option("--baseline", "baselines", multiple=True, type=click.Path(path_type=Path), help="比べる tokenizer.json / another's")
 @click.option(
     "--validation-fraction",
@@ -176,7 +185,7 @@ def _show_table(rows: list[dict[str, Any]]) -> None:
 
 _SCRIPTS = {
     "kanji": Words("漢字", "kanji"),
-    "hiragana": Words("かな", "hira"),
+    "hiragana": Words("ひらがな", "hira"),
     "katakana": Words("カナ", "kata"),
     "latin": Words("英字", "Latin"),
     "digits": Words("数字", "digit"),

@@ -113,7 +113,7 @@ class LocalEngine:
 
     def check(self, ids: Sequence[int], room: int) -> None:
         """Raises InputError (none, or unknown ones) and ContextError (no place for these and `room` more)."""
-        asked = Words(f"{len(ids)} トークンをモデルに渡しました。", f"Giving the model {len(ids)} tokens.")
+        asked = Words(f"{len(ids)} トークンをモデルに渡そうとしました。", f"Giving the model {len(ids)} tokens.")
         if not ids:
             raise InputError(
                 asked, found=Words("空です。", "There are none."), todo=Words("一つ以上渡してください。", "Give at least one.")
@@ -145,7 +145,7 @@ class LocalEngine:
             raise ConfigError(
                 Words(f"stop_token_ids に {unknown[0]} が指定されました。", f"stop_token_ids was given {unknown[0]}."),
                 found=Words(
-                    f"語彙は {self.vocab_size} 語で、その番号は現れません。", f"The vocabulary is {self.vocab_size}: it cannot occur."
+                    f"語彙は {self.vocab_size} トークンで、その番号は現れません。", f"The vocabulary is {self.vocab_size}: it cannot occur."
                 ),
                 todo=Words("stop_token_ids を直してください。", "Correct stop_token_ids."),
             )
@@ -199,7 +199,10 @@ class Generation(Iterator[Token]):
             raise FormatError(
                 Words("次のトークンを選ぼうとしました。", "Choosing the next token."),
                 found=Words("モデルの出力が数になっていません（NaN か無限大）。", "The model gives NaN or infinity."),
-                todo=Words("重みが壊れているか、学習が発散しています。", "The weights are damaged, or training diverged."),
+                todo=Words(
+                    "重みが壊れているか、学習が発散しています。別の途中保存か、入手し直したモデルを使ってください。",
+                    "The weights are damaged, or training diverged. Use another checkpoint, or a model fetched again.",
+                ),
             )
         id = choose(logits, self._sampling, self._history, self._generator)
         values, ids = logits.topk(min(self._sampling.logprobs or 0, len(logits)))

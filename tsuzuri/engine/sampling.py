@@ -55,6 +55,7 @@ def _rule(
 
 
 COUNT = Limits(1, 2**31 - 1)
+LARGEST = 1e300  # of a score: what float64 still holds, with room for the temperature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,11 @@ class Sampling:
     """One request's way of choosing tokens. Raises ConfigError naming the field for a value that cannot be."""
 
     temperature: float = _rule(
-        1.0, float, "ゆらぎの大きさ（0 は常に最有力の語を選ぶ）", "spread of the choice; 0 always takes the most probable", Limits(0, 2)
+        1.0,
+        float,
+        "ゆらぎの大きさ（0 は常に最有力のトークンを選ぶ）",
+        "spread of the choice; 0 always takes the most probable",
+        Limits(0, 2),
     )
     top_k: int = _rule(0, int, "上位何個から選ぶか（0 は制限なし）", "choose among the k most probable; 0: all", Limits(0, 2**31 - 1))
     top_p: float = _rule(
@@ -75,18 +80,20 @@ class Sampling:
     min_p: float = _rule(
         0.0,
         float,
-        "最有力の語の確率×この値に満たない語を除く",
+        "最有力のトークンの確率×この値に満たないトークンを除く",
         "drop what is below this fraction of the best one's probability",
         Limits(0, 1),
     )
     repetition_penalty: float = _rule(
         1.0,
         float,
-        "既出の語（入力を含む）を避ける強さ（1 はなし）",
+        "既出のトークン（入力を含む）を避ける強さ（1 はなし）",
         "divide the scores of what was read or said; 1: none",
         Limits(0, 10, above=True),
     )
-    presence_penalty: float = _rule(0.0, float, "一度出力した語を避ける強さ", "subtracted from what was said at least once", Limits(-2, 2))
+    presence_penalty: float = _rule(
+        0.0, float, "一度出力したトークンを避ける強さ", "subtracted from what was said at least once", Limits(-2, 2)
+    )
     frequency_penalty: float = _rule(0.0, float, "出力した回数に応じて避ける強さ", "subtracted for each time it was said", Limits(-2, 2))
     seed: int | None = _rule(
         None, int, "乱数の種（同じ種なら同じ文章）", "same seed, same text", Limits(-(2**63), 2**63 - 1), optional=True
@@ -124,7 +131,7 @@ def choose(logits: Tensor, sampling: Sampling, history: History, generator: rand
 def distribution(logits: Tensor, sampling: Sampling, history: History | None = None) -> Tensor:
     """(V,) -> probabilities (V,) in float64 that `choose` draws from. Without a history nothing is penalized."""
     scores = penalize(logits.double(), sampling, history or History())
-    if sampling.temperature == 0:
+    if _cold(scores, sampling.temperature):
         return scores.new_zeros(scores.shape).index_fill(0, scores.argmax(), 1.0)
     scores = scores / sampling.temperature
     scores = keep_top_k(scores, sampling.top_k)
@@ -132,12 +139,18 @@ def distribution(logits: Tensor, sampling: Sampling, history: History | None = N
     return keep_min_p(scores, sampling.min_p).softmax(-1)
 
 
+def _cold(scores: Tensor, temperature: float) -> bool:
+    """0, or so near to it that a score divided by it is no number any more, and the distribution would be none."""
+    return temperature == 0 or bool(((scores / temperature).isinf() & scores.isfinite()).any())
+
+
 def penalize(scores: Tensor, sampling: Sampling, history: History) -> Tensor:
     """Repetition over prompt and output (Keskar et al. 2019, as Hugging Face); presence, frequency over output (OpenAI)."""
     if sampling.repetition_penalty != 1:
         seen = scores.new_tensor(sorted({*history.prompt, *history.output})).long()
         old = scores[seen]
-        scores = scores.index_copy(0, seen, (old / sampling.repetition_penalty).where(old > 0, old * sampling.repetition_penalty))
+        raised = (old / sampling.repetition_penalty).clamp(max=LARGEST)  # a penalty near 0 must not make infinity of it
+        scores = scores.index_copy(0, seen, raised.where(old > 0, old * sampling.repetition_penalty))
     if (sampling.presence_penalty or sampling.frequency_penalty) and history.output:
         counts = Counter(history.output)
         said = scores.new_tensor(list(counts)).long()
