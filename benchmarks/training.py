@@ -49,6 +49,7 @@ def llama(vocab_size: int, hidden_size: int, layers: int, intermediate_size: int
 
 SIZES = {"tiny": llama(512, 128, 2, 384), "20m": llama(16384, 384, 8, 1024), "110m": llama(32768, 768, 12, 2048)}
 ROWS, LENGTH = 8, 512
+NARROW = device.dtype("auto") == torch.bfloat16  # where it is emulated there is nothing to time
 RATE = 1e-3  # of learning; what it is does not change the work
 EPSILON = 1e-8  # torch's own; with a smaller one the rounding of the smallest gradients becomes whole steps, on both sides
 LOGITS, LOSS = 1e-4, 2e-5  # the largest differences in float32 that still count as the same: sums in another order
@@ -87,12 +88,14 @@ def measure(shape: Shape, count: int, wide: bool, compiled: bool) -> dict[str, A
         equality = equal(directory, batch)
         rates = {"bfloat16": matrix_rate(torch.device("cpu"), "bfloat16"), "float32": matrix_rate(torch.device("cpu"), "float32")}
         print(f"  matrix rate: {rates['bfloat16'] / 1e9:.0f} GFLOP/s in bfloat16, {rates['float32'] / 1e9:.0f} in float32")
-        peer = theirs(directory, batch, "autocast")
-        pairs = {f"{name}, bfloat16": (ours(directory, batch, name, "bfloat16"), peer, "bfloat16") for name in ("adamw", "muon")}
-        if wide:
+        pairs = {}
+        if NARROW:
+            peer = theirs(directory, batch, "autocast")
+            pairs = {f"{name}, bfloat16": (ours(directory, batch, name, "bfloat16"), peer, "bfloat16") for name in ("adamw", "muon")}
+        if wide or not NARROW:
             pairs["adamw, float32"] = (ours(directory, batch, "adamw", "float32"), theirs(directory, batch, "float32"), "float32")
         timings = {name: pair(name, *three, count, parameters, rates) for name, three in pairs.items()}
-        beside = context(directory, batch, compiled, min(count, 3))
+        beside = context(directory, batch, compiled, min(count, 3)) if NARROW else {}
     return {"parameters": parameters, "equality": equality, "matrix_rate": rates, "pairs": timings, "context": beside}
 
 
@@ -194,8 +197,9 @@ def equal(directory: Path, batch: Batch) -> dict[str, float]:
     steps = ours(directory, batch, "adamw", "float32"), theirs(directory, batch, "float32")
     losses = [[step.once() for _ in range(3)] for step in steps]
     found |= {f"loss_after_{n}": abs(a - b) for n, (a, b) in enumerate(zip(*losses, strict=True))}
-    narrow = ours(directory, batch, "adamw", "bfloat16").once(), theirs(directory, batch, "autocast").once()
-    found["loss_in_bfloat16"] = abs(narrow[0] - narrow[1])
+    if NARROW:
+        narrow = ours(directory, batch, "adamw", "bfloat16").once(), theirs(directory, batch, "autocast").once()
+        found["loss_in_bfloat16"] = abs(narrow[0] - narrow[1])
     print(
         f"  max |Δlogit| {found['logits']:.1e} of {found['largest_logit']:.1f}; |Δloss| "
         + "; ".join(
@@ -206,6 +210,7 @@ def equal(directory: Path, batch: Batch) -> dict[str, float]:
                 ("after 2", "loss_after_2"),
                 ("in bfloat16", "loss_in_bfloat16"),
             )
+            if name in found
         )
         + f" of {losses[0][0]:.3f}"
     )

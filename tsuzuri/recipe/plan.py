@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from tsuzuri.train.optim import Optimizer
 from tsuzuri.train.watch import clock
 
 STEP = 0.05  # of the share of a training that does not fit
+PROBE_SECONDS = 8.0  # of steps, unless four take longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +162,21 @@ def _stage(name: str, settings: Any, parameters: int, shape: Shape, speed: float
 
 
 def _probe(shape: Shape, settings: Any, where: torch.device) -> float:
-    """Tokens a second of a real step on random ids: forward, backward, optimizer. The best of two after a warm-up."""
+    """Tokens a second of a real step on random ids, two documents a row: forward, backward, optimizer. The median after a
+    warm-up, over some seconds: on a shared machine the quickest step is not what a run gets."""
     model = Transformer(shape).initialise(0).to(where).to(devices.dtype(settings.precision, where))
     optimizer = Optimizer(model, settings)
     ids = torch.randint(shape.vocab_size, (settings.batch, settings.length + 1), device=where)
     positions = torch.arange(settings.length, device=where).expand(settings.batch, -1)
-    batch = Batch(ids[:, :-1], ids[:, 1:], positions, None)
-    best = float("inf")
-    for _ in range(3):
+    batch = Batch(ids[:, :-1], ids[:, 1:], positions, (positions >= settings.length // 2).long())
+    seconds: list[float] = []
+    while len(seconds) < 4 or (sum(seconds) < PROBE_SECONDS and len(seconds) < 50):
         begun = time.perf_counter()
         for part in batch.split(settings.micro_batch or settings.batch):
             (next_token(model, part) / batch.trained).backward()  # type: ignore[no-untyped-call]
         optimizer.step(0.0)
-        best = min(best, time.perf_counter() - begun)
-    return batch.tokens.numel() / best
+        seconds.append(time.perf_counter() - begun)
+    return batch.tokens.numel() / statistics.median(seconds[1:])
 
 
 def describe(plan: Plan) -> str:

@@ -97,7 +97,7 @@ def wrong(found: Words) -> ConfigError:
 class Outcome:
     steps: int
     tokens: int  # trained targets, all epochs
-    seconds: float  # of the steps, over all resumed parts
+    seconds: float  # of the start and the steps, over all resumed parts
     loss: float  # of the last step
     resumed_at: int  # 0: it ran in one go
 
@@ -189,7 +189,9 @@ class _Run:
         if found:
             weights.restore(self.model, found / "model", self.family)
         else:
+            begun = time.perf_counter()
             start(self.model)
+            self.seconds = time.perf_counter() - begun
         if self.world > 1:
             shard(self.model)
         self.optimizer = Optimizer(self.model, self.settings)
