@@ -29,7 +29,7 @@ threads: 1
 stages: [corpus, tokenizer, pretrain]
 corpus: {{inputs: [texts.jsonl], validation_fraction: 0.1}}
 tokenizer: {{vocab_size: 400}}
-pretrain: {{steps: {STEPS}, batch: 4, length: 64, train_tokens: 20000, checkpoint_every: 2}}
+pretrain: {{start: bigram, steps: {STEPS}, batch: 4, length: 64, train_tokens: 20000, checkpoint_every: 2}}
 """
 BYTES = 400_000  # of real text: enough for each stage to last long enough to be met in the middle
 

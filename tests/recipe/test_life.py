@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -17,8 +18,9 @@ from place import SMALL
 import tsuzuri
 from tsuzuri import directory
 from tsuzuri.chat import template
-from tsuzuri.errors import Words
+from tsuzuri.errors import ConfigError, FormatError, Words
 from tsuzuri.evals import baselines
+from tsuzuri.model import weights
 from tsuzuri.recipe import recipe as recipes
 from tsuzuri.recipe.run import run
 from tsuzuri.text import fast
@@ -153,3 +155,74 @@ def test_a_changed_input_file_runs_its_stage_again(life: Path, tmp_path: Path, m
     assert stages_run(settings) == []
     (tmp_path / "sample/chat/selected.jsonl.zst").unlink()
     assert stages_run(settings) == ["sft", "evaluate", "export"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "anew"),
+    [
+        ("corpus/text/train.jsonl.zst", ["corpus"]),
+        ("tokenizer/files/tokenizer.json", ["tokenizer"]),
+        ("model/model.safetensors", ["export"]),
+    ],
+)
+def test_a_finished_stage_whose_files_are_gone_is_made_anew(
+    life: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, anew: list[str]
+) -> None:
+    """What follows stays: it comes out byte for byte as it was."""
+    monkeypatch.chdir(life)
+    settings = copied(life, tmp_path / "run")
+    before = (tmp_path / "run" / lost).read_bytes()
+    (tmp_path / "run" / lost).unlink()
+    assert stages_run(settings) == anew
+    assert (tmp_path / "run" / lost).read_bytes() == before
+
+
+def test_an_unfinished_try_does_not_take_the_place_of_finished_work(life: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished, changed and stopped, changed again: what was finished first is still there."""
+    monkeypatch.chdir(life)
+    settings = copied(life, tmp_path / "run")
+    kept = (tmp_path / "run/sft/stage.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("tsuzuri.recipe.stages.sft.run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            stages_run([*settings, "sft.seed=5"])
+    stages_run([*settings, "sft.seed=6"])
+    assert (tmp_path / "run/sft.previous/stage.json").read_bytes() == kept
+    assert (tmp_path / "run/sft.unfinished/started.json").is_file()
+
+
+def stopped(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_loss_curve_can_be_read_in_the_terminal(life: Path) -> None:
+    """Nine places from the first step to the last; the last line has the score that the end was given."""
+    text = (life / "printed.txt").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (\d+\.\d+) \| (·*●) \| (\d\.\d+|–) \|$", text, re.MULTILINE)
+    assert len(rows) == 9
+    assert [int(row[0]) for row in rows][:: len(rows) - 1] == [1, 12]
+    losses = [float(row[1]) for row in rows]
+    marks = [len(row[2]) for row in rows]
+    assert [marks[losses.index(end(losses))] for end in (min, max)] == [1, 32]
+    assert rows[-1][3] == f"{report(life)['pretrain']['scored_on_the_way']['bits_per_byte']:.3f}"  # type: ignore[index]
+
+
+def test_the_run_starts_from_counted_pairs(life: Path) -> None:
+    """The first loss lies well below that of chance, ln V."""
+    assert "トークンの二つ組を数え" in (life / "progress.txt").read_text(encoding="utf-8")
+    first = json.loads((life / "runs/tiny/pretrain/metrics.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert first["loss"] < 0.9 * math.log(1000)
+
+
+def test_an_export_that_rounds_is_refused_unless_it_is_meant(life: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(life)
+    settings = copied(life, tmp_path / "run")
+    other = "float16" if report(life)["export"]["dtype"] == "bfloat16" else "bfloat16"
+    if other == "float16":
+        with pytest.raises(ConfigError, match="float16"):
+            recipes.read(Path("recipes/tiny.yaml"), [*settings, "export.dtype=float16"])
+        return
+    with pytest.raises(FormatError, match=r"export\.tolerance"):
+        stages_run([*settings, "export.dtype=bfloat16"])
+    assert stages_run([*settings, "export.dtype=bfloat16", "export.tolerance=1"]) == ["export"]
+    assert {weight.dtype for weight in weights.load(tmp_path / "run/model").parameters()} == {torch.bfloat16}

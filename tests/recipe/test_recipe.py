@@ -55,6 +55,14 @@ def test_the_dial_gives_as_many_parameters_as_it_says(size: int, millions: str) 
     assert parameters(resolve(changed(size=size))) / 1e6 == pytest.approx(float(millions), rel=0.01)
 
 
+def test_the_seed_reaches_the_stages_but_not_the_corpus() -> None:
+    """Another seed is another start, order and draw on the same text; a seed of a stage's own wins."""
+    seeds = [{name: getattr(section, "seed", None) for name, section in resolve(changed(seed=seed)).sections.items()} for seed in (1, 9)]
+    assert seeds[0] == {"corpus": 0, "tokenizer": None, "pretrain": 1, "sft": 2}
+    assert seeds[1] == {"corpus": 0, "tokenizer": None, "pretrain": 9, "sft": 10}
+    assert resolve(changed(seed=9, pretrain={"seed": 4})).sections["pretrain"].seed == 4
+
+
 def test_the_precision_that_the_machine_decides_is_written_down() -> None:
     recipe = resolve(changed(pretrain={"precision": "auto"}, sft={"precision": "float64"}))
     chosen = str(device.dtype("auto")).removeprefix("torch.")

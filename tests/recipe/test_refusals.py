@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Path:
         (["pretrian.steps=5"], "pretrain"),
         (["pretrain.learning_rat=1"], "learning_rate"),
         (["pretrain.steps=many"], "pretrain.steps"),
-        (["pretrain.model.num_attention_heads=3"], "hidden_size"),
+        (["pretrain.model.num_attention_heads=5"], "hidden_size"),
         (["stages=[corpus,pretrain]"], "stages の並び"),
         (["--until", "pretrian"], "pretrain"),
         (["sft.length=100000"], "sft.length"),

@@ -12,6 +12,7 @@ from place import ROOT
 
 from tsuzuri.errors import ConfigError, InputError
 from tsuzuri.text import bpe, compare, fast, kinds
+from tsuzuri.text.corpus.dedup import digest
 from tsuzuri.text.corpus.read import Document, read
 from tsuzuri.text.split import split
 
@@ -162,3 +163,12 @@ def test_what_no_text_could_make_is_refused_before_any_work(names: list[str], si
     rows: Iterator[dict[str, object]] = compare.table(["あ"], ["い"], names, sizes, {"bytes": bpe.Bpe([])})
     with pytest.raises(ConfigError):
         next(rows)
+
+
+def test_a_part_that_a_corpus_has_divided_off_is_divided_again() -> None:
+    """Both go by a hash; were it the same one, nearly all of the held-out part would be held out again."""
+    documents = [Document(text=f"文章その{n}。" * 3, title=str(n), source="出典") for n in range(2000)]
+    held = [document for document in documents if int.from_bytes(digest(f"出典\0{document.title}")[:8], "big") < 0.02 * 2**64]
+    assert 15 < len(held) < 80
+    train, measured = compare.divide(held, 0.1)
+    assert len(measured) < 0.4 * len(held) < len(train)

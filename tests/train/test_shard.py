@@ -7,14 +7,18 @@ import os
 import runpy
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from place import ROOT
 
 from tsuzuri.model import weights
+from tsuzuri.text.corpus.read import read
 from tsuzuri.train import checkpoint
 
+SAMPLE = ROOT / "sample/pretrain/technical.jsonl.zst"
 SCRIPT = Path(__file__).with_name("parallel.py")
 CASES: dict[str, dict[str, Any]] = {
     "adamw": {"precision": "float32", "optimizer": "adamw"},
@@ -87,3 +91,32 @@ def test_the_last_checkpoint_is_that_of_one_process(place: Path, how: str, case:
             if not name.startswith("rng."):
                 assert mine[name].dtype == value.dtype and mine[name].shape == value.shape
                 assert (mine[name] - value).norm() <= 10 * tolerance * value.norm(), name
+
+
+RECIPE = """\
+name: test
+size: 1
+stages: [corpus, tokenizer, pretrain]
+minutes: 5
+corpus: {inputs: [texts.jsonl], validation_fraction: 0.1}
+tokenizer: {vocab_size: 400}
+pretrain: {start: bigram, precision: float32, optimizer: adamw, steps: 4, batch: 4, length: 64, train_tokens: 20000}
+"""
+
+
+def test_the_command_itself_under_torchrun(tmp_path: Path) -> None:
+    """`torchrun -m tsuzuri run`: plan, all stages and the report, with the losses of the command alone."""
+    texts = [json.dumps({"text": document.text}, ensure_ascii=False) for document in islice(read([SAMPLE]), 40)]
+    losses = {}
+    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])):
+        place = tmp_path / name
+        place.mkdir()
+        (place / "texts.jsonl").write_text("\n".join(texts), encoding="utf-8")
+        (place / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+        command = [sys.executable, *launcher, "-m", "tsuzuri", "run", "recipe.yaml"]
+        done = subprocess.run(command, cwd=place, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("# test") == 1, "one process reports"
+        losses[name] = [record["loss"] for record in journal(place / "runs/test/pretrain")]
+    assert len(losses["one"]) == 4
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-5)

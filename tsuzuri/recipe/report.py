@@ -195,18 +195,20 @@ def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]]
 
 
 def loss_table(journal: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> list[str]:
-    """The curve as a person reads it in a terminal: the smoothed loss at ROWS places, with a bar, and what was scored there."""
+    """The curve as a person reads it in a terminal: the smoothed loss at ROWS places, from its least on the left to its most
+    on the right, and what was scored there."""
     line = smoothed([(float(record["step"]), float(record["loss"])) for record in journal])
     places = sorted({round((len(line) - 1) * part / (ROWS - 1)) for part in range(ROWS)})
     scored = [(int(record["step"]), float(record["bits_per_byte"])) for record in journal if "bits_per_byte" in record]
     scored.append((int(journal[-1]["step"]), results["pretrain"]["scored_on_the_way"]["bits_per_byte"]))
-    most = max(loss for _, loss in line)
+    finite = [line[place][1] for place in places if math.isfinite(line[place][1])] or [0.0]
+    least, spread = min(finite), max(finite) - min(finite) or 1.0
     cells = []
     before = 0
     for place in places:
         step, loss = int(line[place][0]), line[place][1]
         bits = [value for at, value in scored if before < at <= step]
-        bar = "█" * max(1, round(WIDTH * loss / most)) if math.isfinite(loss) else ""
+        bar = "·" * round((WIDTH - 1) * (loss - least) / spread) + "●" if math.isfinite(loss) else ""
         cells.append([f"{step:,}", f"{loss:.3f}", bar, f"{bits[-1]:.3f}" if bits else "–"])
         before = step
     heads = [Words("ステップ", "step"), Words("損失（平滑化）", "loss (smoothed)"), "", Words("ビット毎バイト", "bits per byte")]

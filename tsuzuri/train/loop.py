@@ -111,7 +111,7 @@ def train(
     recipe: dict[str, Any],
     family: str = "llama",
     write_extras: Callable[[Path], None] = lambda _: None,
-    start: Callable[[Transformer], None] = lambda _: None,
+    start: Callable[[Transformer], None] | None = None,
     evaluate: Callable[[Transformer, int], dict[str, float | str]] | None = None,
     matrix_rate: float | None = None,
     watch: Watch | None = None,
@@ -181,14 +181,14 @@ class _Run:
         model.requires_grad_(True).to(devices.dtype(settings.precision, self.device))
         self.optimizer: Optimizer | None = None
 
-    def resume(self, watch: Watch, start: Callable[[Transformer], None]) -> int:
+    def resume(self, watch: Watch, start: Callable[[Transformer], None] | None) -> int:
         """Take over the newest good checkpoint; the step it was written at, 0 without one. Shards the model where several run."""
         found, notices = checkpoint.latest(self.root)
         for notice in notices:
             watch.notice(notice)
         if found:
             weights.restore(self.model, found / "model", self.family)
-        else:
+        elif start:
             begun = time.perf_counter()
             start(self.model)
             self.seconds = time.perf_counter() - begun

@@ -118,7 +118,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         recipe=context.recipe.values,
         family=settings.model.family,
         write_extras=tokenizer.save,
-        start=start if settings.start == "bigram" else lambda _: None,
+        start=start if settings.start == "bigram" else None,
         evaluate=evaluate,
         matrix_rate=matrix_rate(where, settings.precision),
         watch=context.watch,
