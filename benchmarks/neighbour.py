@@ -18,6 +18,10 @@ import sys
 import _protocol
 
 SECONDS = 4.0  # of steps in each sample
+FIRST = {
+    "passive": "import tsuzuri",  # sets the policy, before the runtime has read it
+    "default": "import torch; torch.ones(2048, 2048) @ torch.ones(2048, 2048); import tsuzuri",  # the runtime has read its own
+}
 STEPS = f"""
 import time
 import torch
@@ -44,16 +48,18 @@ print(done / (time.perf_counter() - begun))
 """
 
 
-def steps(policy: str | None, busy: bool) -> float:
-    """Steps a second in a process of its own. None: as PyTorch comes."""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    script = STEPS
-    if policy is None:
-        script = f"import torch\ntorch.ones(2048, 2048) @ torch.ones(2048, 2048)\n{STEPS}"  # the runtime has read its policy before us
+def steps(policy: str, busy: bool) -> float:
+    """Steps a second in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
         done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, cwd=_protocol.ROOT, capture_output=True, text=True, check=True
+            [sys.executable, "-c", f"{FIRST[policy]}\n{STEPS}"],
+            env=environment,
+            cwd=_protocol.ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     finally:
         if neighbour:
@@ -64,12 +70,11 @@ def steps(policy: str | None, busy: bool) -> float:
 
 def main() -> None:
     options = _protocol.arguments(__doc__.partition("\n")[0]).parse_args()
-    kinds = {"passive": "passive", "default": None}
-    found = {name: {"alone": [], "beside": []} for name in kinds}
+    found: dict[str, dict[str, list[float]]] = {name: {"alone": [], "beside": []} for name in FIRST}
     for turn in range(options.rounds):
-        for name in (*kinds,) if turn % 2 == 0 else reversed((*kinds,)):
+        for name in (*FIRST,) if turn % 2 == 0 else reversed((*FIRST,)):
             for where in ("alone", "beside"):
-                found[name][where].append(steps(kinds[name], where == "beside"))
+                found[name][where].append(steps(name, where == "beside"))
     kept = {name: _protocol.ratio(samples["beside"], samples["alone"]) for name, samples in found.items()}
     for name, samples in found.items():
         print(f"{name}: alone {statistics.median(samples['alone']):.2f} steps/s; beside a neighbour × {_protocol.said(kept[name])}")

@@ -175,7 +175,7 @@ def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]]
     if plan:
         if "pretrain" in results:
             rows.append([str(Words("パラメータ", "parameters")), f"{plan.parameters:,}", f"{results['pretrain']['parameters']:,}"])
-            peak = Words("（プロセス全体の最大）", " (peak of the whole process)")
+            peak = Words("（計画は学習の分、実際は全体の最大）", " (planned: of training; actual: peak of the whole process)")
             planned, found = sum(plan.memory.values()), results["pretrain"]["peak_bytes"]
             rows.append([f"{Words('メモリ', 'memory')}{peak}", f"{planned / 1e6:,.0f} MB", f"{found / 1e6:,.0f} MB"])
             parts = [*(f"{stage.stage}/checkpoints" for stage in plan.stages), "model"]
