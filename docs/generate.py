@@ -68,9 +68,17 @@ def half(path: Path, language: str) -> str:
 
 def measured(language: str) -> str:
     """One row a claim, from the files in benchmarks/results; a file that is not there makes no row."""
-    rows = [row for name, tell in TELL.items() if (RESULTS / name).is_file() for row in tell(read(name), language)]
-    head = ["| 測定項目 | 結果 |", "|---|---|"] if language == "ja" else ["| measured | result |", "|---|---|"]
-    return "\n".join(head + [f"| {what} | {result} |" for what, result in rows])
+    found = {name: read(name) for name in TELL if (RESULTS / name).is_file()}
+    rows = [(machine(record, language), *row) for name, record in found.items() for row in TELL[name](record, language)]
+    head = ["| 測定項目 | 結果 | 計算機 |", "|---|---|---|"] if language == "ja" else ["| measured | result | machine |", "|---|---|---|"]
+    return "\n".join(head + [f"| {what} | {result} | {where} |" for where, what, result in rows])
+
+
+def machine(found: dict[str, Any], language: str) -> str:
+    """What matters of the machine: cores, and whether it computes in bfloat16."""
+    known = found["machine"]
+    narrow = "bf16" if {"avx512_bf16", "amx_bf16"} & set(known["flags"]) else "fp32"
+    return f"{known['cores']} コア、{narrow}" if language == "ja" else f"{known['cores']} cores, {narrow}"
 
 
 def read(name: str) -> dict[str, Any]:
@@ -110,6 +118,19 @@ def tell_time(found: dict[str, Any], language: str) -> Rows:
     return [(what, f"× {said(ratio) if count > 1 else format(ratio['median'], '.2f')} ({seeds})" if ratio else reached)]
 
 
+def tell_neighbour(found: dict[str, Any], language: str) -> Rows:
+    ours, default = found["kept"]["passive"], found["kept"]["default"]
+    if language == "ja":
+        return [
+            (
+                "ほかのプログラムが 1 コアを使うときに残る学習の速さ（全 2 コア）",
+                f"× {said(ours)}; PyTorch の初期設定では × {said(default)}",
+            )
+        ]
+    what = "training speed left while another program keeps one of two cores busy"
+    return [(what, f"× {said(ours)}; as PyTorch comes × {said(default)}")]
+
+
 def tell_tokenizer(found: dict[str, Any], language: str) -> Rows:
     rows = []
     for row in [*found["encode"], *found["train"]]:
@@ -141,6 +162,7 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "time_to_bits.json": tell_time,
     "training-20m.json": tell_training,
     "training-110m.json": tell_training,
+    "neighbour.json": tell_neighbour,
     "tokenizer.json": tell_tokenizer,
 }
 PARTS: dict[str, Callable[[str], str]] = {"house": house, "verbs": verbs, "measured": measured}
