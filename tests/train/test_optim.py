@@ -223,6 +223,12 @@ def test_constant() -> None:
     assert factors(10, schedule="constant", warmup=0.0) == [1.0] * 10
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_decay_that_the_schedule_does_not_have_limits_no_warmup(schedule: str) -> None:
+    found = factors(10, schedule=schedule, warmup=0.7, decay=0.4)
+    assert found[:7] == sorted(found[:7]) and max(found) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("schedule", ["wsd", "cosine", "constant"])
 @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
 def test_every_schedule_rises_then_falls_within_its_bounds(schedule: str, steps: int) -> None:

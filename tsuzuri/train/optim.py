@@ -51,7 +51,7 @@ class OptimSettings:
                     f"betas is {self.betas}; it takes two numbers in [0, 1).",
                 )
             )
-        if self.warmup + self.decay > 1:
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
             raise _wrong(Words("warmup と decay の和が 1 を超えています。", "warmup and decay together exceed 1."))
 
     def factor(self, step: int, steps: int) -> float:
