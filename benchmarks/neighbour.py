@@ -4,7 +4,7 @@ In: the shape of recipes/tiny.yaml. Out: `results/neighbour.json` and a table: s
 with the policy the package sets (passive) and with PyTorch's own (a spinning barrier), alternating. The claim: what the
 package sets keeps most of the speed where the default loses it (`tsuzuri/__init__.py`).
 
-    python benchmarks/neighbour.py              about three minutes
+    python benchmarks/neighbour.py              about five minutes
     python benchmarks/neighbour.py --rounds 1   a trial
 """
 
