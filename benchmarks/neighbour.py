@@ -37,12 +37,11 @@ model = Transformer(shape).initialise(0).requires_grad_(True).to(device.dtype("a
 optimizer = Optimizer(model, OptimSettings())
 ids = torch.randint(4096, (2, 257))
 batch = Batch(ids[:, :-1], ids[:, 1:], torch.arange(256).expand(2, -1), None)
-done = 0
 for part in ("warm-up", "counted"):
     begun, done = time.perf_counter(), 0
     while time.perf_counter() - begun < (1 if part == "warm-up" else {SECONDS}):
         (next_token(model, batch) / batch.trained).backward()
-        optimizer.step(0.0)
+        optimizer.step(0.0)  # all of the work, at a learning rate of nothing
         done += 1
 print(done / (time.perf_counter() - begun))
 """
@@ -72,7 +71,7 @@ def main() -> None:
     options = _protocol.arguments(__doc__.partition("\n")[0]).parse_args()
     found: dict[str, dict[str, list[float]]] = {name: {"alone": [], "beside": []} for name in FIRST}
     for turn in range(options.rounds):
-        for name in (*FIRST,) if turn % 2 == 0 else reversed((*FIRST,)):
+        for name in FIRST if turn % 2 == 0 else reversed(FIRST):
             for where in ("alone", "beside"):
                 found[name][where].append(steps(name, where == "beside"))
     kept = {name: _protocol.ratio(samples["beside"], samples["alone"]) for name, samples in found.items()}
