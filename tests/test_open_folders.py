@@ -94,26 +94,35 @@ def test_every_part_is_called_as_its_kind_says(name: str, positions: torch.Tenso
         case "norm":
             assert part.Part(SHAPE.hidden_size, 1e-5)(x).shape == x.shape
         case "feedforward":
-            assert part.Part(SHAPE)(x).shape == x.shape
-        case "attention":
+            assert part.Part(SHAPE, 1)(x).shape == x.shape
+        case "mixer":
             assert part.Part(SHAPE, 1)(x, Place(), Causal(positions)).shape == x.shape
+        case "block":
+            assert isinstance(part.LAST_NORM, bool)
+            assert part.Part(SHAPE, 1)(x, Place(), Causal(positions)).shape == x.shape
+        case "head":
+            found = part.Part(dataclasses.replace(SHAPE, num_labels=3))(x, torch.randn(20, SHAPE.hidden_size))
+            assert found.shape[:-1] == x.shape[:-1]
         case "position":
-            place = part.Part(SHAPE)(positions)
+            place = part.Part(SHAPE)(Causal(positions))
             assert isinstance(place, Place)
-            sides = {"add": x.shape, "cos": (*positions.shape, 1, SHAPE.head_size), "slopes": (SHAPE.num_attention_heads,)}
+            sides = {"add": x.shape, "cos": (*positions.shape, 1, SHAPE.head_size)}
             for field, side in {**sides, "sin": sides["cos"]}.items():
                 assert getattr(place, field) is None or tuple(getattr(place, field).shape) == tuple(side)
+            if place.bias is not None:
+                time, heads = positions.shape[-1], SHAPE.num_attention_heads
+                assert place.bias(positions, positions).shape == (*positions.shape[:-1], heads, time, time)
         case kind:
             pytest.fail(f"{kind} is no kind of part")
 
 
-EVERY = list(itertools.product(*map(of_kind, ("norm", "feedforward", "attention", "position"))))
+EVERY = list(itertools.product(*map(of_kind, ("block", "norm", "feedforward", "position"))))
 
 
 @pytest.mark.parametrize("choice", EVERY, ids="-".join)
 def test_every_combination_of_parts_is_a_model(choice: tuple[str, ...]) -> None:
-    norm, feedforward, attention, position = choice
-    shape = dataclasses.replace(SHAPE, norm=norm, feedforward=feedforward, attention=attention, position=position)
+    block, norm, feedforward, position = choice
+    shape = dataclasses.replace(SHAPE, block=block, norm=norm, feedforward=feedforward, position=position)
     model = Transformer(shape).initialise(1)
     for positions in POSITIONS:
         logits = model(torch.randint(20, positions.shape), Causal(positions))

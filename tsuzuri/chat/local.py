@@ -100,17 +100,17 @@ class LocalModel:
         if dtype is None:
             self.model.to(devices.fit(next(self.model.parameters()).dtype, place))
         self.tokenizer = fast.load(path)
-        self.context_length = self.model.shape.max_position_embeddings
+        self.context_length = self.model.context_length
         self.template = template.load(path)
         self.engine = LocalEngine(self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
         self._special = frozenset(self.tokenizer.special.values())
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
-        if self.tokenizer.vocab_size > self.model.shape.vocab_size:
+        if self.tokenizer.vocab_size > self.model.vocab_size:
             raise FormatError(
                 Words(f"モデル {path.name} を読もうとしました。", f"Loading the model {path.name}."),
                 found=Words(
-                    f"トークナイザの語彙 {self.tokenizer.vocab_size} がモデルの {self.model.shape.vocab_size} より大きいです。",
-                    f"The tokenizer has {self.tokenizer.vocab_size} tokens, the model {self.model.shape.vocab_size}.",
+                    f"トークナイザの語彙 {self.tokenizer.vocab_size} がモデルの {self.model.vocab_size} より大きいです。",
+                    f"The tokenizer has {self.tokenizer.vocab_size} tokens, the model {self.model.vocab_size}.",
                 ),
                 todo=Words("同じモデルのファイルを揃えてください。", "Put files of the same model together."),
             )
@@ -189,10 +189,10 @@ class LocalModel:
         sampling = sampling or Sampling(**given)
         ids = self._ids(prompt)
         self.engine.check(ids, room=0)
-        if not 1 <= k <= self.model.shape.vocab_size:
+        if not 1 <= k <= self.model.vocab_size:
             raise ConfigError(
                 Words(f"次のトークンの候補を {k} 個求められました。", f"Asked for {k} next tokens."),
-                found=Words(f"1 から {self.model.shape.vocab_size} までです。", f"There are 1 to {self.model.shape.vocab_size}."),
+                found=Words(f"1 から {self.model.vocab_size} までです。", f"There are 1 to {self.model.vocab_size}."),
                 todo=Words("個数を直してください。", "Correct the number."),
             )
         logits = self.engine.read(Cached(self.engine.device), ids)

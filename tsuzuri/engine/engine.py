@@ -21,6 +21,7 @@ from torch import Tensor
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.sampling import History, Sampling, choose, generator
 from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError, Words
+from tsuzuri.model.parts.rotary import Scaling, regime
 from tsuzuri.types import Finish, Model, Past, Token
 
 BLOCK = 128  # tokens read in one call: bounds the memory of a prompt, and is the grain of reuse
@@ -30,9 +31,8 @@ BLOCK = 128  # tokens read in one call: bounds the memory of a prompt, and is th
 class Decoder(Protocol):
     """A model whose head can be left out where its logits are not needed, and that can embed."""
 
-    @property
-    def head_weight(self) -> Tensor: ...  # (V, D)
     def hidden(self, tokens: Tensor, past: Past) -> Tensor: ...  # (N,) -> (N, D)
+    def logits(self, hidden: Tensor) -> Tensor: ...  # (N, D) -> (N, V)
 
 
 class LocalEngine:
@@ -40,7 +40,8 @@ class LocalEngine:
 
     def __init__(self, model: Model, eos_ids: Collection[int], context_length: int, device: torch.device | str = "cpu") -> None:
         self.model, self.eos_ids, self.context_length, self.device = model, frozenset(eos_ids), context_length, device
-        self.vocab_size = model.head_weight.shape[0] if isinstance(model, Decoder) else None
+        self.vocab_size = model.vocab_size
+        self._scaling: Scaling | None = getattr(getattr(model, "shape", None), "rope_scaling", None)
         self._kept: tuple[Cached, list[int]] | None = None
         self._lock = threading.Lock()
 
@@ -59,7 +60,7 @@ class LocalEngine:
         """Natural-log probabilities of ids[1:], each given all before it. Raises ContextError and InputError."""
         self.check(ids, room=0)
         found: list[float] = []
-        past, wanted = Cached(self.device), torch.tensor(ids[1:], device=self.device, dtype=torch.long)
+        past, wanted = Cached(self.device, len(ids)), torch.tensor(ids[1:], device=self.device, dtype=torch.long)
         for start in range(0, len(ids) - 1, BLOCK):
             targets = wanted[start : start + BLOCK]
             past.begin(len(targets))
@@ -77,7 +78,7 @@ class LocalEngine:
                 found=Words("このモデルには隠れ状態がありません。", "This model has no hidden states."),
                 todo=Words("ニューラルネットワークのモデルを使ってください。", "Use a neural model."),
             )
-        past, total = Cached(self.device), torch.zeros((), device=self.device)
+        past, total = Cached(self.device, len(ids)), torch.zeros((), device=self.device)
         for block in _blocks(ids, 0):
             past.begin(len(block))
             total = total + self.model.hidden(self._tensor(block), past).float().sum(0)  # (D,)
@@ -89,15 +90,19 @@ class LocalEngine:
         past.begin(len(ids))
         tokens = self._tensor(ids)
         if isinstance(self.model, Decoder):
-            last = F.linear(self.model.hidden(tokens, past)[-1:], self.model.head_weight)[0]
+            last = self.model.logits(self.model.hidden(tokens, past)[-1:])[0]
         else:
             last = self.model(tokens, past)[-1]
         return last.float().cpu()
 
-    def take(self, ids: Sequence[int]) -> Cached:
+    def take(self, ids: Sequence[int], max_tokens: int | None) -> Cached:
         """A past holding as many whole blocks of `ids` as the last call left, but never the last id: its logits are needed."""
+        bound = self.context_length if max_tokens is None else min(self.context_length, len(ids) + max_tokens)
         with self._lock:
-            (past, known), self._kept = self._kept or (Cached(self.device), []), None
+            (past, known), self._kept = self._kept or (Cached(self.device, bound), []), None
+        if regime(self._scaling, past.bound or 0) != regime(self._scaling, bound):
+            return Cached(self.device, bound)
+        past.bound = bound
         common = _common(known, ids[:-1]) // BLOCK * BLOCK
         past.truncate(common)
         return past
@@ -128,7 +133,7 @@ class LocalEngine:
                 ),
                 todo=Words("文章を短くしてください。", "Shorten the text."),
             )
-        wrong = [id for id in ids if isinstance(id, bool) or id < 0 or (self.vocab_size is not None and id >= self.vocab_size)]
+        wrong = [id for id in ids if isinstance(id, bool) or id < 0 or id >= self.vocab_size]
         if wrong:
             raise InputError(
                 asked,
@@ -140,7 +145,7 @@ class LocalEngine:
             )
 
     def _check_stops(self, ids: Sequence[int]) -> None:
-        unknown = [id for id in ids if self.vocab_size is not None and id >= self.vocab_size]
+        unknown = [id for id in ids if id >= self.vocab_size]
         if unknown:
             raise ConfigError(
                 Words(f"stop_token_ids に {unknown[0]} が指定されました。", f"stop_token_ids was given {unknown[0]}."),
@@ -172,7 +177,7 @@ class Generation(Iterator[Token]):
         self._tokens.close()
 
     def _run(self, ids: list[int]) -> Generator[Token, None, None]:
-        past = self._engine.take(ids)
+        past = self._engine.take(ids, self._sampling.max_tokens)
         self.cached_tokens = past.length
         sound = True  # False while a call of the model is under way: an exception leaves the cache half written
         try:

@@ -7,18 +7,19 @@ Out: the same. Which name means which weight is the family's business (`families
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsuzuri.errors import ConfigError, FormatError, MissingError, Words
 from tsuzuri.folder import find, names
 from tsuzuri.model import safe
+from tsuzuri.model.families._packed import Packed
 from tsuzuri.model.transformer import Transformer
 
 FAMILIES = "tsuzuri.model.families"
@@ -28,34 +29,42 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # that o
 MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 MB
 
 
-def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Transformer:
+def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Any:
     """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
     config = read_json(directory / "config.json")
     family = decoder(_model_type(config))
     shape = family.shape(config)
-    stored = _stored(directory, family.names(shape))
-    model = Transformer(shape, device="meta")
+    model = build(family, shape, device="meta")
+    stored = _stored(directory, family, shape)
     _check_shapes(model, stored, directory)
     wanted = dtype or reduce(torch.promote_types, {value.dtype for value in stored.values()})  # of several, the one that holds all
     model.load_state_dict({name: value.to(device=device, dtype=wanted) for name, value in stored.items()}, assign=True)
     return model.requires_grad_(False)
 
 
-def restore(model: Transformer, directory: Path, family: str) -> None:
+def build(family: ModuleType, shape: Any, *, device: str | torch.device = "cpu") -> Any:
+    """A model of that shape, its weights not yet filled: the family's own class, or the stack of `transformer.py`."""
+    return getattr(family, "MODEL", Transformer)(shape, device=device)
+
+
+def restore(model: Any, directory: Path, family: str) -> None:
     """Fill an existing model of the same shape with the weights of a directory (resuming a run)."""
-    stored = _stored(directory, decoder(family).names(model.shape))
+    stored = _stored(directory, decoder(family), model.shape)
     _check_shapes(model, stored, directory)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(stored[name])
 
 
-def save(model: Transformer, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
+def save(model: Any, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
     """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
     module = decoder(family)
     config = module.config(model.shape)  # first: a shape that the family cannot say has no names either
     weights = dict(model.named_parameters()) if state is None else state
-    tensors = {theirs: weights[ours].detach().contiguous().cpu() for ours, theirs in module.names(model.shape).items()}
+    tensors = {theirs: weights[ours] for ours, theirs in module.names(model.shape).items()}
+    for each in packed(module, model.shape):
+        tensors[each.theirs] = each.join([weights[name] for name in each.ours])
+    tensors = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     config |= {"dtype": dtype, "torch_dtype": dtype}
     (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -129,7 +138,13 @@ def decoder(name: str) -> ModuleType:
     return family
 
 
-def _stored(directory: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
+def packed(family: ModuleType, shape: Any) -> list[Packed]:
+    """The tensors of this family that hold several of ours, or one of ours turned."""
+    found: list[Packed] = family.packed(shape) if hasattr(family, "packed") else []
+    return found
+
+
+def _stored(directory: Path, family: ModuleType, shape: Any) -> dict[str, Tensor]:
     """Our name -> tensor, from one file or from the shards of an index. Every name must be there and no other."""
     found: dict[str, Tensor] = {}
     for file in _files(directory):
@@ -137,16 +152,43 @@ def _stored(directory: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
         for name in set(part) & set(found):
             raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
         found.update(part)
-    missing = sorted(set(names.values()) - set(found))
-    extra = sorted(set(found) - set(names.values()))
-    extra = [name for name in extra if not name.endswith("rotary_emb.inv_freq")]  # derived, in old checkpoints
-    if "head.weight" not in names and _same(found, "lm_head.weight", names["embedding.weight"]):
-        extra.remove("lm_head.weight")  # a copy of the tied embedding, in old checkpoints
+    names, fused = family.names(shape), packed(family, shape)
+    wanted = {*names.values(), *(each.theirs for each in fused)}
+    found = _prefixed(found, wanted, getattr(family, "PREFIX", ""))
+    missing = sorted(wanted - set(found))
+    derived = getattr(family, "DERIVED", ("rotary_emb.inv_freq",))  # computed from the config, in old checkpoints
+    extra = [name for name in sorted(set(found) - wanted) if not name.endswith(derived) and not _copied(found, name, family, names)]
     if missing or extra:
         some = "、".join((missing or extra)[:3])
         ja, en = ("足りない", "missing") if missing else ("知らない", "unknown")
         raise _mixed(directory, Words(f"{ja}重みがあります：{some}", f"Weights are {en}: {some}"))
-    return {ours: found[theirs] for ours, theirs in names.items()}
+    ours = {ours: found[theirs] for ours, theirs in names.items()}
+    for each in fused:
+        ours |= zip(each.ours, _split(each, found[each.theirs], directory), strict=True)
+    return ours
+
+
+def _split(each: Packed, value: Tensor, directory: Path) -> Sequence[Tensor]:
+    try:
+        return each.split(value)
+    except (RuntimeError, IndexError) as error:  # a shape that cannot be divided so
+        text = f"{each.theirs}: {tuple(value.shape)}"
+        raise _mixed(
+            directory, Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text}).")
+        ) from error
+
+
+def _prefixed(found: dict[str, Tensor], wanted: set[str], prefix: str) -> dict[str, Tensor]:
+    """The body of a model saved by itself lacks the prefix that it has inside a model with a head."""
+    if not prefix or any(name.startswith(prefix) for name in found):
+        return found
+    return {prefix + name if prefix + name in wanted or name not in wanted else name: value for name, value in found.items()}
+
+
+def _copied(found: Mapping[str, Tensor], name: str, family: ModuleType, names: Mapping[str, str]) -> bool:
+    """Whether it only repeats the embedding: a tied head, written out in old checkpoints."""
+    heads = getattr(family, "TIED", ("lm_head.weight",))
+    return "head.weight" not in names and name in heads and _same(found, name, names["embedding.weight"])
 
 
 def _same(found: Mapping[str, Tensor], one: str, other: str) -> bool:
@@ -177,7 +219,7 @@ def _files(directory: Path) -> list[Path]:
     return [directory / name for name in files]
 
 
-def _check_shapes(model: Transformer, stored: Mapping[str, Tensor], directory: Path) -> None:
+def _check_shapes(model: nn.Module, stored: Mapping[str, Tensor], directory: Path) -> None:
     for name, weight in model.named_parameters():
         if stored[name].shape != weight.shape or stored[name].dtype not in DTYPES:
             text = f"{name}: {tuple(stored[name].shape)} {stored[name].dtype}, config.json: {tuple(weight.shape)}"

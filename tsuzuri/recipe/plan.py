@@ -126,7 +126,7 @@ def _components(model: Transformer) -> dict[str, int]:
     """Parameters of embedding, attention, feed-forward, norms and head."""
     found: dict[str, int] = {}
     for name, weight in model.named_parameters():
-        kind = next((k for k in ("norm", "attention", "feedforward", "embedding", "head", "position") if k in name), "other")
+        kind = next((k for k in ("norm", "mixer", "feedforward", "embedding", "head", "position") if k in name), "other")
         found[kind] = found.get(kind, 0) + weight.numel()
     return found
 

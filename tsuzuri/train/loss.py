@@ -21,7 +21,11 @@ CHUNK = 512  # tokens at a time: 512 × 8k floats stay in the cache of a small m
 
 def plain(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """The twin to read: summed negative log-likelihood in nats, in float32 at least."""
-    logits = F.linear(hidden, head)
+    return cross_entropy(F.linear(hidden, head), targets)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logits (N, V), targets (N,) -> summed negative log-likelihood in nats, in float32 at least."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return F.cross_entropy(wide, targets, ignore_index=IGNORED, reduction="sum")
 
@@ -65,5 +69,8 @@ class _Chunked(torch.autograd.Function):
 
 def next_token(model: Transformer, batch: Batch) -> Tensor:
     """Nats summed over the targets of a batch: what every objective that predicts the next token has in common."""
-    hidden = model.hidden(batch.tokens, Causal(batch.positions, batch.documents))  # (B, T, D)
-    return chunked(hidden.flatten(0, -2), model.head_weight, batch.targets.flatten())
+    past, targets = Causal(batch.positions, batch.documents), batch.targets.flatten()
+    if not (isinstance(model, Transformer) and model.head_is_linear):
+        return cross_entropy(model(batch.tokens, past).flatten(0, -2), targets)
+    hidden = model.hidden(batch.tokens, past)  # (B, T, D)
+    return chunked(hidden.flatten(0, -2), model.head_weight, targets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from tsuzuri import device
 from tsuzuri.errors import Words
 from tsuzuri.evals.windows import bits_per_byte
 from tsuzuri.model import weights
+from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context, meet
@@ -37,25 +38,33 @@ class ModelSettings:
     num_hidden_layers: int
     num_attention_heads: int
     intermediate_size: int
+    family: str = "llama"
+    # None: as the family usually has it
     num_key_value_heads: int | None = None
     head_dim: int | None = None
-    family: str = "llama"
-    feedforward: str = "swiglu"
-    norm: str = "rms_norm"
-    position: str = "rotary"
-    norm_eps: float = 1e-5
-    rope_theta: float = 10000.0
+    block: str | None = None
+    feedforward: str | None = None
+    hidden_act: str | None = None
+    norm: str | None = None
+    position: str | None = None
+    layer_types: list[str] | None = None
+    norm_eps: float | None = None
+    rope_theta: float | None = None
+    rope_scaling: Scaling | None = None
+    partial_rotary_factor: float | None = None
     sliding_window: int | None = None
-    qk_norm: bool = False
-    attention_bias: bool = False
-    mlp_bias: bool = False
-    tie_word_embeddings: bool = False
+    qk_norm: Literal["none", "head", "token"] | None = None
+    attention_bias: bool | None = None
+    mlp_bias: bool | None = None
+    tie_word_embeddings: bool | None = None
     max_position_embeddings: int | None = None  # None: as long as a row of training
 
     def shape(self, vocab_size: int, length: int) -> Shape:
-        values = {name: value for name, value in asdict(self).items() if name != "family"}
-        values["max_position_embeddings"] = self.max_position_embeddings or length
-        return Shape(vocab_size=vocab_size, **values)
+        usual = weights.decoder(self.family).USUAL
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "family" and getattr(self, f.name) is not None}
+        if "layer_types" in given:
+            given["layer_types"] = tuple(given["layer_types"])
+        return Shape(**{**usual, "vocab_size": vocab_size, "max_position_embeddings": length, **given})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
