@@ -53,6 +53,11 @@ class FastTokenizer:
         return kinds.of(self._state)
 
     @property
+    def state(self) -> dict[str, Any]:
+        """What tokenizer.json says; to be read, not changed."""
+        return self._state
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical tokenizer.json: same fingerprint, same ids."""
         return hashlib.sha256(self._canonical().encode()).hexdigest()
@@ -182,12 +187,7 @@ def load(path: Path) -> FastTokenizer:
             )
         if file.stat().st_size > MAX_FILE:
             raise ValueError("too large")
-        text = file.read_text(encoding="utf-8")
-        _check(json.loads(text))
-        found = FastTokenizer(tokenizers.Tokenizer.from_str(text))
-        if _pieces_are_bytes(found._state) and found.decode(found.encode(PROBE)).removeprefix(" ") != PROBE:
-            raise ValueError("text does not come back")
-        return found
+        return parse(file.read_text(encoding="utf-8"), asked)
     except TsuzuriError:
         raise
     except OSError as error:
@@ -197,14 +197,32 @@ def load(path: Path) -> FastTokenizer:
             found=Words(f"{name} を開けません（{error.strerror}）。", f"{name} cannot be opened ({error.strerror})."),
             todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
         ) from error
+    except ValueError as error:  # too large, or no UTF-8
+        raise _unreadable(asked) from error
+
+
+def parse(text: str, asked: Words) -> FastTokenizer:
+    """The content of a tokenizer.json. Raises FormatError, with `asked`."""
+    try:
+        _check(json.loads(text))
+        found = FastTokenizer(tokenizers.Tokenizer.from_str(text))
+        if _pieces_are_bytes(found._state) and found.decode(found.encode(PROBE)).removeprefix(" ") != PROBE:
+            raise ValueError("text does not come back")
+        return found
+    except TsuzuriError:
+        raise
     except BaseException as error:  # the library raises bare Exception, or a panic that is no Exception, for a file it cannot read
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise FormatError(
-            asked,
-            found=Words("tokenizer.json として読めません。", "It cannot be read as a tokenizer.json."),
-            todo=Words("壊れているか、別の形式です。入手し直してください。", "It is damaged or of another format: fetch it again."),
-        ) from error
+        raise _unreadable(asked) from error
+
+
+def _unreadable(asked: Words) -> FormatError:
+    return FormatError(
+        asked,
+        found=Words("tokenizer.json として読めません。", "It cannot be read as a tokenizer.json."),
+        todo=Words("壊れているか、別の形式です。入手し直してください。", "It is damaged or of another format: fetch it again."),
+    )
 
 
 def _check(state: Any) -> None:

@@ -77,7 +77,7 @@ class Part(nn.Module):
             case "linear":
                 return plain / scaling.factor
             case "llama3":
-                return _llama3(plain, scaling)
+                return llama3(plain, scaling)
             case "yarn":
                 return _yarn(plain, scaling, self.theta, self.size)
             case "dynamic":
@@ -100,7 +100,7 @@ def regime(scaling: Scaling | None, extent: int) -> int:
     return max(extent, original) if scaling.rope_type == "dynamic" else int(extent > original)
 
 
-def _llama3(plain: Tensor, scaling: Scaling) -> Tensor:
+def llama3(plain: Tensor, scaling: Scaling) -> Tensor:
     low, high, original = scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_max_position_embeddings
     assert low is not None and high is not None and original is not None
     turns = original * plain / (2 * math.pi)  # of each frequency within the original length
