@@ -107,3 +107,24 @@ def test_the_verbs(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "o/o.q8_0.gguf"
     done = CliRunner().invoke(cli, ["import", str(file), "--out", str(tmp_path / "back")])
     assert done.exit_code == 0 and "tsuzuri chat" in done.output
+
+
+def test_an_adapter_and_back(model: Path, tmp_path: Path) -> None:
+    """A model tuned by an adapter of rank 2 is handed over as one, and taken in again."""
+    from tsuzuri.model.adapt import lora
+
+    tuned = weights.load(model, dtype=torch.float32)
+    lora.attach(tuned, lora.LoraSettings(rank=2, targets=("query", "up")))
+    for layer in lora.adapted(tuned).values():
+        torch.nn.init.normal_(layer.lora_up.data, std=0.05, generator=torch.Generator().manual_seed(1))
+    lora.merge(tuned)
+    (tmp_path / "tuned").mkdir()
+    weights.save(tuned, tmp_path / "tuned")
+    handed = hand_over.write_adapter(tmp_path / "tuned", tmp_path / "adapter", base=model, rank=2)
+    assert handed.difference.divergence < 1e-6
+    back = hand_over.take_in_adapter(tmp_path / "adapter", tmp_path / "back", base=model)
+    assert back.difference.divergence < 1e-6
+    found = hand_over.difference(tuned, weights.load(tmp_path / "back"), [5, 6, 7])
+    assert found.divergence < 1e-6
+    with pytest.raises(FormatError, match="ランク"):
+        hand_over.write_adapter(tmp_path / "tuned", tmp_path / "less", base=model, rank=1, tolerance=1e-9)

@@ -52,8 +52,9 @@ def restore(model: Any, directory: Path, family: str) -> None:
     stored = _stored(directory, decoder(family), model.shape)
     _check_shapes(model, stored, directory)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.copy_(stored[name])
+        own = dict(model.named_parameters())
+        for name, value in stored.items():  # adapters, where there are any, are kept elsewhere
+            own[name].copy_(value)
 
 
 def save(model: Any, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
@@ -220,9 +221,10 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _check_shapes(model: nn.Module, stored: Mapping[str, Tensor], directory: Path) -> None:
-    for name, weight in model.named_parameters():
-        if stored[name].shape != weight.shape or stored[name].dtype not in DTYPES:
-            text = f"{name}: {tuple(stored[name].shape)} {stored[name].dtype}, config.json: {tuple(weight.shape)}"
+    shapes = {name: weight.shape for name, weight in model.named_parameters()}
+    for name, value in stored.items():
+        if value.shape != shapes[name] or value.dtype not in DTYPES:
+            text = f"{name}: {tuple(value.shape)} {value.dtype}, config.json: {tuple(shapes[name])}"
             found = Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text}).")
             raise _mixed(directory, found)
 

@@ -22,14 +22,15 @@ from tsuzuri import directory as directories
 from tsuzuri.chat import template
 from tsuzuri.errors import ConfigError, FormatError, Words
 from tsuzuri.model import gguf, gguf_models, weights
+from tsuzuri.model.adapt import lora
 from tsuzuri.model.past import Bidirectional, Causal
 from tsuzuri.text import fast, gguf_vocabulary
 
-Format: TypeAlias = Literal["hf", "gguf"]
+Format: TypeAlias = Literal["hf", "gguf", "peft"]
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 KINDS = tuple(gguf.TYPES)
 # Largest mean divergence (nats a token) from the model as it was, by what it is rounded to; what is not rounded has to be the same.
-TOLERANCE = {"float16": 1e-3, "bfloat16": 1e-2, "f16": 1e-3, "bf16": 1e-2, "q8_0": 1e-2, "q4_0": 0.5}
+TOLERANCE = {"adapter": 1e-2, "float16": 1e-3, "bfloat16": 1e-2, "f16": 1e-3, "bf16": 1e-2, "q8_0": 1e-2, "q4_0": 0.5}
 EXTRAS = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja", "data_manifest.json")
 ENDS = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id"}  # GGUF's name -> that of generation_config.json
 PROBE = "この法律は、国民の生活の安定と福祉の向上に寄与することを目的とする。吾輩は猫である。名前はまだ無い。"
@@ -146,6 +147,30 @@ def write(
     return Handed(str(target), to, kind, size, found, counts)
 
 
+def write_adapter(source: Path, target: Path, *, base: Path, rank: int = 8, tolerance: float | None = None) -> Handed:
+    """What distinguishes the model of `source` from that of `base`, as a PEFT adapter of that rank; `base` with the adapter, read
+    back, is compared with `source`. Raises ConfigError (other shapes, or a family that keeps its matrices together) and FormatError."""
+    model, family = weights.load(source, dtype=torch.float32), weights.family_of(source).MODEL_TYPE
+    beside, again = (weights.load(base, dtype=torch.float32) for _ in range(2))
+    if family != weights.family_of(base).MODEL_TYPE or model.shape != beside.shape:
+        raise ConfigError(
+            Words("アダプタを書き出そうとしました。", "Exporting an adapter."),
+            found=Words("元のモデルと形が違います。", "The base model has another shape."),
+            todo=Words("--base に、学習を始めたときのモデルを指定してください。", "Give --base the model that training began from."),
+        )
+    with directories.whole(target) as temporary:
+        lora.between(model, beside, rank)
+        lora.save(beside, temporary, family, str(base))
+        lora.load(again, temporary, family)
+        found = difference(model, again, _probe(source, model))
+        _bar(found, "adapter", tolerance)
+        card = _card_of(source, model)
+        section = _section("peft", f"LoRA r={rank}, base {base.resolve().name}", found, {})
+        (temporary / "README.md").write_text(card.rstrip("\n") + "\n" + section, encoding="utf-8")
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    return Handed(str(target), "peft", f"r={rank}", size, found, {})
+
+
 def _write_directory(source: Path, target: Path, model: Any, kind: str) -> str:
     """Weights and config; what they were rounded to, "" where they were not."""
     own = next(model.parameters()).dtype
@@ -174,9 +199,11 @@ def _bar(found: Difference, rounded: str, tolerance: float | None) -> None:
         "tsuzuri の不具合です。この表示を添えて報告してください。元のモデルは残っています。",
         "This is a defect of tsuzuri: please report it with this message. The model itself is still there.",
     )
+    cut = Words("ランクを落とした分か、線形層の外の違い", "the rank, or from what differs outside linear layers")
+    cause = cut if rounded == "adapter" else Words(f"{rounded} に丸めた分", f"rounding to {rounded}")
     meant = Words(
-        f"{rounded} に丸めた分です。それでよければ tolerance を {found.divergence:.2g} より大きくしてください。元のモデルは残っています。",
-        f"It comes from rounding to {rounded}. If that is meant, raise tolerance above {found.divergence:.2g}. The model itself is still there.",
+        f"{cause.ja}です。それでよければ tolerance を {found.divergence:.2g} より大きくしてください。元のモデルは残っています。",
+        f"It comes from {cause.en}. If that is meant, raise tolerance above {found.divergence:.2g}. The model itself is still there.",
     )
     raise FormatError(
         Words("書き出したモデルを読み直して比べました。", "Comparing the exported model, read back."),
@@ -250,6 +277,26 @@ def _processor() -> str:
     text = info.read_text(encoding="utf-8") if info.is_file() else ""
     named = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
     return named or platform.processor() or platform.machine()
+
+
+def take_in_adapter(adapter: Path, target: Path, *, base: Path) -> Handed:
+    """The model of `base` with a PEFT adapter merged into its weights. Raises FormatError and ConfigError."""
+    model, merged = (weights.load(base, dtype=torch.float32) for _ in range(2))
+    family = weights.family_of(base).MODEL_TYPE
+    for each in (model, merged):
+        lora.load(each, adapter, family)
+    lora.merge(merged)
+    with directories.whole(target) as temporary:
+        weights.save(merged, temporary, family)
+        for name in EXTRAS:
+            if (base / name).is_file():
+                shutil.copy(base / name, temporary / name)
+        found = difference(model, weights.load(temporary), _probe(base, model))
+        _bar(found, "float32", 1e-6)  # merged is unmerged, but for the order of sums
+        section = _section("hf", f"float32, {adapter.resolve().name} merged", found, {})
+        (temporary / "README.md").write_text(_card_of(base, model).rstrip("\n") + "\n" + section, encoding="utf-8")
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    return Handed(str(target), "hf", "float32", size, found, {})
 
 
 def take_in(file: Path, target: Path) -> Handed:

@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch import Tensor
 from tsuzuri import device as devices
 from tsuzuri.errors import ConfigError, StopRequested, TrainingError, Words
 from tsuzuri.model import weights
+from tsuzuri.model.adapt import lora
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.train import checkpoint
 from tsuzuri.train.data import Batch, order
@@ -178,7 +179,10 @@ class _Run:
         self.device = next(model.parameters()).device
         self.step, self.tokens, self.seconds, self.loss = 0, 0, 0.0, math.nan
         devices.seed_all(settings.seed)
-        model.requires_grad_(True).to(devices.dtype(settings.precision, self.device))
+        self.adapters = [name for name, _ in model.named_parameters() if lora.is_adapter(name)]
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(not self.adapters or name in self.adapters)  # an adapted model trains its adapters alone
+        model.to(devices.dtype(settings.precision, self.device))
         self.optimizer: Optimizer | None = None
 
     def resume(self, watch: Watch, start: Callable[[Transformer], None] | None) -> int:
@@ -188,6 +192,7 @@ class _Run:
             watch.notice(notice)
         if found:
             weights.restore(self.model, found / "model", self.family)
+            self._restore_adapters(checkpoint.load(found).tensors)
         elif start:
             begun = time.perf_counter()
             start(self.model)
@@ -249,10 +254,17 @@ class _Run:
         if self.rank == 0:
             random_tensors, random_values = checkpoint.rng_state()
             values = {"tokens": self.tokens, "seconds": self.seconds, "loss": self.loss, "rng": random_values, "recipe": self.recipe}
-            state = checkpoint.State(self.step, {**tensors, **random_tensors}, values)
+            beside = {f"adapter.{name}": gathered[name] for name in self.adapters}
+            state = checkpoint.State(self.step, {**tensors, **random_tensors, **beside}, values)
             checkpoint.save(self.root, state, lambda path: self._write_model(path, gathered), keep=self.settings.keep)
         if self.world > 1:
             torch.distributed.barrier()
+
+    def _restore_adapters(self, tensors: Mapping[str, Tensor]) -> None:
+        weight = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name in self.adapters:
+                weight[name].copy_(tensors[f"adapter.{name}"])
 
     def _write_model(self, path: Path, gathered: dict[str, Tensor]) -> None:
         weights.save(self.model, path, self.family, gathered)

@@ -13,10 +13,13 @@ import numpy as np
 import torch
 
 from tsuzuri import device
+from tsuzuri import directory as directories
 from tsuzuri.chat import conversations, template
 from tsuzuri.errors import ConfigError, FormatError, Words
 from tsuzuri.folder import suggestion
 from tsuzuri.model import weights
+from tsuzuri.model.adapt import lora
+from tsuzuri.model.adapt.lora import LoraSettings
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context
@@ -27,6 +30,7 @@ from tsuzuri.train.objectives import sft
 from tsuzuri.types import Message
 
 NEEDS = ("tokenizer", "pretrain")
+MERGED = "merged"  # where the stage trained an adapter
 QUESTION = "あなたは誰ですか。"  # what is answered on the way
 SHARED = True  # under torchrun, every process takes part
 CHARACTERS_PER_TOKEN = 1.4  # of Japanese with a vocabulary of 4,096; guessed before there is one
@@ -39,6 +43,7 @@ class Settings(loop.LoopSettings):
     length: int = 256  # tokens a row
     repeat: dict[str, int] | None = None  # how often conversations of a source stand in the training set
     validation_fraction: float = 0.05
+    lora: LoraSettings | None = None  # train an adapter beside the weights, not the weights
     skip_longer: bool = False  # leave out, counted, what is longer than a row; else it stops the run
     seed: int = 2
 
@@ -98,6 +103,8 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
                 f"Left out {skipped} conversations longer than length={settings.length} tokens.",
             )
         )
+    if settings.lora is not None:
+        lora.attach(model, settings.lora, settings.seed)
     end, boundary = tokenizer.special["<|im_end|>"], tokenizer.special["<|endoftext|>"]
     objective = sft.Objective(sft.Settings(settings.length), train, boundary, end)
     held_out = sft.Objective(sft.Settings(settings.length), held, boundary, end)
@@ -123,8 +130,22 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         matrix_rate=matrix_rate(next(model.parameters()).device, settings.precision),
         watch=context.watch,
     )
+    scored = held_loss(model, held_out)
+    if settings.lora is not None:
+        _merged(model, context, tokenizer, start)
     counts = {"conversations": len(train), "held_out": len(held), "skipped": skipped}
-    return {**asdict(outcome), "train_seconds": outcome.seconds, **counts, "validation_loss": held_loss(model, held_out)}
+    return {**asdict(outcome), "train_seconds": outcome.seconds, **counts, "validation_loss": scored}
+
+
+def _merged(model: Transformer, context: Context, tokenizer: fast.FastTokenizer, base: Path) -> None:
+    """Beside the checkpoints: the adapter in PEFT's layout, and the model with the adapter in its weights."""
+    family = context.recipe.sections["pretrain"].model.family
+    with directories.whole(context.directory / "adapter") as temporary:
+        lora.save(model, temporary, family, str(base))
+    lora.merge(model)
+    with directories.whole(context.directory / MERGED) as temporary:
+        weights.save(model, temporary, family)
+        write_extras(temporary, tokenizer)
 
 
 def expected_rows(settings: Settings) -> int:
@@ -188,7 +209,10 @@ def write_extras(path: Path, tokenizer: fast.FastTokenizer) -> None:
 
 
 def newest_model(directory: Path) -> Path:
-    """The model directory of the last checkpoint of a finished stage. Raises FormatError where that one is damaged."""
+    """The model directory of the last checkpoint of a finished stage, or of what it merged. Raises FormatError where the checkpoint
+    is damaged."""
+    if (directory / MERGED).is_dir():
+        return directory / MERGED
     found, notices = checkpoint.latest(directory / "checkpoints")
     if found is None or notices:
         raise FormatError(
