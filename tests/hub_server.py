@@ -14,8 +14,8 @@ import hashlib
 import json
 import re
 import socket
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,10 +70,10 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Slow:
-    """So many seconds before each block."""
+class Stall:
+    """After so many bytes of the body nothing comes until `hub.go` is set."""
 
-    seconds: float
+    after: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class To:
     location: str
 
 
-Fault = Close | Status | Body | Whole | Range | Extra | Slow | To
+Fault = Close | Status | Body | Whole | Range | Extra | Stall | To
 
 
 def blob(data: bytes) -> str:
@@ -104,6 +104,7 @@ class Hub:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     listing: bytes | None = None  # in place of the true answer
     token: str | None = None  # without it nothing is shown
+    go: threading.Event = field(default_factory=threading.Event)
 
     def add(self, name: str, files: dict[str, bytes], revision: str = "main") -> str:
         text = json.dumps({path: sha256(data) for path, data in files.items()}, sort_keys=True)
@@ -245,7 +246,7 @@ class Handler(BaseHTTPRequestHandler):
     # ── both
 
     def file(self, path: str, data: bytes, headers: dict[str, str]) -> None:
-        fault = self.hub.next_fault(path, Close, Status, Body, Whole, Range, Slow, Extra) if self.command == "GET" else None
+        fault = self.hub.next_fault(path, Close, Status, Body, Whole, Range, Stall, Extra) if self.command == "GET" else None
         if isinstance(fault, Status):
             return self.refuse(fault.status, "", dict(fault.headers))
         if isinstance(fault, Body):
@@ -273,8 +274,8 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Close):
             data = data[: fault.after]
         for start in range(0, len(data), BLOCK):
-            if isinstance(fault, Slow):
-                time.sleep(fault.seconds)
+            if isinstance(fault, Stall) and start >= fault.after:
+                self.hub.go.wait()
             self.wfile.write(data[start : start + BLOCK])
         if isinstance(fault, Close):
             self.wfile.flush()
@@ -295,6 +296,15 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(status, b"", {**({"X-Error-Code": code} if code else {}), **(headers or {})})
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed is no error here."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 @contextmanager
 def serving() -> Iterator[Hub]:
     """Both servers, each in a thread, on ports the system chose."""
@@ -302,14 +312,14 @@ def serving() -> Iterator[Hub]:
     servers = []
     for role in ("hub", "elsewhere"):
         handler = type("Handler", (Handler,), {"hub": hub, "role": role})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
+        server = Server(("127.0.0.1", 0), handler)
         servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     hub.address, hub.elsewhere = (f"http://127.0.0.1:{server.server_port}" for server in servers)
     try:
         yield hub
     finally:
+        hub.go.set()
         for server in servers:
             server.shutdown()
             server.server_close()

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import Hub, Slow, Status, serving, sha256
+from hub_server import Hub, Stall, Status, serving, sha256
 from place import ROOT
 
 from tsuzuri import directory
@@ -113,7 +113,7 @@ def test_a_family_that_cannot_be_used_here_is_told_before_and_after(hub: Hub, tm
 
 def test_killed_in_the_middle_the_same_command_goes_on(hub: Hub, tmp_path: Path) -> None:
     hub.add(NAME, FILES)
-    hub.fault("model.safetensors", Slow(0.02))
+    hub.fault("model.safetensors", Stall(500_000))
     process = begin(hub, tmp_path)
     process.kill()
     process.communicate()
@@ -132,7 +132,7 @@ def test_killed_in_the_middle_the_same_command_goes_on(hub: Hub, tmp_path: Path)
 
 def test_stopped_by_hand_it_says_so_and_goes_on(hub: Hub, tmp_path: Path) -> None:
     hub.add(NAME, FILES)
-    hub.fault("model.safetensors", Slow(0.02))
+    hub.fault("model.safetensors", Stall(500_000))
     process = begin(hub, tmp_path)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import Body, Close, Extra, Fault, Hub, Range, Slow, Status, Whole, blob, sha256
+from hub_server import Body, Close, Extra, Fault, Hub, Range, Stall, Status, Whole, blob, sha256
 
 from tsuzuri import directory
 from tsuzuri.errors import ConfigError, FormatError, MissingError, RemoteError, SpaceError, Words
@@ -302,6 +302,7 @@ def test_a_range_that_cannot_be_starts_anew(hub: Hub, wire: Wire, tmp_path: Path
     hub.fault(WEIGHTS, Close(1_000_000), Status(416))
     fetch(wire, tmp_path / "m")
     assert content(tmp_path / "m") == TAKEN
+    assert [("range" in headers) for role, _, headers in hub.requests if role == "elsewhere"] == [False, True, False]
 
 
 def test_a_range_nobody_asked_for_is_refused(hub: Hub, wire: Wire, tmp_path: Path) -> None:
@@ -365,6 +366,13 @@ def test_headers_that_say_something_else_end_it_before_a_byte(
     with pytest.raises(FormatError, match=words):
         fetch(wire, tmp_path / "m")
     assert {sha256(FILES[file]), blob(FILES[file])}.isdisjoint(partial(tmp_path / "m"))
+
+
+def test_what_another_host_says_of_commits_and_hashes_is_nothing(hub: Hub, wire: Wire, tmp_path: Path) -> None:
+    hub.add(NAME, FILES)
+    hub.fault(WEIGHTS, Extra((("X-Repo-Commit", "0" * 40), ("X-Linked-Size", "1"), ("ETag", f'"{"0" * 64}"')), last=True))
+    fetch(wire, tmp_path / "m")
+    assert content(tmp_path / "m") == TAKEN
 
 
 def test_an_etag_of_another_kind_says_nothing(hub: Hub, wire: Wire, tmp_path: Path) -> None:
@@ -483,13 +491,14 @@ def test_somebody_elses_directory_is_left_alone(hub: Hub, wire: Wire, tmp_path: 
 
 def test_two_at_once_do_not_meet(hub: Hub, wire: Wire, tmp_path: Path) -> None:
     hub.add(NAME, FILES)
-    hub.fault(WEIGHTS, Slow(0.01))
+    hub.fault(WEIGHTS, Stall(500_000))
     other = threading.Thread(target=fetch, args=(wire, tmp_path / "m"))
     other.start()
     while sha256(DATA) not in partial(tmp_path / "m"):
         time.sleep(0.005)
     with pytest.raises(ConfigError, match="別のプロセス"), Wire(hub.address, None) as second:
         fetch(second, tmp_path / "m")
+    hub.go.set()
     other.join()
     assert content(tmp_path / "m") == TAKEN
 

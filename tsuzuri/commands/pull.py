@@ -98,6 +98,9 @@ def _screen() -> Iterator[Watch]:
         def advance(self, bytes: int) -> None:
             progress.advance(task, bytes)
 
+        def settle(self) -> None:
+            progress.update(task, description=str(Words("確かめています", "verifying")))
+
         def notice(self, words: Words) -> None:
             console.print(str(words), markup=False, highlight=False, soft_wrap=True)
 

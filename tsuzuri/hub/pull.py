@@ -44,6 +44,9 @@ class Watch:
     def advance(self, bytes: int) -> None:
         """Bytes that are there; a negative count where they have to be sent again."""
 
+    def settle(self) -> None:
+        """All has come; it is hashed once more and on its way to the disk."""
+
     def notice(self, words: Words) -> None:
         """Something a person should know."""
 
@@ -131,6 +134,7 @@ def pull(wire: Wire, offer: Offer, out: Path, watch: Watch | None = None) -> Pul
                 resumed += partial.resume()
                 _complete(partial, wire, offer, watch)
                 received += partial.received
+            watch.settle()
             with directory.whole(out) as temporary:
                 _lay(folder, temporary, offer.choice.taken)
                 text = json.dumps(offer.record(wire.address), ensure_ascii=False, indent=1)
