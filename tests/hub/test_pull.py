@@ -146,6 +146,13 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: Hub, wire: Wire, tmp_path
     assert content(tmp_path / "m")["config.json"] == b"{}"
 
 
+def test_a_commit_that_was_asked_for_is_the_commit_that_comes(hub: Hub, wire: Wire) -> None:
+    commit, other = hub.add(NAME, {**FILES, "config.json": b"{}"}), hub.add(NAME, FILES)
+    hub.listing = json.dumps({"sha": other, "siblings": hub.siblings(NAME, other)}).encode()
+    with pytest.raises(FormatError, match=f"別のコミット {other}"):
+        look(wire, Repository("owner", "name", commit))
+
+
 def test_a_gguf_that_was_asked_for(hub: Hub, wire: Wire, tmp_path: Path) -> None:
     hub.add(NAME, {**FILES, "q4.gguf": b"GGUF" * 100, "q8.gguf": b"8"})
     fetch(wire, tmp_path / "m", gguf=("q4.gguf",))

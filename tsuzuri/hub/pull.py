@@ -94,6 +94,9 @@ def look(wire: Wire, repository: Repository, gguf: Sequence[str] = (), watch: Wa
             break
         except Again as error:
             tries.again(error)
+    if re.fullmatch("[0-9a-f]{40}", repository.revision) and listing.commit != repository.revision:
+        found = Words(f"ハブは別のコミット {listing.commit} を示しました。", f"The hub shows another commit, {listing.commit}.")
+        raise FormatError(asked, found=found, todo=Words("接続先を確かめてください。", "Check the address."))
     return Offer(repository, listing, choose(listing, gguf, asked))
 
 
