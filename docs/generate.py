@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {"README.md": "en", "README.ja.md": "ja"}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model")  # from the top; a room calls those below
+HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model", "hub")  # from the top; a room calls those below
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 
