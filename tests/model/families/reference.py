@@ -189,17 +189,17 @@ def cannot_say(family: ModuleType, choices: dict[str, Any]) -> None:
 
 
 def learns(family: ModuleType) -> None:
-    """Ten steps on one text lower its loss by a third, every weight taking part."""
+    """Forty steps on one text halve its loss, every weight taking part."""
     small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     model = weights.build(family, Shape(**{**small, "max_position_embeddings": 32, **family.USUAL})).initialise(1)
     ids, past, losses = tokens(20, 33), Causal(torch.arange(32)), []
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    for _ in range(10):
+    for _ in range(40):
         loss = torch.nn.functional.cross_entropy(model(ids[:-1], past), ids[1:])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < losses[0] * 2 / 3
+    assert losses[-1] < losses[0] / 2
     assert [name for name, weight in model.named_parameters() if torch.equal(weight, before[name])] == []

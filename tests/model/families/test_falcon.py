@@ -52,7 +52,8 @@ def test_a_text_so_long_that_bfloat16_no_longer_tells_positions_apart(tmp_path: 
 def test_the_bias_is_that_of_the_reference_to_the_bit(heads: int) -> None:
     count = 1100
     there = build_alibi_tensor(torch.ones(1, count, dtype=torch.long), heads, torch.float32)  # (H, 1, S), before the scale
-    part = Part(Shape(vocab_size=9, hidden_size=heads, num_hidden_layers=1, num_attention_heads=heads))  # heads of size 1: scale 1
+    # heads of size 1, so that the scale is 1
+    part = Part(Shape(vocab_size=9, hidden_size=heads, num_hidden_layers=1, num_attention_heads=heads, position="none"))
     here = part.bias(torch.arange(1), torch.arange(count))
     assert torch.equal(here, there)
 

@@ -39,7 +39,9 @@ def test_a_checkpoint_of_the_hub_is_read(tmp_path: Path) -> None:
     """No prefix, the masks of every layer beside the weights, fields of early versions."""
     model = reference.saved(GPT2LMHeadModel, GPT2Config(**TINY), tmp_path)
     reference.as_on_the_hub(tmp_path, "transformer.", ["h.0.attn.bias", "h.1.attn.bias", "h.1.attn.masked_bias"])
-    reference.rewrite(tmp_path, {"n_ctx": 128, "task_specific_params": {"text-generation": {"max_length": 50}}, "gradient_checkpointing": False})
+    reference.rewrite(
+        tmp_path, {"n_ctx": 128, "task_specific_params": {"text-generation": {"max_length": 50}}, "gradient_checkpointing": False}
+    )
     reference.same(model, tmp_path)
 
 
@@ -48,7 +50,9 @@ def test_a_bias_of_a_layer_too_many_is_not_taken_for_a_mask(tmp_path: Path) -> N
     reference.refuses_weight(tmp_path, "transformer.h.2.attn.c_attn.bias")
 
 
-@pytest.mark.parametrize("change", [{"activation_function": "quick_gelu"}, {"add_cross_attention": True}, {"scale_attn_weights": 0.5}, {"n_experts": 2}])
+@pytest.mark.parametrize(
+    "change", [{"activation_function": "quick_gelu"}, {"add_cross_attention": True}, {"scale_attn_weights": 0.5}, {"n_experts": 2}]
+)
 def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
     reference.saved(GPT2LMHeadModel, GPT2Config(**TINY), tmp_path)
     assert next(iter(change)) in reference.refuses(tmp_path, change)

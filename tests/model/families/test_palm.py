@@ -100,14 +100,17 @@ def test_written_with_its_config_it_is_the_same_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_key_value_heads": 2}, {"tie_word_embeddings": False}, {"hidden_act": "gelu"}, {"attention_bias": False}, {"logit_scale": 0}]
+    "change",
+    [{"num_key_value_heads": 2}, {"tie_word_embeddings": False}, {"hidden_act": "gelu"}, {"attention_bias": False}, {"logit_scale": 0}],
 )
 def test_what_it_cannot_compute_is_refused_by_name(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         palm.shape({**TINY, **change})
 
 
-@pytest.mark.parametrize("choices", [{"block": "parallel"}, {"num_key_value_heads": 2}, {"norm": "layer_norm"}, {"tie_word_embeddings": False}])
+@pytest.mark.parametrize(
+    "choices", [{"block": "parallel"}, {"num_key_value_heads": 2}, {"norm": "layer_norm"}, {"tie_word_embeddings": False}]
+)
 def test_a_shape_it_cannot_say_is_not_written(choices: dict[str, Any]) -> None:
     reference.cannot_say(palm, choices)
 

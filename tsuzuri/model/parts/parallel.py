@@ -32,7 +32,7 @@ class Part(nn.Module):
 
     def forward(self, x: Tensor, place: Place, past: Past) -> Tensor:
         """(..., D) -> (..., D)"""
-        out = x + self.mixer(self.mixer_norm(x), place, past)
+        out: Tensor = x + self.mixer(self.mixer_norm(x), place, past)
         if hasattr(self, "cross"):
             out = out + self.cross(self.cross_norm(x), past)
         if hasattr(self, "feedforward"):

@@ -30,7 +30,7 @@ class Part(nn.Module):
     def forward(self, x: Tensor, place: Place, past: Past) -> Tensor:
         """(..., D) -> (..., D)"""
         normed = self.norm(x)
-        out = x + self.mixer(normed, place, past)
+        out: Tensor = x + self.mixer(normed, place, past)
         if hasattr(self, "cross"):
             out = out + self.cross(normed, past)
         if hasattr(self, "feedforward"):
