@@ -173,9 +173,9 @@ class Shape:
             raise impossible(name, Words(f"大きすぎます（{value}、{most} まで）。", f"It is too large ({value}, at most {most})."))
 
     def _check_part(self, field: str, name: str, kind: str, *others: str) -> None:
-        known = [part for part in file_names(PARTS) if kind == find(PARTS, part).KIND]
-        if name not in known:
-            raise _no_such(field, name, [*others, *known])
+        parts = file_names(PARTS)
+        if name not in parts or find(PARTS, name).KIND != kind:
+            raise _no_such(field, name, [*others, *(part for part in parts if kind == find(PARTS, part).KIND)])
 
 
 def _no_such(field: str, name: str, known: list[str]) -> ConfigError:
