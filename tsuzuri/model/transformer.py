@@ -174,7 +174,7 @@ class Shape:
 
     def _check_part(self, field: str, name: str, kind: str, *others: str) -> None:
         parts = file_names(PARTS)
-        if name not in parts or find(PARTS, name).KIND != kind:
+        if name not in parts or kind != find(PARTS, name).KIND:
             raise _no_such(field, name, [*others, *(part for part in parts if kind == find(PARTS, part).KIND)])
 
 
