@@ -153,7 +153,7 @@ def test_a_family_is_a_decoder_wholly_or_not_at_all(name: str) -> None:
 
 def usual(family: Any, **choices: Any) -> Any:
     """A small shape of that family."""
-    small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     small |= {"max_position_embeddings": 32, "norm_eps": 1e-4}
     kind = getattr(family, "SHAPE", Shape)
     fields = {field.name for field in dataclasses.fields(kind)}

@@ -44,6 +44,8 @@ EVERY = [
     {"qk_norm": "head"},
     {"qk_norm": "token", "attn_logit_softcapping": 2.0},
     {"block": "post_norm"},
+    {"block": "parallel", "attention": "attention_by_depth"},
+    {"block": "parallel_one_norm"},
     {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 3, "rope_local_theta": 100.0},
     {"sliding_window": 3},
     {"tie_word_embeddings": True},

@@ -23,6 +23,7 @@ from tsuzuri.types import Past
 
 LONGEST = 1 << 24  # of any side of a model; three of them multiplied still fit where torch counts bytes
 DEEPEST = 1024  # blocks; a config.json may come from anywhere, and each block costs memory even before its weights
+IDENTITIES = ("pre_norm", "parallel", "parallel_one_norm")  # blocks that pass x on where their projections are zero
 UNLIMITED = 1 << 20  # positions of a model that has no limit of its own: the engine still needs one
 
 
@@ -172,9 +173,9 @@ class Shape:
             raise impossible(name, Words(f"大きすぎます（{value}、{most} まで）。", f"It is too large ({value}, at most {most})."))
 
     def _check_part(self, field: str, name: str, kind: str, *others: str) -> None:
-        known = [part for part in file_names(PARTS) if kind == find(PARTS, part).KIND]
-        if name not in known:
-            raise _no_such(field, name, [*others, *known])
+        parts = file_names(PARTS)
+        if name not in parts or kind != find(PARTS, name).KIND:
+            raise _no_such(field, name, [*others, *(part for part in parts if kind == find(PARTS, part).KIND)])
 
 
 def _no_such(field: str, name: str, known: list[str]) -> ConfigError:
@@ -286,7 +287,7 @@ class Transformer(nn.Module):
         """Fill all weights from `seed`: matrices normal with std 1/√fan-in, projections back into the residual zero
         (each block starts as the identity), embeddings and head small so that the first loss is ln V."""
         generator = torch.Generator().manual_seed(seed)
-        zero = ("mixer.output.weight", "cross.output.weight", "feedforward.down.weight") if self.shape.block == "pre_norm" else ()
+        zero = ("mixer.output.weight", "cross.output.weight", "feedforward.down.weight") if self.shape.block in IDENTITIES else ()
         for name, weight in self.named_parameters():
             if weight.dim() < 2:
                 weight.fill_(0.0 if name.endswith("bias") else 1.0)

@@ -38,7 +38,7 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | tor
     stored = _stored(directory, family, shape)
     _check_shapes(model, stored, directory)
     wanted = dtype or reduce(torch.promote_types, {value.dtype for value in stored.values()})  # of several, the one that holds all
-    model.load_state_dict({name: value.to(device=device, dtype=wanted) for name, value in stored.items()}, assign=True)
+    model.load_state_dict({name: value.to(device=device, dtype=wanted).contiguous() for name, value in stored.items()}, assign=True)
     return model.requires_grad_(False)
 
 
@@ -171,7 +171,10 @@ def _stored(directory: Path, family: ModuleType, shape: Any) -> dict[str, Tensor
 
 def _split(each: Packed, value: Tensor, directory: Path) -> Sequence[Tensor]:
     try:
-        return each.split(value)
+        parts = each.split(value)
+        if len(parts) != len(each.ours):
+            raise IndexError(len(parts))
+        return parts
     except (RuntimeError, IndexError) as error:  # a shape that cannot be divided so
         text = f"{each.theirs}: {tuple(value.shape)}"
         raise _mixed(

@@ -8,18 +8,24 @@ alone. float64 where the reference computes in it (rotary angles stay float32 th
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.sampling import Sampling
+from tsuzuri.errors import ConfigError, FormatError
 from tsuzuri.model import weights
 from tsuzuri.model.past import Causal
+from tsuzuri.model.transformer import Shape
 
 LENGTH, GREEDY = 23, 32
 RELATIVE = 1e-5  # of the largest logit, float32
@@ -119,10 +125,6 @@ def greedy_there(reference: Any, ids: Tensor, count: int) -> list[int]:
 
 def refuses(directory: Path, change: dict[str, Any]) -> str:
     """What is said of a config.json with these fields changed; it has to be refused by name."""
-    import pytest
-
-    from tsuzuri.errors import ConfigError
-
     path = directory / "config.json"
     before = path.read_text(encoding="utf-8")
     path.write_text(json.dumps(json.loads(before) | change), encoding="utf-8")
@@ -133,3 +135,71 @@ def refuses(directory: Path, change: dict[str, Any]) -> str:
         path.write_text(before, encoding="utf-8")
     assert any(name in str(caught.value) for name in (*change, "rope_scaling"))
     return str(caught.value)
+
+
+def rewrite(directory: Path, change: dict[str, Any]) -> None:
+    """config.json with these fields changed."""
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change), encoding="utf-8")
+
+
+def as_on_the_hub(directory: Path, prefix: str, extra: list[str]) -> None:
+    """The weights as early versions saved them: where a prefix is given without the prefix of the whole model, and with masks nobody reads."""
+    path = directory / weights.WEIGHTS
+    found = {name.removeprefix(prefix): value.clone() for name, value in load_file(path).items()}
+    save_file({**found, **{name: torch.ones(3) for name in extra}}, path)
+
+
+def repeat(directory: Path, name: str, other: str) -> None:
+    """One weight a second time, under another name."""
+    path = directory / weights.WEIGHTS
+    found = {name: value.clone() for name, value in load_file(path).items()}
+    save_file({**found, other: found[name].clone()}, path)
+
+
+def same(reference: Any, directory: Path) -> None:
+    """The directory still holds that reference model."""
+    ids = tokens(reference.config.vocab_size)
+    with torch.inference_mode():
+        close(logits(weights.load(directory), ids), reference(ids[None]).logits[0])
+
+
+def refuses_weight(directory: Path, name: str) -> None:
+    """A weight of that name is not passed over."""
+    path = directory / weights.WEIGHTS
+    save_file({**{name: value.clone() for name, value in load_file(path).items()}, name: torch.ones(3)}, path)
+    with pytest.raises(FormatError, match=re.escape(name)):
+        weights.load(directory)
+
+
+def reads_its_default(family: ModuleType, config: Any) -> None:
+    """The plain config of the class, with every field written out and with only those that differ from the default."""
+    for short in (True, False):
+        shape = family.shape(json.loads(config.to_json_string(use_diff=short)))
+        assert shape.vocab_size == config.vocab_size and shape.num_hidden_layers == config.num_hidden_layers
+        assert family.shape(family.config(shape)).head_size == shape.head_size
+
+
+def cannot_say(family: ModuleType, choices: dict[str, Any]) -> None:
+    """Such a shape is not written as this family; the error names one of the fields."""
+    small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    with pytest.raises(ConfigError) as caught:
+        family.config(Shape(**{**small, **family.USUAL, **choices}))
+    assert any(name in str(caught.value) for name in choices)
+
+
+def learns(family: ModuleType) -> None:
+    """Forty steps on one text halve its loss, every weight taking part."""
+    small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    model = weights.build(family, Shape(**{**small, "max_position_embeddings": 32, **family.USUAL})).initialise(1)
+    ids, past, losses = tokens(20, 33), Causal(torch.arange(32)), []
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(model(ids[:-1], past), ids[1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 2
+    assert [name for name, weight in model.named_parameters() if torch.equal(weight, before[name])] == []

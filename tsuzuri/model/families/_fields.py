@@ -51,7 +51,8 @@ WITHOUT_EFFECT = frozenset(
 # What others call the functions of `parts/_activation.py`.
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_new": "gelu_pytorch_tanh", "gelu_pytorch_tanh": "gelu_pytorch_tanh",
-    "gelu_fast": "gelu_pytorch_tanh", "relu": "relu", "relu2": "relu2", "relu_squared": "relu2", "tanh": "tanh",
+    "gelu_fast": "gelu_pytorch_tanh", "gelu_accurate": "gelu_pytorch_tanh", "gelu_python_tanh": "gelu_pytorch_tanh", "gelu_python": "gelu",
+    "relu": "relu", "relu2": "relu2", "relu_squared": "relu2", "tanh": "tanh",
 }  # fmt: skip
 TODO = Words("対応する形のモデルを使うか、この項目を直してください。", "Use a model of a supported shape, or correct this field.")
 
@@ -100,7 +101,7 @@ class Fields:
     def choice(self, name: str, names: Mapping[str, str], default: str | None = None) -> str:
         """Our word for their value, which has to be one of `names` (theirs -> ours)."""
         value = self._take(name, default)
-        if value not in names:
+        if not isinstance(value, str) or value not in names:
             text = " / ".join(repr(one) for one in names)
             raise self.wrong(name, Words(f"{value!r} です。計算できるのは {text} です。", f"It is {value!r}; {text} can be computed."))
         return names[value]
@@ -147,3 +148,13 @@ def said(shape: Any, fixed: Mapping[str, Any], family: str) -> None:
 def every(shape_type: type, *varying: str) -> dict[str, Any]:
     """The defaults of all fields of a shape but those that vary: what a family that knows none of them always has."""
     return {field.name: field.default for field in dataclasses.fields(shape_type) if field.name not in varying}
+
+
+def one_key_each(shape: Any) -> dict[str, Any]:
+    """For `said`: every head has keys of its own, and together the heads are as wide as the hidden state."""
+    heads, size = shape.num_attention_heads, shape.hidden_size // shape.num_attention_heads
+    return {
+        "hidden_size": heads * size,
+        "head_dim": None if shape.head_dim is None else size,
+        "num_key_value_heads": None if shape.num_key_value_heads is None else heads,
+    }
