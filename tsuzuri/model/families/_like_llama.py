@@ -70,7 +70,7 @@ def windows(fields: Fields, layers: int, window: int | None, usual: Sequence[str
         text = " / ".join(ATTENTION)
         raise fields.wrong("layer_types", Words(f"層ごとに {text} が要ります。", f"One of {text} is needed for each layer."))
     if "sliding_attention" not in types:
-        return {"layer_types": None, "sliding_window": None}
+        return {"layer_types": None if window is None else ("full_attention",), "sliding_window": window}
     if window is None:
         raise fields.wrong("sliding_window", Words("sliding_attention の層があるのに、ありません。", "A layer slides, but it is missing."))
     return {"layer_types": tuple(types) if "full_attention" in types else None, "sliding_window": window}

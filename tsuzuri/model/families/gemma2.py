@@ -95,7 +95,7 @@ def config(shape: Shape) -> dict[str, Any]:
         "attention_bias": shape.attention_bias,
         "query_pre_attn_scalar": scalar(shape, MODEL_TYPE),
         "layer_types": _like_llama.layer_types(shape),
-        "sliding_window": shape.sliding_window,
+        "sliding_window": shape.sliding_window or 4096,  # transformers wants one even where no layer slides
         "attn_logit_softcapping": shape.attn_logit_softcapping,
         "final_logit_softcapping": shape.final_logit_softcapping,
     }

@@ -54,6 +54,7 @@ def config(shape: Shape) -> dict[str, Any]:
         **_like_llama.config(shape, MODEL_TYPE, ARCHITECTURE),
         "hidden_act": "silu",
         "attention_bias": shape.attention_bias,
+        "eos_token_id": None,  # otherwise 50279, which a smaller vocabulary does not have
     }
 
 

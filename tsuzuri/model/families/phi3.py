@@ -84,6 +84,8 @@ def config(shape: Shape) -> dict[str, Any]:
         "hidden_act": "silu",
         "sliding_window": shape.sliding_window,
         "partial_rotary_factor": shape.partial_rotary_factor,
+        "pad_token_id": None,  # otherwise 32000, which a smaller vocabulary does not have
+        "eos_token_id": None,
         ORIGINAL: original,
     }
 
