@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reference
-
 from transformers import GemmaConfig, GemmaForCausalLM
 
 TINY: dict[str, Any] = {
@@ -31,3 +30,19 @@ def test_parity(tmp_path: Path, name: str) -> None:
     model = reference.saved(GemmaForCausalLM, GemmaConfig(**{**TINY, **CASES[name]}), tmp_path)
     (tmp_path / "back").mkdir()
     reference.parity(model, tmp_path, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_act": "silu"},
+        {"hidden_activation": "relu"},
+        {"use_bidirectional_attention": True},
+        {"attn_logit_softcapping": 50.0},
+        {"head_dim": 0},
+    ],
+    ids=str,
+)
+def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    reference.saved(GemmaForCausalLM, GemmaConfig(**{**TINY, **CASES[next(iter(CASES))]}), tmp_path)
+    reference.refuses(tmp_path, change)

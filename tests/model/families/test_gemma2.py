@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reference
-
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 TINY: dict[str, Any] = {
@@ -35,3 +34,22 @@ def test_parity(tmp_path: Path, name: str) -> None:
     model = reference.saved(Gemma2ForCausalLM, Gemma2Config(**{**TINY, **CASES[name]}), tmp_path)
     (tmp_path / "back").mkdir()
     reference.parity(model, tmp_path, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_activation": "silu"},
+        {"use_bidirectional_attention": True},
+        {"query_pre_attn_scalar": 0},
+        {"attn_logit_softcapping": -1.0},
+        {"final_logit_softcapping": "30"},
+        {"sliding_window": None},
+        {"sliding_window_size": 7},
+        {"layer_types": ["sliding_attention"] * 3},
+    ],
+    ids=str,
+)
+def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    reference.saved(Gemma2ForCausalLM, Gemma2Config(**{**TINY, **CASES[next(iter(CASES))]}), tmp_path)
+    reference.refuses(tmp_path, change)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import reference
-
-from transformers import Gemma3TextConfig, Gemma3ForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 TINY: dict[str, Any] = {
     "vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -46,3 +45,22 @@ def test_parity(tmp_path: Path, name: str) -> None:
     model = reference.saved(Gemma3ForCausalLM, Gemma3TextConfig(**{**TINY, **CASES[name]}), tmp_path)
     (tmp_path / "back").mkdir()
     reference.parity(model, tmp_path, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_activation": "silu"},
+        {"use_bidirectional_attention": True},
+        {"attn_logit_softcapping": 50.0},
+        {"rope_parameters": {"full_attention": LINEAR, "sliding_attention": LINEAR}},
+        {"rope_parameters": {"full_attention": LINEAR, "sliding_attention": [1]}},
+        {"rope_parameters": {"full_attention": LINEAR, "mamba": LOCAL}},
+        {"rope_local_base_freq": 0},
+        {"vision_config": {}},
+    ],
+    ids=str,
+)
+def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    reference.saved(Gemma3ForCausalLM, Gemma3TextConfig(**{**TINY, **CASES[next(iter(CASES))]}), tmp_path)
+    reference.refuses(tmp_path, change)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reference
-
 from transformers import MistralConfig, MistralForCausalLM
 
 TINY: dict[str, Any] = {
@@ -33,3 +32,21 @@ def test_parity(tmp_path: Path, name: str) -> None:
     model = reference.saved(MistralForCausalLM, MistralConfig(**{**TINY, **CASES[name]}), tmp_path)
     (tmp_path / "back").mkdir()
     reference.parity(model, tmp_path, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_act": "gelu"},
+        {"sliding_window": 0},
+        {"sliding_window": 2.5},
+        {"layer_types": ["full_attention"] * 2},
+        {"attention_bias": True},
+        {"partial_rotary_factor": 0.5},
+        {"quantization_config": {"bits": 4}},
+    ],
+    ids=str,
+)
+def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    reference.saved(MistralForCausalLM, MistralConfig(**{**TINY, **CASES[next(iter(CASES))]}), tmp_path)
+    reference.refuses(tmp_path, change)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reference
-
 from transformers import Olmo2Config, Olmo2ForCausalLM
 
 TINY: dict[str, Any] = {
@@ -30,3 +29,19 @@ def test_parity(tmp_path: Path, name: str) -> None:
     model = reference.saved(Olmo2ForCausalLM, Olmo2Config(**{**TINY, **CASES[name]}), tmp_path)
     (tmp_path / "back").mkdir()
     reference.parity(model, tmp_path, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_act": "gelu"},
+        {"clip_qkv": 8.0},
+        {"sliding_window": 4},
+        {"partial_rotary_factor": 0.5},
+        {"layer_types": ["full_attention"] * 2},
+    ],
+    ids=str,
+)
+def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    reference.saved(Olmo2ForCausalLM, Olmo2Config(**{**TINY, **CASES[next(iter(CASES))]}), tmp_path)
+    reference.refuses(tmp_path, change)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reference
-
 from transformers import Phi3Config, Phi3ForCausalLM
 
 TINY: dict[str, Any] = {
@@ -36,3 +35,23 @@ def test_parity(tmp_path: Path, name: str) -> None:
     model = reference.saved(Phi3ForCausalLM, Phi3Config(**{**TINY, **CASES[name]}), tmp_path)
     (tmp_path / "back").mkdir()
     reference.parity(model, tmp_path, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_act": "gelu"},
+        {"attention_bias": True},
+        {"lm_head_bias": True},
+        {"full_attn_mod": 2},
+        {"rope_parameters": {"rope_type": "linear", "factor": 2.0}},
+        {"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0] * 4}},
+        {"rope_parameters": {**LONG, "short_factor": [1.0] * 3}},
+        {"rope_parameters": {**LONG, "long_factor": [0.0] * 4}},
+        {"original_max_position_embeddings": 1, "rope_parameters": LONG},
+    ],
+    ids=str,
+)
+def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    reference.saved(Phi3ForCausalLM, Phi3Config(**{**TINY, **CASES[next(iter(CASES))]}), tmp_path)
+    reference.refuses(tmp_path, change)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reference
-
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 TINY: dict[str, Any] = {
@@ -36,3 +35,21 @@ def test_parity(tmp_path: Path, name: str) -> None:
     model = reference.saved(Qwen2ForCausalLM, Qwen2Config(**{**TINY, **CASES[name]}), tmp_path)
     (tmp_path / "back").mkdir()
     reference.parity(model, tmp_path, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_act": "gelu"},
+        {"use_mrope": True},
+        {"layer_types": ["full_attention"]},
+        {"layer_types": ["full_attention", "mamba"]},
+        {"layer_types": ["full_attention", 3]},
+        {"max_window_layers": -1, "use_sliding_window": True, "sliding_window": 4, "layer_types": None},
+        {"attention_bias": False},
+    ],
+    ids=str,
+)
+def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    reference.saved(Qwen2ForCausalLM, Qwen2Config(**{**TINY, **CASES[next(iter(CASES))]}), tmp_path)
+    reference.refuses(tmp_path, change)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reference
-
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 TINY: dict[str, Any] = {
@@ -34,3 +33,19 @@ def test_parity(tmp_path: Path, name: str) -> None:
     model = reference.saved(Qwen3ForCausalLM, Qwen3Config(**{**TINY, **CASES[name]}), tmp_path)
     (tmp_path / "back").mkdir()
     reference.parity(model, tmp_path, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_act": "gelu"},
+        {"layer_types": "full_attention"},
+        {"attention_bias": 1},
+        {"use_qk_norm": False},
+        {"partial_rotary_factor": 0.5},
+    ],
+    ids=str,
+)
+def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    reference.saved(Qwen3ForCausalLM, Qwen3Config(**{**TINY, **CASES[next(iter(CASES))]}), tmp_path)
+    reference.refuses(tmp_path, change)
