@@ -43,9 +43,11 @@ EVERY = [
     *({"num_key_value_heads": k} for k in (1, 2)),
     {"qk_norm": "head"},
     {"qk_norm": "token", "attn_logit_softcapping": 2.0},
-    {"block": "post_norm"},
     {"block": "parallel", "attention": "attention_by_depth"},
     {"block": "parallel_one_norm"},
+    *({"block": block} for block in ("post_norm", "sandwich", "reordered_norm")),
+    {"feedforward": "experts", "num_experts": 4, "num_experts_per_tok": 2},
+    {"layer_types": ("sliding_attention",), "sliding_window": 3, "embedding_multiplier": None},
     {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 3, "rope_local_theta": 100.0},
     {"sliding_window": 3},
     {"tie_word_embeddings": True},
@@ -136,6 +138,11 @@ def test_the_first_loss_is_that_of_a_uniform_guess_and_blocks_start_as_the_ident
     torch.testing.assert_close(model.blocks[0](hidden, model.position(past), past), hidden)
 
 
+def test_layers_repeat_the_pattern_of_their_types() -> None:
+    shape = Shape(**{**TINY, "num_hidden_layers": 5}, layer_types=("sliding_attention", "full_attention"), sliding_window=3)
+    assert [shape.window(layer) for layer in range(5)] == [3, None, 3, None, 3]
+
+
 def test_initialise_is_a_function_of_the_seed() -> None:
     one, same, other = (Transformer(Shape(**TINY)).initialise(seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -151,6 +158,10 @@ def test_initialise_is_a_function_of_the_seed() -> None:
         ({"hidden_size": 0}, "hidden_size"),
         ({"position": "rotory"}, "rotary"),
         ({"norm": "gated"}, "rms_norm"),
+        ({"num_experts": 2, "num_experts_per_tok": 3}, "num_experts_per_tok"),
+        ({"num_experts": 1 << 16}, "num_experts"),
+        ({"router_aux_loss_coef": -1.0}, "router_aux_loss_coef"),
+        ({"layer_types": ()}, "layer_types"),
     ],
 )
 def test_an_impossible_shape_is_refused_by_name(wrong: dict[str, object], named: str) -> None:
@@ -171,9 +182,21 @@ CHANGES: dict[str, dict[str, object]] = {
     "logit_multiplier": {"logit_multiplier": 2.0}, "attention_output_bias": {"attention_output_bias": True}, "head_bias": {"head_bias": True},
     "embedding_norm": {"embedding_norm": True}, "type_vocab_size": {"type_vocab_size": 2},
     "layer_types": {"layer_types": ("full_attention", "sliding_attention"), "sliding_window": 2},
+    "num_experts": {"feedforward": "experts", "num_experts": 3},
+    "num_experts_per_tok": {"feedforward": "experts", "num_experts": 3, "num_experts_per_tok": 2},
 }  # fmt: skip
-# Chosen elsewhere: which past is brought, what a decoder looks at, how long a text may be, the parts of other kinds of model.
-ELSEWHERE = {"attention", "causal", "cross_attention", "max_position_embeddings", "position_offset", "head", "num_labels"}
+# Chosen elsewhere: which past is brought, what a decoder looks at, how long a text may be, the parts of other kinds of model, what
+# only training knows.
+ELSEWHERE = {
+    "router_aux_loss_coef",
+    "attention",
+    "causal",
+    "cross_attention",
+    "max_position_embeddings",
+    "position_offset",
+    "head",
+    "num_labels",
+}
 
 
 def test_every_choice_of_a_shape_changes_the_logits() -> None:

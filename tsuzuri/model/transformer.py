@@ -24,6 +24,7 @@ from tsuzuri.types import Past
 LONGEST = 1 << 24  # of any side of a model; three of them multiplied still fit where torch counts bytes
 DEEPEST = 1024  # blocks; a config.json may come from anywhere, and each block costs memory even before its weights
 IDENTITIES = ("pre_norm", "parallel", "parallel_one_norm")  # blocks that pass x on where their projections are zero
+MOST_EXPERTS = 1 << 16  # of all layers together, for the same reason
 UNLIMITED = 1 << 20  # positions of a model that has no limit of its own: the engine still needs one
 
 
@@ -47,7 +48,8 @@ class Shape:
     position: str = "rotary"
     head: str = "next_token"
     hidden_act: str = "silu"
-    layer_types: tuple[str, ...] | None = None  # full_attention, sliding_attention, or a mixer by name; None: all alike
+    # full_attention, sliding_attention, or a mixer by name; the layers repeat the pattern; None: all alike
+    layer_types: tuple[str, ...] | None = None
     causal: bool = True  # False: an encoder, each token sees the whole text
     cross_attention: bool = False  # blocks look at the memory of an encoder
     # what the parts are told
@@ -61,7 +63,7 @@ class Shape:
     attention_scale: float | None = None  # of scores; None: 1 / sqrt(head_dim)
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None
-    embedding_multiplier: float = 1.0
+    embedding_multiplier: float | None = 1.0  # None: √hidden_size
     logit_multiplier: float = 1.0
     qk_norm: Literal["none", "head", "token"] = "none"  # of queries and keys: each head by itself, or all heads of a token
     attention_bias: bool = False  # of queries, keys and values
@@ -72,6 +74,9 @@ class Shape:
     type_vocab_size: int = 0  # segments that an encoder tells apart
     num_labels: int = 0  # of a head that is no language model
     tie_word_embeddings: bool = False
+    num_experts: int = 1  # feed-forwards that a router chooses from
+    num_experts_per_tok: int = 1
+    router_aux_loss_coef: float = 0.0  # in training: how much uneven use of the experts costs
 
     @property
     def kv_heads(self) -> int:
@@ -90,9 +95,13 @@ class Shape:
     def output_bias(self) -> bool:
         return self.attention_bias if self.attention_output_bias is None else self.attention_output_bias
 
+    @property
+    def embedding_scale(self) -> float:
+        return math.sqrt(self.hidden_size) if self.embedding_multiplier is None else self.embedding_multiplier
+
     def layer_type(self, layer: int) -> str:
         if self.layer_types is not None:
-            return self.layer_types[layer]
+            return self.layer_types[layer % len(self.layer_types)]
         return "full_attention" if self.sliding_window is None else "sliding_attention"
 
     def window(self, layer: int) -> int | None:
@@ -100,7 +109,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         positive = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
-        for name in (*positive, "num_key_value_heads", "head_dim", "sliding_window"):
+        for name in (*positive, "num_key_value_heads", "head_dim", "sliding_window", "num_experts", "num_experts_per_tok"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise impossible(name, Words(f"{value} ですが、1 以上の整数が要ります。", f"It is {value} and must be at least 1."))
@@ -117,6 +126,10 @@ class Shape:
         if self.num_attention_heads % self.kv_heads:
             text = f"num_attention_heads {self.num_attention_heads} / num_key_value_heads {self.kv_heads}"
             raise impossible("num_key_value_heads", Words(f"{text} が割り切れません。", f"{text} leaves a remainder."))
+        if self.num_experts_per_tok > self.num_experts:
+            text = f"num_experts_per_tok {self.num_experts_per_tok} / num_experts {self.num_experts}"
+            raise impossible("num_experts_per_tok", Words(f"あるよりも多く使えません（{text}）。", f"More than there are ({text})."))
+        self._bounded("num_experts", self.num_hidden_layers * self.num_experts, MOST_EXPERTS)
         if self.position == "rotary":
             self._check_rotary()
         self._bounded("head_dim", self.num_attention_heads * self.head_size, LONGEST)
@@ -133,6 +146,9 @@ class Shape:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise impossible(name, Words(f"{value} ですが、正の数が要ります。", f"It is {value}, not positive."))
+        if not 0 <= self.router_aux_loss_coef < math.inf:
+            value = self.router_aux_loss_coef
+            raise impossible("router_aux_loss_coef", Words(f"{value} ですが、0 以上の数が要ります。", f"It is {value}, not at least 0."))
         if self.partial_rotary_factor > 1:
             value = self.partial_rotary_factor
             raise impossible("partial_rotary_factor", Words(f"{value} ですが、1 までです。", f"It is {value}; it is at most 1."))
@@ -158,9 +174,8 @@ class Shape:
         types = self.layer_types
         if types is None:
             return
-        if len(types) != self.num_hidden_layers:
-            text = f"layer_types {len(types)} / num_hidden_layers {self.num_hidden_layers}"
-            raise impossible("layer_types", Words(f"数が合いません（{text}）。", f"The numbers differ ({text})."))
+        if not types:
+            raise impossible("layer_types", Words("空です。", "It is empty."))
         for kind in {*types} - {*ATTENTION}:
             self._check_part("layer_types", kind, "mixer", *ATTENTION)
         if "sliding_attention" in types and self.sliding_window is None:
@@ -247,8 +262,8 @@ class Transformer(nn.Module):
         place = self.position(past)
         local = place if self.local_position is None else self.local_position(past)
         x: Tensor = self.embedding(tokens)  # (..., D)
-        if self.shape.embedding_multiplier != 1:
-            x = x * torch.tensor(self.shape.embedding_multiplier, dtype=x.dtype)  # rounded as the weights are
+        if self.shape.embedding_scale != 1:
+            x = x * torch.tensor(self.shape.embedding_scale, dtype=x.dtype)  # rounded as the weights are
         if place.add is not None:
             x = x + place.add.to(x.dtype)
         if self.segment_embedding is not None:
@@ -287,7 +302,7 @@ class Transformer(nn.Module):
         """Fill all weights from `seed`: matrices normal with std 1/√fan-in, projections back into the residual zero
         (each block starts as the identity), embeddings and head small so that the first loss is ln V."""
         generator = torch.Generator().manual_seed(seed)
-        zero = ("mixer.output.weight", "cross.output.weight", "feedforward.down.weight") if self.shape.block in IDENTITIES else ()
+        zero = ("mixer.output.weight", "cross.output.weight", ".down.weight") if self.shape.block in IDENTITIES else ()
         for name, weight in self.named_parameters():
             if weight.dim() < 2:
                 weight.fill_(0.0 if name.endswith("bias") else 1.0)

@@ -156,6 +156,7 @@ def _stored(directory: Path, family: ModuleType, shape: Any) -> dict[str, Tensor
     names, fused = family.names(shape), packed(family, shape)
     wanted = {*names.values(), *(each.theirs for each in fused)}
     found = _prefixed(found, wanted, getattr(family, "PREFIX", ""))
+    found = family.otherwise(found, shape) if hasattr(family, "otherwise") else found
     missing = sorted(wanted - set(found))
     derived = getattr(family, "DERIVED", ("rotary_emb.inv_freq",))  # computed from the config, in old checkpoints
     extra = [name for name in sorted(set(found) - wanted) if not name.endswith(derived) and not _copied(found, name, family, names)]

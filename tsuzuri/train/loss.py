@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Transformer
+from tsuzuri.train import balance
 from tsuzuri.train.data import IGNORED, Batch
 
 CHUNK = 512  # tokens at a time: 512 × 8k floats stay in the cache of a small machine
@@ -71,6 +72,6 @@ def next_token(model: Transformer, batch: Batch) -> Tensor:
     """Nats summed over the targets of a batch: what every objective that predicts the next token has in common."""
     past, targets = Causal(batch.positions, batch.documents), batch.targets.flatten()
     if not (isinstance(model, Transformer) and model.head_is_linear):
-        return cross_entropy(model(batch.tokens, past).flatten(0, -2), targets)
+        return cross_entropy(model(batch.tokens, past).flatten(0, -2), targets) + balance.price(model, batch)
     hidden = model.hidden(batch.tokens, past)  # (B, T, D)
-    return chunked(hidden.flatten(0, -2), model.head_weight, targets)
+    return chunked(hidden.flatten(0, -2), model.head_weight, targets) + balance.price(model, batch)

@@ -10,8 +10,10 @@
 and where needed
 
     packed(shape)        tensors that hold several of ours, or one of ours turned (`_packed.py`)
+    otherwise(found, shape)    tensors as some write them -> as `names` calls them
     MODEL                the class that is built from a shape, where it is not `Transformer`
     PREFIX               what the weights of a body saved by itself lack in front; DERIVED, TIED: endings and names that repeat others
 
-What is common to reading a config.json is in `_fields.py`, of rotary positions in `_rotary.py`.
+What is common to reading a config.json is in `_fields.py`, of rotary positions in `_rotary.py`, to LLaMA and what came of it in
+`_like_llama.py`.
 """

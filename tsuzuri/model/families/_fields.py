@@ -77,6 +77,13 @@ class Fields:
             raise self.wrong(name, Words(f"{value!r} です。正の数が要ります。", f"It is {value!r}; a positive number is needed."))
         return float(value)
 
+    def amount(self, name: str, default: float) -> float:
+        """A number that may be 0."""
+        if type(self.config.get(name)) in (int, float) and self.config[name] == 0:
+            self.left.discard(name)
+            return 0.0
+        return self.number(name, default)
+
     def flag(self, name: str, default: bool) -> bool:
         value = self._take(name, default)
         if not isinstance(value, bool):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsuzuri.errors import Words
-from tsuzuri.model.families import _rotary
+from tsuzuri.model.families import _like_llama
 from tsuzuri.model.families._fields import Fields, every, said
 from tsuzuri.model.transformer import Shape
 
@@ -29,77 +29,34 @@ PUBLIC = {
     "Llama 3.1 8B": "4096 × 32, H 32, K 8, F 14336, V 128256, llama3 × 8",
     "Llama 3.2 1B": "2048 × 16, H 32, K 8, F 8192, V 128256, tied",
 }
-# Fields of `Shape` that this family leaves open; all others are as the default says.
-VARYING = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
-    "max_position_embeddings", "norm_eps", "rope_theta", "rope_scaling", "partial_rotary_factor", "attention_bias", "mlp_bias",
-    "tie_word_embeddings",
-)  # fmt: skip
-SAID = every(Shape, *VARYING)
+PREFIX = _like_llama.PREFIX
 USUAL: dict[str, Any] = {}
+SAID = every(Shape, *_like_llama.SIZES, "attention_bias", "mlp_bias")  # all other fields are as the default says
 
 
 def shape(config: Mapping[str, Any]) -> Shape:
     fields = Fields(config)
     fields.must_be("hidden_act", "silu", "swish")
-    heads, size = fields.whole("num_attention_heads"), fields.whole("hidden_size")
-    longest = fields.whole("max_position_embeddings", 2048)
-    rotary = _rotary.read(fields, longest)
-    found = Shape(
-        vocab_size=fields.whole("vocab_size"),
-        hidden_size=size,
-        num_hidden_layers=fields.whole("num_hidden_layers"),
-        num_attention_heads=heads,
-        num_key_value_heads=fields.whole("num_key_value_heads", heads),
-        head_dim=fields.whole("head_dim", max(1, size // heads)),
-        intermediate_size=fields.whole("intermediate_size"),
-        max_position_embeddings=longest,
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope_theta=rotary.theta,
-        rope_scaling=rotary.scaling,
-        partial_rotary_factor=rotary.share,
-        attention_bias=fields.flag("attention_bias", False),
-        mlp_bias=fields.flag("mlp_bias", False),
-        tie_word_embeddings=fields.flag("tie_word_embeddings", False),
-    )
+    found = _like_llama.sizes(fields, longest=2048)
+    choices = {
+        **found,
+        **_like_llama.rotary(fields, found["max_position_embeddings"]),
+        "attention_bias": fields.flag("attention_bias", False),
+        "mlp_bias": fields.flag("mlp_bias", False),
+    }
     fields.done()
-    return found
+    return Shape(**choices)
 
 
 def config(shape: Shape) -> dict[str, Any]:
     said(shape, SAID, MODEL_TYPE)
     return {
-        "architectures": [ARCHITECTURE],
-        "model_type": MODEL_TYPE,
-        "vocab_size": shape.vocab_size,
-        "hidden_size": shape.hidden_size,
-        "intermediate_size": shape.intermediate_size,
-        "num_hidden_layers": shape.num_hidden_layers,
-        "num_attention_heads": shape.num_attention_heads,
-        "num_key_value_heads": shape.kv_heads,
-        "head_dim": shape.head_size,
+        **_like_llama.config(shape, MODEL_TYPE, ARCHITECTURE),
         "hidden_act": "silu",
-        "max_position_embeddings": shape.max_position_embeddings,
-        "rms_norm_eps": shape.norm_eps,
-        **_rotary.write(shape),
         "attention_bias": shape.attention_bias,
         "mlp_bias": shape.mlp_bias,
-        "tie_word_embeddings": shape.tie_word_embeddings,
     }
 
 
 def names(shape: Shape) -> dict[str, str]:
-    table = {"embedding.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}
-    if not shape.tie_word_embeddings:
-        table["head.weight"] = "lm_head.weight"
-    for layer in range(shape.num_hidden_layers):
-        ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
-        table[f"{ours}.mixer_norm.weight"] = f"{theirs}.input_layernorm.weight"
-        table[f"{ours}.feedforward_norm.weight"] = f"{theirs}.post_attention_layernorm.weight"
-        for kind in ["weight"] + ["bias"] * shape.attention_bias:
-            for our, their in zip(("query", "key", "value", "output"), "qkvo", strict=True):
-                table[f"{ours}.mixer.{our}.{kind}"] = f"{theirs}.self_attn.{their}_proj.{kind}"
-        for kind in ["weight"] + ["bias"] * shape.mlp_bias:
-            for our in ("gate", "up", "down"):
-                table[f"{ours}.feedforward.{our}.{kind}"] = f"{theirs}.mlp.{our}_proj.{kind}"
-    return table
+    return _like_llama.names(shape)

@@ -57,6 +57,9 @@ class ModelSettings:
     attention_bias: bool | None = None
     mlp_bias: bool | None = None
     tie_word_embeddings: bool | None = None
+    num_experts: int | None = None
+    num_experts_per_tok: int | None = None
+    router_aux_loss_coef: float | None = None
     max_position_embeddings: int | None = None  # None: as long as a row of training
 
     def shape(self, vocab_size: int, length: int) -> Shape:
