@@ -42,7 +42,7 @@ class Recurrent(nn.Module):
         """A Scan by the kernel: (..., T, D) and (..., state_size) -> (..., T, D) and (..., state_size)"""
         rows = inputs.reshape(-1, *inputs.shape[-2:])  # (B, T, D)
         kept = rows.new_zeros(len(rows), self.state_size) if state is None else state.reshape(-1, self.state_size)
-        parts = [each.contiguous()[None] for each in kept.split(self.size, -1)]  # (1, B, D) each
+        parts = [each.contiguous()[None] for each in torch.split(kept, self.size, -1)]  # (1, B, D) each
         weights = [self.input.weight, self.state.weight, self.input.bias, self.state.bias]
         out, after = self.kernel(rows, parts, weights)
         joined = torch.cat([each[0] for each in after], -1)  # (B, state_size)

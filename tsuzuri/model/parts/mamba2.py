@@ -82,9 +82,10 @@ class Part(nn.Module):
     def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
         """RMSNorm of y · silu(gate), each group by itself: (..., inner) twice -> (..., inner)"""
         wide = _wide(y) * F.silu(_wide(gate))
-        grouped = wide.unflatten(-1, (self.groups, -1))
+        grouped = torch.unflatten(wide, -1, (self.groups, -1))
         scaled = grouped * torch.rsqrt(grouped.square().mean(-1, keepdim=True) + self.eps)
-        return self.norm * scaled.flatten(-2).to(y.dtype)
+        out: Tensor = self.norm * scaled.flatten(-2).to(y.dtype)
+        return out
 
     def scan(self, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """A Scan: (..., T, C + H) and the state (..., (K − 1) C + H P N) -> (..., T, inner) and the state after."""
@@ -92,8 +93,8 @@ class Part(nn.Module):
         width, kept = self.conv.kernel_size[0] - 1, _wide(rows[:1, :1]).dtype
         size = width * self.channels + self.heads * self.size * self.states
         held = rows.new_zeros(len(rows), size, dtype=kept) if state is None else state.reshape(-1, size)
-        tail, memory = held.split([width * self.channels, size - width * self.channels], -1)
-        fresh, asked = rows.split([self.channels, self.heads], -1)
+        tail, memory = torch.split(held, [width * self.channels, size - width * self.channels], -1)
+        fresh, asked = torch.split(rows, [self.channels, self.heads], -1)
         line = torch.cat([tail.view(-1, width, self.channels).to(rows.dtype), fresh], 1)  # (B, K − 1 + T, C)
         mixed = F.silu(self.conv(line.transpose(1, 2)).transpose(1, 2))  # (B, T, C)
         y, memory = self._remember(_wide(mixed), _wide(asked), memory.view(-1, self.heads, self.size, self.states))
@@ -102,9 +103,9 @@ class Part(nn.Module):
 
     def _remember(self, mixed: Tensor, asked: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """x, B and C (B, T, C), Δ before its bias (B, T, H), S (B, H, P, N) -> y (B, T, inner), S"""
-        x, b, c = mixed.split([self.inner, *[self.groups * self.states] * 2], -1)
-        x = x.unflatten(-1, (self.heads, self.size))  # (B, T, H, P)
-        b, c = (each.unflatten(-1, (self.groups, self.states)) for each in (b, c))  # (B, T, G, N)
+        x, b, c = torch.split(mixed, [self.inner, *[self.groups * self.states] * 2], -1)
+        x = torch.unflatten(x, -1, (self.heads, self.size))  # (B, T, H, P)
+        b, c = (torch.unflatten(each, -1, (self.groups, self.states)) for each in (b, c))  # (B, T, G, N)
         step = F.softplus(asked + self.step_bias).clamp(*self.bounds)  # (B, T, H)
         fading = -self.decay.to(step.dtype).exp() * step  # (B, T, H): log of what is kept
         run = recurrence if x.shape[1] == 1 else chunked
@@ -129,10 +130,10 @@ def chunked(x: Tensor, fading: Tensor, b: Tensor, c: Tensor, memory: Tensor) -> 
     """The same numbers by products of matrices: within a chunk as attention with scores C Bᵀ that fade, from chunk to chunk
     by the state (Dao & Gu 2024, section 6). Shapes as `recurrence`."""
     time, heads, groups = x.shape[1], x.shape[2], b.shape[2]
-    short = -time % CHUNK
-    x, fading, b, c = (F.pad(each, (0, 0) * (each.dim() - 2) + (0, short)).unflatten(1, (-1, CHUNK)) for each in (x, fading, b, c))
-    x, fading = x.unflatten(3, (groups, heads // groups)), fading.unflatten(3, (groups, heads // groups))  # (B, c, L, G, R, …)
-    memory = memory.unflatten(1, (groups, heads // groups))  # (B, G, R, P, N)
+    by_group = (groups, heads // groups)
+    x, fading, b, c = (_cut(each) for each in (x, fading, b, c))
+    x, fading = (torch.unflatten(each, 3, by_group) for each in (x, fading))  # (B, c, L, G, R, …)
+    memory = torch.unflatten(memory, 1, by_group)  # (B, G, R, P, N)
     kept = _kept_between(fading.permute(0, 1, 3, 4, 2))  # (B, c, G, R, L, L)
     scores = torch.einsum("zclgn,zcsgn->zcgls", c, b)  # (B, c, G, L, L)
     y = torch.einsum("zcgrls,zcsgrp->zclgrp", scores[:, :, :, None] * kept, x)
@@ -144,6 +145,12 @@ def chunked(x: Tensor, fading: Tensor, b: Tensor, c: Tensor, memory: Tensor) -> 
         memory = since[:, number, -1, :, :, None, None] * memory + made[:, number]
     y = y + since[..., None] * torch.einsum("zclgn,zcgrpn->zclgrp", c, torch.stack(before, 1))
     return y.flatten(3, 4).flatten(1, 2)[:, :time], memory.flatten(1, 2)
+
+
+def _cut(x: Tensor) -> Tensor:
+    """(B, T, …) -> (B, c, L, …), the last chunk filled with zeros: they add nothing and let nothing fade"""
+    filled = F.pad(x, (0, 0) * (x.dim() - 2) + (0, -x.shape[1] % CHUNK))
+    return torch.unflatten(filled, 1, (-1, CHUNK))
 
 
 def _kept_between(fading: Tensor) -> Tensor:
