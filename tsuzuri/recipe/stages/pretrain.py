@@ -106,6 +106,11 @@ def is_counted(family: str) -> bool:
     return hasattr(weights.family(family), "fit")
 
 
+def from_pairs(settings: Settings, shape: Any) -> bool:
+    """Whether embedding and head are fitted to pairs of tokens before the first step."""
+    return settings.start == "bigram" or (settings.start == "auto" and bigram.possible(shape) is None)
+
+
 def context_length(settings: Settings, vocab_size: int) -> int:
     """Tokens of the longest text that the model will read."""
     if is_counted(settings.model.family):
@@ -157,7 +162,6 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
             )
         )
 
-    pairs = settings.start == "bigram" or (settings.start == "auto" and bigram.possible(shape) is None)
     done = loop.train(
         model,
         pretrain.Objective(pretrain.Settings(settings.length), documents, boundary),
@@ -166,7 +170,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         recipe=context.recipe.values,
         family=settings.model.family,
         write_extras=tokenizer.save,
-        start=start if pairs else None,
+        start=start if from_pairs(settings, shape) else None,
         evaluate=evaluate,
         matrix_rate=matrix_rate(where, settings.precision),
         watch=context.watch,
