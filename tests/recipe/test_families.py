@@ -36,11 +36,13 @@ FAMILIES = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("families")
-    texts = [json.dumps({"text": document.text}, ensure_ascii=False) for document in islice(read([ROOT / "sample/pretrain"]), 30)]
+    texts = [json.dumps({"text": document.text[:1200]}, ensure_ascii=False) for document in islice(read([ROOT / "sample/pretrain"]), 30)]
     (found / "run").mkdir()
     (found / "texts.jsonl").write_text("\n".join(texts), encoding="utf-8")
-    talk = {"source": "test", "messages": [{"role": "user", "content": "元気？"}, {"role": "assistant", "content": "はい、元気です。"}]}
-    (found / "talk.jsonl").write_text("\n".join([json.dumps(talk, ensure_ascii=False)] * 8), encoding="utf-8")
+    told = [[("user", f"元気？{number}"), ("assistant", "はい、元気です。")] for number in range(8)]
+    talk = [{"source": "test", "messages": [{"role": role, "content": text} for role, text in each]} for each in told]
+    lines = [json.dumps(each, ensure_ascii=False) for each in talk]
+    (found / "talk.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return found
 
 
@@ -55,7 +57,7 @@ def recipe(place: Path, family: str) -> recipes.Recipe:
                 **training, "start": "auto", "steps": 4, "train_tokens": 6000, "validation_bytes": 300, "evaluate_every": 2,
                 "model": {"family": family, **FAMILIES[family]},
             },
-            "sft": {**training, "inputs": [str(place / "talk.jsonl")], "steps": 2, "validation_fraction": 0.5},
+            "sft": {**training, "inputs": [str(place / "talk.jsonl")], "steps": 2, "validation_fraction": 0.25},
         }
     )  # fmt: skip
 
