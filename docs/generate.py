@@ -21,7 +21,7 @@ from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = {"README.md": "en", "README.ja.md": "ja"}
+PAGES = {"README.md": "en", "README.ja.md": "ja", "docs/en/history.md": "en", "docs/ja/history.md": "ja"}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model", "hub")  # from the top; a room calls those below
 BASE = ("types", "errors", "config", "folder", "device", "directory")
@@ -84,6 +84,37 @@ def machine(found: dict[str, Any], language: str) -> str:
 def read(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
     return found
+
+
+HISTORY = {
+    "ngram": ("5-gram", "5-gram"),
+    "hmm": ("隠れマルコフモデル", "hidden Markov model"),
+    "rnn": ("RNN", "RNN"),
+    "gru": ("GRU", "GRU"),
+    "lstm": ("LSTM", "LSTM"),
+    "transformer": ("Transformer（llama）", "Transformer (llama)"),
+    "mamba2": ("Mamba-2", "Mamba-2"),
+    "bamba": ("Mamba-2 と注意（bamba）", "Mamba-2 and attention (bamba)"),
+}
+
+
+def history(language: str) -> str:
+    """One row a model of benchmarks/history.py."""
+    ja = language == "ja"
+    heads = ("モデル", "大きさ", "学習", "読んだトークン", "ビット／バイト", "95 % 区間") if ja else ("model", "size", "trained", "tokens read", "bits per byte", "95 %")  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|"]
+    if not (RESULTS / "history.json").is_file():
+        return "\n".join(lines)
+    found = read("history.json")
+    for row in found["rows"]:
+        low, high = row["bits"]["interval"]
+        seconds = f"{row['seconds']:.0f} 秒" if ja else f"{row['seconds']:.0f} s"
+        cells = [HISTORY[row["name"]][0 if ja else 1], f"{row['parameters'] / 1e6:.1f} M", seconds, f"{row['tokens'] / 1e6:.2f} M"]
+        cells += [f"{row['bits']['bits_per_byte']:.3f}", f"{low:.2f} – {high:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    seconds, where = float(found["options"]["seconds"]), machine(found, language)
+    told = f"一つにつき学習 {seconds:.0f} 秒、種 1 つ、{where}。" if ja else f"{seconds:.0f} seconds of training each, one seed, {where}."
+    return "\n".join([*lines, "", told])
 
 
 Rows = list[tuple[str, str]]
@@ -165,7 +196,7 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "neighbour.json": tell_neighbour,
     "tokenizer.json": tell_tokenizer,
 }
-PARTS: dict[str, Callable[[str], str]] = {"house": house, "verbs": verbs, "measured": measured}
+PARTS: dict[str, Callable[[str], str]] = {"house": house, "verbs": verbs, "measured": measured, "history": history}
 
 if __name__ == "__main__":
     main()

@@ -9,6 +9,7 @@ import torch
 
 from tsuzuri.errors import ConfigError
 from tsuzuri.folder import find, names
+from tsuzuri.model.parts.mamba2 import StateSpace
 from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.model.past import Bidirectional, Causal, Naive
 from tsuzuri.model.transformer import PARTS, Shape, Transformer
@@ -181,6 +182,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "final_logit_softcapping": {"final_logit_softcapping": 0.5}, "embedding_multiplier": {"embedding_multiplier": 2.0},
     "logit_multiplier": {"logit_multiplier": 2.0}, "attention_output_bias": {"attention_output_bias": True}, "head_bias": {"head_bias": True},
     "embedding_norm": {"embedding_norm": True}, "type_vocab_size": {"type_vocab_size": 2},
+    "state_space": {"state_space": StateSpace(state_size=4), "layer_types": ("full_attention", "mamba2")},
     "layer_types": {"layer_types": ("full_attention", "sliding_attention"), "sliding_window": 2},
     "num_experts": {"feedforward": "experts", "num_experts": 3},
     "num_experts_per_tok": {"feedforward": "experts", "num_experts": 3, "num_experts_per_tok": 2},

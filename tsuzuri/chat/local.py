@@ -97,8 +97,8 @@ class LocalModel:
         place = devices.choose(device)
         self.name = path.resolve().name
         self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place)
-        if dtype is None:
-            self.model.to(devices.fit(next(self.model.parameters()).dtype, place))
+        if dtype is None and self._weights:
+            self.model.to(devices.fit(self._weights[0].dtype, place))
         self.tokenizer = fast.load(path)
         self.context_length = self.model.context_length
         self.template = template.load(path)
@@ -116,9 +116,16 @@ class LocalModel:
             )
 
     def __repr__(self) -> str:
-        count = sum(weight.numel() for weight in self.model.parameters())
-        kind = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        if not self._weights:
+            return f"<LocalModel {self.name}: counted, context {self.context_length}>"
+        count = sum(weight.numel() for weight in self._weights)
+        kind = str(self._weights[0].dtype).removeprefix("torch.")
         return f"<LocalModel {self.name}: {count:,} parameters, {kind}, context {self.context_length}>"
+
+    @property
+    def _weights(self) -> list[Tensor]:
+        """None for a model of counts."""
+        return list(self.model.parameters())
 
     def generate(self, prompt: str | Ids, *, stop: Stop = None, **settings: Unpack[Settings]) -> str:
         """The text that follows a text or ids. Special tokens are not shown; an empty text stands for the start of a document.

@@ -18,6 +18,7 @@ from tsuzuri.folder import find, suggestion
 from tsuzuri.folder import names as file_names
 from tsuzuri.model.parts._activation import ACTIVATIONS
 from tsuzuri.model.parts._build import ATTENTION, PARTS, norm
+from tsuzuri.model.parts.mamba2 import StateSpace
 from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.types import Past
 
@@ -59,6 +60,7 @@ class Shape:
     rope_local_theta: float | None = None  # of sliding_attention layers, unscaled; None: as the others
     partial_rotary_factor: float = 1.0  # share of a head that turns
     position_offset: int = 0  # rows of a learned table before that of position 0
+    state_space: StateSpace | None = None  # of mamba2 layers; None: as it usually is
     sliding_window: int | None = None  # a token sees itself and the window - 1 before it
     attention_scale: float | None = None  # of scores; None: 1 / sqrt(head_dim)
     attn_logit_softcapping: float | None = None
@@ -104,6 +106,11 @@ class Shape:
             return self.layer_types[layer % len(self.layer_types)]
         return "full_attention" if self.sliding_window is None else "sliding_attention"
 
+    def mixer(self, layer: int) -> str:
+        """The part that mixes tokens in this layer."""
+        kind = self.layer_type(layer)
+        return self.attention if kind in ATTENTION else kind
+
     def window(self, layer: int) -> int | None:
         return self.sliding_window if self.layer_type(layer) == "sliding_attention" else None
 
@@ -137,6 +144,8 @@ class Shape:
             if kind != "feedforward" or self.feedforward is not None:
                 self._check_part(kind, getattr(self, kind), "mixer" if kind == "attention" else kind)
         self._check_layers()
+        if "mamba2" in (self.attention, *(self.layer_types or ())):
+            self._check_state_space(self.state_space or StateSpace())
         if self.hidden_act not in ACTIVATIONS:
             raise _no_such("hidden_act", self.hidden_act, list(ACTIVATIONS))
 
@@ -182,6 +191,24 @@ class Shape:
             raise impossible(
                 "sliding_window", Words("sliding_attention の層があるのに、ありません。", "A layer slides, but it is missing.")
             )
+
+    def _check_state_space(self, told: StateSpace) -> None:
+        heads, inner = told.heads(self.hidden_size), told.expand * self.hidden_size
+        sides = {
+            "expand": told.expand, "num_heads": heads, "state_size": told.state_size, "n_groups": told.n_groups, "conv_kernel": told.conv_kernel,
+        }  # fmt: skip
+        for name, value in sides.items():
+            if value < 1:
+                found = Words(f"{name} が {value} ですが、1 以上の整数が要ります。", f"{name} is {value} and must be at least 1.")
+                raise impossible("state_space", found)
+        for value in (inner, told.n_groups * told.state_size, told.conv_kernel):
+            self._bounded("state_space", value, LONGEST)
+        if inner % heads or heads % told.n_groups:
+            text = f"expand × hidden_size {inner} / num_heads {heads} / n_groups {told.n_groups}"
+            raise impossible("state_space", Words(f"{text} が割り切れません。", f"{text} leaves a remainder."))
+        least, largest = told.least_step, math.inf if told.largest_step is None else told.largest_step
+        if not 0 <= least < math.inf or not least <= largest:
+            raise impossible("state_space", Words(f"刻みの範囲が {least}–{largest} です。", f"Steps lie in {least} … {largest}."))
 
     def _bounded(self, name: str, value: int, most: int) -> None:
         if value > most:

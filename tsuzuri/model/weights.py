@@ -32,7 +32,9 @@ MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 M
 def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Any:
     """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
     config = read_json(directory / "config.json")
-    family = decoder(_model_type(config))
+    family = find(FAMILIES, _model_type(config))
+    if hasattr(family, "load"):
+        return _loads_itself(family, directory, dtype)
     shape = family.shape(config)
     model = build(family, shape, device="meta")
     stored = _stored(directory, family, shape)
@@ -40,6 +42,19 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | tor
     wanted = dtype or reduce(torch.promote_types, {value.dtype for value in stored.values()})  # of several, the one that holds all
     model.load_state_dict({name: value.to(device=device, dtype=wanted).contiguous() for name, value in stored.items()}, assign=True)
     return model.requires_grad_(False)
+
+
+def _loads_itself(family: ModuleType, directory: Path, dtype: torch.dtype | None) -> Any:
+    if dtype not in (None, torch.float32):
+        raise ConfigError(
+            Words(
+                f"{family.MODEL_TYPE} のモデルを {dtype} で読もうとしました。",
+                f"Loading a model of the family {family.MODEL_TYPE} in {dtype}.",
+            ),
+            found=Words("回数から計算するので、数値の型は選べません。", "It computes from counts; there is no number type to choose."),
+            todo=Words("dtype の指定を外してください。", "Leave dtype out."),
+        )
+    return family.load(directory)
 
 
 def build(family: ModuleType, shape: Any, *, device: str | torch.device = "cpu") -> Any:
@@ -59,7 +74,10 @@ def restore(model: Any, directory: Path, family: str) -> None:
 
 def save(model: Any, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
     """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
-    module = decoder(family)
+    module = find(FAMILIES, family)
+    if hasattr(module, "load"):
+        model.save(directory)
+        return
     config = module.config(model.shape)  # first: a shape that the family cannot say has no names either
     weights = dict(model.named_parameters()) if state is None else state
     tensors = {theirs: weights[ours] for ours, theirs in module.names(model.shape).items()}
@@ -70,6 +88,11 @@ def save(model: Any, directory: Path, family: str = "llama", state: Mapping[str,
     config |= {"dtype": dtype, "torch_dtype": dtype}
     (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     safe.write(directory / WEIGHTS, tensors, {"format": "pt"})
+
+
+def family(name: str) -> ModuleType:
+    """The module of a family. Raises ConfigError with the right names."""
+    return find(FAMILIES, name)
 
 
 def family_of(directory: Path) -> ModuleType:
@@ -123,18 +146,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def decoder(name: str) -> ModuleType:
-    """A family that says how its weights are called. One that keeps no such table (counts, not layers) loads itself."""
+    """A family that is trained. One of counts has no table of weights: it is fitted, and loads itself."""
     family = find(FAMILIES, name)
     if not hasattr(family, "names"):
         raise ConfigError(
             Words(f"{name} のモデルの重みを扱おうとしました。", f"Handling the weights of a model of the family {name}."),
-            found=Words(
-                "層を重ねたモデルではないので、この読み書きはできません。", "It has no layers; it is not read and written this way."
-            ),
-            todo=Words(
-                f"層を重ねたモデルを指定するか、Python から tsuzuri.model.families.{name} で開いてください。",
-                f"Name a model of layers, or open it from Python with tsuzuri.model.families.{name}.",
-            ),
+            found=Words("数えて作るモデルなので、学習する重みがありません。", "It is made by counting and has no weights to train."),
+            todo=Words("学習するモデルの系統を指定してください。", "Name a family that is trained."),
         )
     return family
 

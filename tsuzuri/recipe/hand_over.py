@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsuzuri import __version__, device
 from tsuzuri import directory as directories
@@ -24,6 +24,7 @@ from tsuzuri.errors import ConfigError, FormatError, Words
 from tsuzuri.model import gguf, gguf_models, weights
 from tsuzuri.model.adapt import lora
 from tsuzuri.model.past import Bidirectional, Causal
+from tsuzuri.model.transformer import Transformer
 from tsuzuri.text import fast, gguf_vocabulary
 
 Format: TypeAlias = Literal["hf", "gguf", "peft"]
@@ -129,17 +130,17 @@ def write(
         if to == "gguf":
             kind = stored or "f32"
             file = temporary / f"{target.name}.{kind}.gguf"
-            counts = gguf_models.export(model.float(), file, target.name, kind, _vocabulary(source, model.vocab_size))
+            counts = gguf_models.export(_transformer(model), file, target.name, kind, _vocabulary(source, model.vocab_size))
             again, rounded = gguf_models.load(gguf.File(file)), "" if kind == "f32" else kind
         else:
             counts = {}
-            kind = stored or str(next(model.parameters()).dtype).removeprefix("torch.")
+            kind = stored or str(_dtype(model)).removeprefix("torch.")
             rounded = _write_directory(source, temporary, model, kind)
-            again = weights.load(temporary, dtype=next(model.parameters()).dtype)
+            again = weights.load(temporary, dtype=_dtype(model))
             for name, path in {**{name: source / name for name in EXTRAS}, **(extras or {})}.items():
                 if path.is_file():
                     shutil.copy(path, temporary / name)
-        found = difference(model.float(), again.float(), ids)
+        found = difference(_wide(model), _wide(again), ids)
         _bar(found, rounded, tolerance)
         before = card if card is not None else _card_of(source, model)
         (temporary / "README.md").write_text(before.rstrip("\n") + "\n" + _section(to, kind, found, counts), encoding="utf-8")
@@ -173,13 +174,22 @@ def write_adapter(source: Path, target: Path, *, base: Path, rank: int = 8, tole
 
 def _write_directory(source: Path, target: Path, model: Any, kind: str) -> str:
     """Weights and config; what they were rounded to, "" where they were not."""
-    own = next(model.parameters()).dtype
+    own = _dtype(model)
     family = weights.family_of(source).MODEL_TYPE
     narrow = STORED[kind]
     state = None if narrow == own else {name: weight.to(narrow) for name, weight in model.named_parameters()}
     weights.save(model, target, family, state)
     wider = torch.promote_types(own, narrow) == narrow
     return "" if wider else kind
+
+
+def _dtype(model: Any) -> torch.dtype:
+    """Of its weights; a model of counts has none, and computes in float32."""
+    return next(iter(model.parameters()), torch.empty(0)).dtype
+
+
+def _wide(model: Any) -> Any:
+    return model.float() if isinstance(model, nn.Module) else model
 
 
 def _probe(source: Path, model: Any) -> list[int]:
@@ -209,6 +219,17 @@ def _bar(found: Difference, rounded: str, tolerance: float | None) -> None:
         Words("書き出したモデルを読み直して比べました。", "Comparing the exported model, read back."),
         found=Words(f"元のモデルとずれています（{found.says}、許容 KL {bar:g}）。", f"It differs ({found.says}; tolerance: KL {bar:g})."),
         todo=meant if rounded else defect,
+    )
+
+
+def _transformer(model: Any) -> Transformer:
+    """Raises ConfigError for a model of another kind: llama.cpp computes none of ours."""
+    if isinstance(model, Transformer):
+        return model.float()
+    raise ConfigError(
+        Words("モデルを GGUF で書き出そうとしました。", "Writing the model as GGUF."),
+        found=Words("この系統は llama.cpp では計算できません。", "llama.cpp does not compute this family."),
+        todo=Words("--to hf で書き出してください。", "Export it with --to hf."),
     )
 
 

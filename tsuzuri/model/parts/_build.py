@@ -23,8 +23,7 @@ def norm(shape: Shape, size: int | None = None) -> nn.Module:
 
 def mixer(shape: Shape, layer: int) -> nn.Module:
     """What mixes tokens in this layer: attention, or the part its layer type names."""
-    kind = shape.layer_type(layer)
-    part: nn.Module = find(PARTS, shape.attention if kind in ATTENTION else kind).Part(shape, layer)
+    part: nn.Module = find(PARTS, shape.mixer(layer)).Part(shape, layer)
     return part
 
 

@@ -23,7 +23,9 @@ from tsuzuri.model.adapt.lora import LoraSettings
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context
+from tsuzuri.recipe.stages import _counted
 from tsuzuri.recipe.stages._sample import sample
+from tsuzuri.recipe.stages.pretrain import context_length, is_counted
 from tsuzuri.text import fast
 from tsuzuri.train import checkpoint, loop
 from tsuzuri.train.objectives import sft
@@ -69,8 +71,7 @@ class Settings(loop.LoopSettings):
 
 def check(settings: Settings, before: Mapping[str, Any]) -> None:
     """A conversation may not be longer than the model's context."""
-    pretrain = before["pretrain"]
-    context = pretrain.model.max_position_embeddings or pretrain.length
+    context = context_length(before["pretrain"], before["tokenizer"].vocab_size)
     if settings.length > context:
         raise ConfigError(
             Words(f"設定「sft.length」に {settings.length} が指定されました。", f"The setting 'sft.length' was given {settings.length}."),
@@ -93,6 +94,8 @@ def inputs(settings: Settings) -> list[Path]:
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     directory = context.before("pretrain")
     tokenizer = fast.load(context.before("tokenizer") / "files")
+    if is_counted(context.recipe.sections["pretrain"].model.family):
+        return _count(settings, context, tokenizer)
     start = newest_model(directory)
     model = weights.load(start, dtype=torch.float32).to(device.choose(context.recipe.head.device))
     train, held, skipped = examples(settings, tokenizer)
@@ -148,6 +151,18 @@ def _merged(model: Transformer, context: Context, tokenizer: fast.FastTokenizer,
         write_extras(temporary, tokenizer)
 
 
+def _count(settings: Settings, context: Context, tokenizer: fast.FastTokenizer) -> dict[str, Any]:
+    """A family of counts counts the text of pre-training and the conversations together: to go on from counts is to add."""
+    train, held, skipped = examples(settings, tokenizer)
+    boundary, end = tokenizer.special["<|endoftext|>"], tokenizer.special["<|im_end|>"]
+    before = _counted.read(context)
+    conversations = [example.ids for example in train]
+    outcome, model = _counted.count(context, tokenizer, [*before, *conversations], lambda path: write_extras(path, tokenizer))
+    counts = {"conversations": len(train), "held_out": len(held), "skipped": skipped}
+    held_out = sft.Objective(sft.Settings(settings.length), held, boundary, end)
+    return {**outcome, **counts, "validation_loss": held_loss(model, held_out)}
+
+
 def expected_rows(settings: Settings) -> int:
     """About how many rows an epoch will have, for the plan: there is no tokenizer yet, so characters stand for tokens."""
     repeat = settings.repeat or {}
@@ -189,12 +204,12 @@ def _all_met(repeat: Mapping[str, int], sources: Collection[str]) -> None:
 
 
 @torch.inference_mode()
-def held_loss(model: Transformer, objective: sft.Objective) -> float | None:
+def held_loss(model: Any, objective: sft.Objective) -> float | None:
     """Nats a trained target, over all held-out conversations; None when there is none."""
     nats, targets = 0.0, 0
     for start in range(0, objective.rows, 16):
         batch = objective.batch(list(range(start, min(start + 16, objective.rows))))
-        nats += float(objective.loss(model, batch.to(next(model.parameters()).device)))
+        nats += float(objective.loss(model, batch.to(device.of(model))))
         targets += batch.trained
     return nats / targets if targets else None
 
