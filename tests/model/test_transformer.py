@@ -168,6 +168,8 @@ CHANGES: dict[str, dict[str, object]] = {
     "final_logit_softcapping": {"final_logit_softcapping": 0.5}, "embedding_multiplier": {"embedding_multiplier": 2.0},
     "logit_multiplier": {"logit_multiplier": 2.0}, "attention_output_bias": {"attention_output_bias": True}, "head_bias": {"head_bias": True},
     "embedding_norm": {"embedding_norm": True}, "type_vocab_size": {"type_vocab_size": 2},
+    "relative_buckets": {"position": "relative", "relative_buckets": 4, "relative_distance": 100},
+    "relative_distance": {"position": "relative", "relative_buckets": 8, "relative_distance": 5},
     "layer_types": {"layer_types": ("full_attention", "sliding_attention"), "sliding_window": 2},
 }  # fmt: skip
 # Chosen elsewhere: which past is brought, what a decoder looks at, how long a text may be, the parts of other kinds of model.

@@ -56,6 +56,8 @@ class Shape:
     rope_local_theta: float | None = None  # of sliding_attention layers, unscaled; None: as the others
     partial_rotary_factor: float = 1.0  # share of a head that turns
     position_offset: int = 0  # rows of a learned table before that of position 0
+    relative_buckets: int = 32  # of relative positions; an encoder uses half of them in each direction
+    relative_distance: int = 128  # the last bucket begins here
     sliding_window: int | None = None  # a token sees itself and the window - 1 before it
     attention_scale: float | None = None  # of scores; None: 1 / sqrt(head_dim)
     attn_logit_softcapping: float | None = None
@@ -118,6 +120,8 @@ class Shape:
             raise impossible("num_key_value_heads", Words(f"{text} が割り切れません。", f"{text} leaves a remainder."))
         if self.position == "rotary":
             self._check_rotary()
+        if self.position == "relative":
+            self._check_relative()
         self._bounded("head_dim", self.num_attention_heads * self.head_size, LONGEST)
         for kind in ("block", "attention", "feedforward", "norm", "position", "head"):
             if kind != "feedforward" or self.feedforward is not None:
@@ -152,6 +156,15 @@ class Shape:
                 raise impossible("rope_scaling", found)
         if scaling and scaling.rope_type == "dynamic" and size < 4:
             raise impossible("rope_scaling", Words("dynamic には 4 以上が要ります。", "dynamic needs at least 4 numbers to turn."))
+
+    def _check_relative(self) -> None:
+        buckets, distance = self.relative_buckets, self.relative_distance
+        if buckets < 4 or buckets % 4:
+            found = Words(f"{buckets} ですが、4 の倍数が要ります。", f"It is {buckets}; a multiple of 4 is needed.")
+            raise impossible("relative_buckets", found)
+        if not buckets // 2 < distance <= LONGEST or buckets > LONGEST:
+            found = Words(f"{distance} ですが、{buckets // 2} より大きい数が要ります。", f"It is {distance}, not more than {buckets // 2}.")
+            raise impossible("relative_distance", found)
 
     def _check_layers(self) -> None:
         types = self.layer_types

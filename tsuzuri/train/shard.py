@@ -29,4 +29,6 @@ def shard(model: Transformer) -> None:
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
-    register_fsdp_forward_method(model, "hidden")
+    for method in ("hidden", "encode"):
+        if hasattr(model, method):
+            register_fsdp_forward_method(model, method)
