@@ -256,7 +256,8 @@ class LocalModel:
     def _conversation(self, messages: Sequence[Message]) -> list[int]:
         for message in messages:
             utf8(message.content)  # before the template moves its characters
-        return self.template.encode(self.tokenizer, messages)
+        ids = self.template.encode(self.tokenizer, messages)
+        return ids if ids[-1:] == self._source_end else [*ids, *self._source_end]
 
     def _ids(self, prompt: str | Ids) -> list[int]:
         if isinstance(prompt, str):
@@ -426,7 +427,10 @@ def _eos_ids(directory: Path, tokenizer: fast.FastTokenizer) -> set[int]:
 
 
 def _source_end(directory: Path) -> list[int]:
-    """What ends the source of an encoder-decoder: the first `eos_token_id` of its config.json, as its tokenizer would add it."""
-    value = weights.read_json(directory / "config.json").get("eos_token_id")
-    first = value[0] if isinstance(value, list) and value else value
-    return [first] if isinstance(first, int) and not isinstance(first, bool) else []
+    """What ends the source of an encoder-decoder: the first `eos_token_id`, as its tokenizer would add it."""
+    for name in ("generation_config.json", "config.json"):
+        value = weights.read_json(directory / name).get("eos_token_id") if (directory / name).is_file() else None
+        first = value[0] if isinstance(value, list) and value else value
+        if isinstance(first, int) and not isinstance(first, bool):
+            return [first]
+    return []

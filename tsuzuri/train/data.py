@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self, TypeAlias
 
 import numpy as np
@@ -48,8 +48,8 @@ class Batch:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Every tensor of the batch changed alike, whatever kind of batch it is."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{name: None if value is None else change(value) for name, value in found.items()})
+        there = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in there.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)

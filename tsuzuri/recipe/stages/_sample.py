@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from tsuzuri import device
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.sampling import Sampling
+from tsuzuri.model.encoder_decoder import EncoderDecoder
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.text.fast import FastTokenizer
 
 TOKENS = 24
 
 
-def sample(model: Transformer, tokenizer: FastTokenizer, ids: Sequence[int], ends: Sequence[str]) -> dict[str, str]:
+def sample(model: Transformer | EncoderDecoder, tokenizer: FastTokenizer, ids: Sequence[int], ends: Sequence[str]) -> dict[str, str]:
     """`{"sample": text}` for the journal. Empty under torchrun, where every process would have to say the same, and
     where the context has no room for one token after `ids`: a sample is no reason to stop a run.
     """

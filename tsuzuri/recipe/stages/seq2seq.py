@@ -54,7 +54,9 @@ class ModelSettings:
             )
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "family"}
         given = {**family.USUAL, **own, "vocab_size": vocab_size, "decoder_start_token_id": start}
-        return PairShape(**given, **({} if given["position"] == "relative" else {"max_position_embeddings": length}))
+        if given["position"] != "relative":  # those have no limit of their own
+            given["max_position_embeddings"] = length
+        return PairShape(**given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

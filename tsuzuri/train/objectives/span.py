@@ -131,7 +131,8 @@ def corrupted(ids: NDArray[np.int64], out: NDArray[np.bool_], sentinels: NDArray
 
 def joined(source: Sequence[int], target: Sequence[int], sentinels: Sequence[int]) -> list[int]:
     """The text that `corrupted` took apart."""
-    marks, spans = set(sentinels), {}
+    marks, current = set(sentinels), list[int]()
+    spans: dict[int, list[int]] = {}
     for id in target:
         if id in marks:
             spans[id] = current = []
