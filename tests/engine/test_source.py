@@ -108,7 +108,7 @@ def test_what_has_no_meaning_is_refused_by_name() -> None:
     with pytest.raises(ConfigError):
         engine().stream(SOURCE, Sampling(stop_token_ids=(30,)))
     alone = Transformer(Shape(vocab_size=30, hidden_size=16, num_hidden_layers=1, max_position_embeddings=8)).initialise(1)
-    with pytest.raises(ConfigError, match="エンコーダ|encoder"):
+    with pytest.raises(ConfigError, match="score"):
         LocalEngine(alone, [], 8).score_target(SOURCE, SOURCE)
 
 

