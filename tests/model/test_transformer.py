@@ -183,6 +183,8 @@ CHANGES: dict[str, dict[str, object]] = {
     "logit_multiplier": {"logit_multiplier": 2.0}, "attention_output_bias": {"attention_output_bias": True}, "head_bias": {"head_bias": True},
     "embedding_norm": {"embedding_norm": True}, "type_vocab_size": {"type_vocab_size": 2},
     "state_space": {"state_space": StateSpace(state_size=4), "layer_types": ("full_attention", "mamba2")},
+    "relative_buckets": {"position": "relative", "relative_buckets": 4, "relative_distance": 100},
+    "relative_distance": {"position": "relative", "relative_buckets": 8, "relative_distance": 5},
     "layer_types": {"layer_types": ("full_attention", "sliding_attention"), "sliding_window": 2},
     "num_experts": {"feedforward": "experts", "num_experts": 3},
     "num_experts_per_tok": {"feedforward": "experts", "num_experts": 3, "num_experts_per_tok": 2},

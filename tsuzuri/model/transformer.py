@@ -61,6 +61,8 @@ class Shape:
     partial_rotary_factor: float = 1.0  # share of a head that turns
     position_offset: int = 0  # rows of a learned table before that of position 0
     state_space: StateSpace | None = None  # of mamba2 layers; None: as it usually is
+    relative_buckets: int = 32  # of relative positions; an encoder uses half of them in each direction
+    relative_distance: int = 128  # the last bucket begins here
     sliding_window: int | None = None  # a token sees itself and the window - 1 before it
     attention_scale: float | None = None  # of scores; None: 1 / sqrt(head_dim)
     attn_logit_softcapping: float | None = None
@@ -115,6 +117,29 @@ class Shape:
         return self.sliding_window if self.layer_type(layer) == "sliding_attention" else None
 
     def __post_init__(self) -> None:
+        self._check_counts()
+        self._check_numbers()
+        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
+            text = f"hidden_size {self.hidden_size} / num_attention_heads {self.num_attention_heads}"
+            raise impossible("num_attention_heads", Words(f"{text} が割り切れません。", f"{text} leaves a remainder."))
+        if self.num_attention_heads % self.kv_heads:
+            text = f"num_attention_heads {self.num_attention_heads} / num_key_value_heads {self.kv_heads}"
+            raise impossible("num_key_value_heads", Words(f"{text} が割り切れません。", f"{text} leaves a remainder."))
+        if self.position == "rotary":
+            self._check_rotary()
+        if self.position == "relative":
+            self._check_relative()
+        self._bounded("head_dim", self.num_attention_heads * self.head_size, LONGEST)
+        for kind in ("block", "attention", "feedforward", "norm", "position", "head"):
+            if kind != "feedforward" or self.feedforward is not None:
+                self._check_part(kind, getattr(self, kind), "mixer" if kind == "attention" else kind)
+        self._check_layers()
+        if "mamba2" in (self.attention, *(self.layer_types or ())):
+            self._check_state_space(self.state_space or StateSpace())
+        if self.hidden_act not in ACTIVATIONS:
+            raise _no_such("hidden_act", self.hidden_act, list(ACTIVATIONS))
+
+    def _check_counts(self) -> None:
         positive = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
         for name in (*positive, "num_key_value_heads", "head_dim", "sliding_window", "num_experts", "num_experts_per_tok"):
             value = getattr(self, name)
@@ -126,28 +151,10 @@ class Shape:
             if value < 0:
                 raise impossible(name, Words(f"{value} ですが、0 以上の整数が要ります。", f"It is {value} and must not be negative."))
             self._bounded(name, value, LONGEST)
-        self._check_numbers()
-        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
-            text = f"hidden_size {self.hidden_size} / num_attention_heads {self.num_attention_heads}"
-            raise impossible("num_attention_heads", Words(f"{text} が割り切れません。", f"{text} leaves a remainder."))
-        if self.num_attention_heads % self.kv_heads:
-            text = f"num_attention_heads {self.num_attention_heads} / num_key_value_heads {self.kv_heads}"
-            raise impossible("num_key_value_heads", Words(f"{text} が割り切れません。", f"{text} leaves a remainder."))
         if self.num_experts_per_tok > self.num_experts:
             text = f"num_experts_per_tok {self.num_experts_per_tok} / num_experts {self.num_experts}"
             raise impossible("num_experts_per_tok", Words(f"あるよりも多く使えません（{text}）。", f"More than there are ({text})."))
         self._bounded("num_experts", self.num_hidden_layers * self.num_experts, MOST_EXPERTS)
-        if self.position == "rotary":
-            self._check_rotary()
-        self._bounded("head_dim", self.num_attention_heads * self.head_size, LONGEST)
-        for kind in ("block", "attention", "feedforward", "norm", "position", "head"):
-            if kind != "feedforward" or self.feedforward is not None:
-                self._check_part(kind, getattr(self, kind), "mixer" if kind == "attention" else kind)
-        self._check_layers()
-        if "mamba2" in (self.attention, *(self.layer_types or ())):
-            self._check_state_space(self.state_space or StateSpace())
-        if self.hidden_act not in ACTIVATIONS:
-            raise _no_such("hidden_act", self.hidden_act, list(ACTIVATIONS))
 
     def _check_numbers(self) -> None:
         optional = ("rope_local_theta", "attention_scale", "attn_logit_softcapping", "final_logit_softcapping")
@@ -178,6 +185,15 @@ class Shape:
                 raise impossible("rope_scaling", found)
         if scaling and scaling.rope_type == "dynamic" and size < 4:
             raise impossible("rope_scaling", Words("dynamic には 4 以上が要ります。", "dynamic needs at least 4 numbers to turn."))
+
+    def _check_relative(self) -> None:
+        buckets, distance = self.relative_buckets, self.relative_distance
+        if buckets < 4 or buckets % 4:
+            found = Words(f"{buckets} ですが、4 の倍数が要ります。", f"It is {buckets}; a multiple of 4 is needed.")
+            raise impossible("relative_buckets", found)
+        if not buckets // 2 < distance <= LONGEST or buckets > LONGEST:
+            found = Words(f"{distance} ですが、{buckets // 2} より大きい数が要ります。", f"It is {distance}, not more than {buckets // 2}.")
+            raise impossible("relative_distance", found)
 
     def _check_layers(self) -> None:
         types = self.layer_types

@@ -35,9 +35,12 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | tor
     family = find(FAMILIES, _model_type(config))
     if hasattr(family, "load"):
         return _loads_itself(family, directory, dtype)
+    found = _read(directory)
     shape = family.shape(config)
+    if hasattr(family, "fitted"):
+        shape = family.fitted(shape, found)
     model = build(family, shape, device="meta")
-    stored = _stored(directory, family, shape)
+    stored = _stored(directory, family, shape, found)
     _check_shapes(model, stored, directory)
     wanted = dtype or reduce(torch.promote_types, {value.dtype for value in stored.values()})  # of several, the one that holds all
     model.load_state_dict({name: value.to(device=device, dtype=wanted).contiguous() for name, value in stored.items()}, assign=True)
@@ -64,7 +67,7 @@ def build(family: ModuleType, shape: Any, *, device: str | torch.device = "cpu")
 
 def restore(model: Any, directory: Path, family: str) -> None:
     """Fill an existing model of the same shape with the weights of a directory (resuming a run)."""
-    stored = _stored(directory, decoder(family), model.shape)
+    stored = _stored(directory, decoder(family), model.shape, _read(directory))
     _check_shapes(model, stored, directory)
     with torch.no_grad():
         own = dict(model.named_parameters())
@@ -163,14 +166,19 @@ def packed(family: ModuleType, shape: Any) -> list[Packed]:
     return found
 
 
-def _stored(directory: Path, family: ModuleType, shape: Any) -> dict[str, Tensor]:
-    """Our name -> tensor, from one file or from the shards of an index. Every name must be there and no other."""
+def _read(directory: Path) -> dict[str, Tensor]:
+    """Their name -> tensor, from one file or from the shards of an index."""
     found: dict[str, Tensor] = {}
     for file in _files(directory):
         part = safe.read(file)
         for name in set(part) & set(found):
             raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
         found.update(part)
+    return found
+
+
+def _stored(directory: Path, family: ModuleType, shape: Any, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our name -> tensor. Every name must be there and no other."""
     names, fused = family.names(shape), packed(family, shape)
     wanted = {*names.values(), *(each.theirs for each in fused)}
     found = _prefixed(found, wanted, getattr(family, "PREFIX", ""))
@@ -211,7 +219,8 @@ def _prefixed(found: dict[str, Tensor], wanted: set[str], prefix: str) -> dict[s
 def _copied(found: Mapping[str, Tensor], name: str, family: ModuleType, names: Mapping[str, str]) -> bool:
     """Whether it only repeats the embedding: a tied head, written out in old checkpoints."""
     heads = getattr(family, "TIED", ("lm_head.weight",))
-    return "head.weight" not in names and name in heads and _same(found, name, names["embedding.weight"])
+    embedding = names.get("embedding.weight") or names.get("decoder.embedding.weight", "")
+    return "head.weight" not in names and name in heads and _same(found, name, embedding)
 
 
 def _same(found: Mapping[str, Tensor], one: str, other: str) -> bool:

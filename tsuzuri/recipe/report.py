@@ -152,7 +152,61 @@ def export_section(found: dict[str, Any]) -> list[str]:
     return [f"## {Words('書き出し', 'Export')}", "", f"- `{found['directory']}` ({size}) {told}"]
 
 
+def seq2seq_section(found: dict[str, Any]) -> list[str]:
+    count, skipped, size, steps = f"{found['pairs']:,}", found["skipped"], f"{found['parameters'] / 1e6:.2f} M", f"{found['steps']:,}"
+    own, other = f"{found['validation_loss']:.3f}", f"{found['shuffled_loss']:.3f}"
+    return [
+        f"## {Words('文章の組からの学習', 'Learning from pairs')}",
+        "",
+        str(
+            Words(
+                f"- {count} 組（長すぎて除いたもの {skipped} 組）、{size} パラメータ、{steps} ステップ",
+                f"- {count} pairs ({skipped} too long and left out), {size} parameters, {steps} steps",
+            )
+        ),
+        str(
+            Words(
+                f"- 検証用の損失：{own}。元の文を入れ替えると {other}",
+                f"- held-out loss: {own}; with the sources exchanged: {other}",
+            )
+        ),
+    ]
+
+
+SYSTEMS = {
+    "model": Words("このモデル", "this model"),
+    "nearest": Words("最も似た文の訳の引き写し", "the translation of the most similar sentence"),
+    "copy": Words("元の文の写し", "the source, copied"),
+}
+
+
+def translation_section(found: dict[str, Any]) -> list[str]:
+    title = Words(
+        f"翻訳（学習していない {found['sentences']} 文。大きいほどよい）",
+        f"Translation ({found['sentences']} held-out sentences; more is better)",
+    )
+    cells, told = [], []
+    for system, name in SYSTEMS.items():
+        scores = [found[metric][system] for metric in ("chrF", "BLEU")]
+        cells.append([name, *(f"{s['score']:.1f} ({s['interval'][0]:.1f} – {s['interval'][1]:.1f})" for s in scores)])
+    for metric in ("chrF", "BLEU"):
+        less = found[metric]["difference"]
+        low, high = less["interval"]
+        told.append(
+            str(
+                Words(
+                    f"- {metric}：「{SYSTEMS[less['to']].ja}」との差 {less['score']:+.1f}（95 % 区間 {low:+.1f} – {high:+.1f}）",
+                    f"- {metric}: against '{SYSTEMS[less['to']].en}' {less['score']:+.1f} (95 %: {low:+.1f} – {high:+.1f})",
+                )
+            )
+        )
+    shown = [f"- {t['source']} → **{' '.join(t['text'].split())}** ({t['reference']})" for t in found["translations"]]
+    return [f"## {title}", "", *table([Words("訳", "system"), "chrF (95 %)", "BLEU (95 %)"], cells), "", *told, "", *shown]
+
+
 SECTIONS = {
+    "seq2seq": seq2seq_section,
+    "translation": translation_section,
     "corpus": corpus_section,
     "tokenizer": tokenizer_section,
     "pretrain": pretrain_section,

@@ -25,6 +25,7 @@ from tsuzuri import device as devices
 from tsuzuri.errors import ConfigError, StopRequested, TrainingError, Words
 from tsuzuri.model import weights
 from tsuzuri.model.adapt import lora
+from tsuzuri.model.encoder_decoder import EncoderDecoder
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.train import checkpoint
 from tsuzuri.train.data import Batch, order
@@ -39,7 +40,7 @@ class Objective(Protocol):
     @property
     def rows(self) -> int: ...
     def batch(self, indices: list[int]) -> Batch: ...
-    def loss(self, model: Transformer, batch: Batch) -> Tensor: ...
+    def loss(self, model: Any, batch: Any) -> Tensor: ...  # a model and batches of the objective's own kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ class Outcome:
 
 
 def train(
-    model: Transformer,
+    model: Transformer | EncoderDecoder,
     objective: Objective,
     settings: LoopSettings,
     directory: Path,
@@ -112,8 +113,8 @@ def train(
     recipe: dict[str, Any],
     family: str = "llama",
     write_extras: Callable[[Path], None] = lambda _: None,
-    start: Callable[[Transformer], None] | None = None,
-    evaluate: Callable[[Transformer, int], dict[str, float | str]] | None = None,
+    start: Callable[[Any], None] | None = None,
+    evaluate: Callable[[Any, int], dict[str, float | str]] | None = None,
     matrix_rate: float | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
@@ -164,7 +165,7 @@ class _Run:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Transformer | EncoderDecoder,
         objective: Objective,
         settings: LoopSettings,
         directory: Path,
@@ -185,7 +186,7 @@ class _Run:
         model.to(devices.dtype(settings.precision, self.device))
         self.optimizer: Optimizer | None = None
 
-    def resume(self, watch: Watch, start: Callable[[Transformer], None] | None) -> int:
+    def resume(self, watch: Watch, start: Callable[[Any], None] | None) -> int:
         """Take over the newest good checkpoint; the step it was written at, 0 without one. Shards the model where several run."""
         found, notices = checkpoint.latest(self.root)
         for notice in notices:
@@ -277,8 +278,7 @@ def _share(batch: Batch, rank: int, world: int) -> Batch:
         return batch
     if len(batch.tokens) % world:
         raise wrong(Words(f"batch がプロセス数 {world} で割り切れません。", f"batch is not a multiple of the {world} processes."))
-    documents = None if batch.documents is None else batch.documents[rank::world]
-    return Batch(batch.tokens[rank::world], batch.targets[rank::world], batch.positions[rank::world], documents)
+    return batch.some(slice(rank, None, world))
 
 
 def _stopped(step: int, steps: int) -> StopRequested:

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsuzuri.model.past import Causal
+from tsuzuri.model.encoder_decoder import EncoderDecoder
+from tsuzuri.model.past import Bidirectional, Causal, Memory
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.train import balance
-from tsuzuri.train.data import IGNORED, Batch
+from tsuzuri.train.data import IGNORED, Batch, Pairs
 
 CHUNK = 512  # tokens at a time: 512 × 8k floats stay in the cache of a small machine
 
@@ -70,8 +71,18 @@ class _Chunked(torch.autograd.Function):
 
 def next_token(model: Transformer, batch: Batch) -> Tensor:
     """Nats summed over the targets of a batch: what every objective that predicts the next token has in common."""
-    past, targets = Causal(batch.positions, batch.documents), batch.targets.flatten()
-    if not (isinstance(model, Transformer) and model.head_is_linear):
+    return _summed(model, batch, Causal(batch.positions, batch.documents))
+
+
+def given_source(model: EncoderDecoder, batch: Pairs) -> Tensor:
+    """Nats summed over the targets of a batch, each target given its own source and the tokens before it (teacher forcing)."""
+    states = model.encode(batch.source, Bidirectional(batch.source_positions, batch.source_documents))  # (B, S, D)
+    return _summed(model, batch, Causal(batch.positions, batch.documents, memory=Memory(states, batch.source_documents)))
+
+
+def _summed(model: Transformer | EncoderDecoder, batch: Batch, past: Causal) -> Tensor:
+    targets = batch.targets.flatten()
+    if not (isinstance(model, Transformer | EncoderDecoder) and model.head_is_linear):
         return cross_entropy(model(batch.tokens, past).flatten(0, -2), targets) + balance.price(model, batch)
     hidden = model.hidden(batch.tokens, past)  # (B, T, D)
     return chunked(hidden.flatten(0, -2), model.head_weight, targets) + balance.price(model, batch)

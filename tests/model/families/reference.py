@@ -7,8 +7,10 @@ alone. In float64, with the reference kept from rounding to float32 on the way, 
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +27,7 @@ from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, FormatError
 from tsuzuri.model import weights
-from tsuzuri.model.past import Causal
+from tsuzuri.model.past import Bidirectional, Causal, Memory
 from tsuzuri.model.transformer import Shape
 
 LENGTH, GREEDY = 23, 32
@@ -59,9 +61,14 @@ def saved(model_class: type, config: Any, directory: Path, *, dtype: torch.dtype
     model = model_class(config).eval().to(dtype)
     with torch.no_grad():
         for name, weight in model.named_parameters():
+            if not weight.requires_grad:  # a table that follows from the config
+                continue
             weight.normal_(std=std)
             if weight.dim() == 1 and "norm" in name.lower() and name.endswith("weight"):
                 weight.add_(1)
+        for name, buffer in model.named_buffers():
+            if name == "final_logits_bias":
+                buffer.normal_()
     model.generation_config = transformers.GenerationConfig()
     model.save_pretrained(directory)
     return model
@@ -134,9 +141,10 @@ def padded_is_alone(reference: Any, model: Any, ids: Tensor) -> None:
     close(found[1, :short], logits(model, batch[1, :short]))
 
 
-def greedy_here(model: Any, ids: Tensor, count: int) -> list[int]:
+def greedy_here(model: Any, ids: Tensor, count: int, penalty: float = 1.0) -> list[int]:
     engine = LocalEngine(model, [], model.context_length)
-    return [token.id for token in engine.stream(ids.tolist(), Sampling(temperature=0, max_tokens=count))]
+    sampling = Sampling(temperature=0, max_tokens=count, repetition_penalty=penalty)
+    return [token.id for token in engine.stream(ids.tolist(), sampling)]
 
 
 def greedy_there(reference: Any, ids: Tensor, count: int, cached: bool = True) -> list[int]:
@@ -145,6 +153,96 @@ def greedy_there(reference: Any, ids: Tensor, count: int, cached: bool = True) -
     )
     found = reference.generate(ids[None], attention_mask=torch.ones_like(ids)[None], generation_config=settings)
     return found[0, len(ids) :].tolist()
+
+
+def pair_logits(model: Any, source: Tensor, target: Tensor) -> Tensor:
+    """Logits of a target (..., T) given its source (..., S)."""
+    with torch.inference_mode():
+        states = model.encode(source, Bidirectional(torch.arange(source.shape[-1]).expand(source.shape)))
+        return model(target, Causal(torch.arange(target.shape[-1]).expand(target.shape), memory=Memory(states)))
+
+
+@torch.inference_mode()
+def pair_parity(
+    reference: Any,
+    directory: Path,
+    back: Path,
+    *,
+    length: int = LENGTH,
+    greedy: int = GREEDY,
+    widen: Callable[[Any], None] = lambda _: None,
+) -> None:
+    """What `parity` shows, for an encoder-decoder: a source is encoded, a target decoded. `widen` makes the float64 reference
+    compute in float64 where it would round to float32 on the way."""
+    target = tokens(
+        reference.get_decoder().config.vocab_size if _one_vocabulary(reference) else reference.config.decoder_vocab_size, length
+    )
+    source = tokens(reference.config.vocab_size, length + 6, seed=2)
+    expected = reference(source[None], decoder_input_ids=target[None]).logits[0]
+    model = weights.load(directory)
+    close(pair_logits(model, source, target), expected)
+    weights.save(model, back, weights.family_of(directory).MODEL_TYPE)
+    again = type(reference).from_pretrained(back).eval()
+    close(again(source[None], decoder_input_ids=target[None]).logits[0], expected)
+    assert torch.equal(pair_logits(weights.load(back), source, target), pair_logits(model, source, target))
+    pair_cut_is_whole(model, source, target)
+    pair_padded_is_alone(reference, model, source, target)
+    for penalty in (1.0, 5.0):  # with tied random weights the likeliest token is the one just written, unless that costs
+        found = greedy_here(model, source, greedy, penalty)
+        assert found == pair_greedy_there(reference, source, greedy, model.shape.decoder_start_token_id, penalty)
+    assert len(set(found)) > 4
+    wide = copy.deepcopy(reference).double()
+    widen(wide)
+    close(pair_logits(model.double(), source, target), wide(source[None], decoder_input_ids=target[None]).logits[0], RELATIVE_WIDE)
+
+
+def _one_vocabulary(reference: Any) -> bool:
+    return getattr(reference.config, "share_encoder_decoder_embeddings", True)
+
+
+def pair_cut_is_whole(model: Any, source: Tensor, target: Tensor) -> None:
+    """The target one token at a time, and in stretches, with what the engine keeps of both texts."""
+    expected = pair_logits(model, source, target)
+    states = model.encode(source, Bidirectional(torch.arange(len(source))))
+    for size in (1, 7):
+        past, found = Cached(), []
+        past.remember(states)
+        for part in target.split(size):
+            past.begin(len(part))
+            found.append(model(part, past))
+        close(torch.cat(found), expected)
+
+
+def pair_padded_is_alone(reference: Any, model: Any, source: Tensor, target: Tensor) -> None:
+    """Two pairs in a batch, source and target of the second shorter and padded on the right."""
+    sources, source_there = _padded(source, len(source) // 2)
+    targets, target_there = _padded(target, len(target) // 3)
+    rows = torch.arange(len(source)).expand(2, -1), torch.arange(len(target)).expand(2, -1)
+    states = model.encode(sources, Bidirectional(rows[0], 1 - source_there))
+    found = model(targets, Causal(rows[1], 1 - target_there, memory=Memory(states, 1 - source_there)))
+    expected = reference(sources, attention_mask=source_there, decoder_input_ids=targets, decoder_attention_mask=target_there).logits
+    short = len(target) // 3
+    close(found[0], expected[0])
+    close(found[1, :short], expected[1, :short])
+    close(found[1, :short], pair_logits(model, sources[1, : len(source) // 2], targets[1, :short]))
+
+
+def _padded(ids: Tensor, short: int) -> tuple[Tensor, Tensor]:
+    """The ids, and `short` of them padded to the same length; 1 where a token is."""
+    batch = torch.stack([ids, torch.cat([ids[2 : 2 + short], ids.new_zeros(len(ids) - short)])])
+    there = torch.ones_like(batch)
+    there[1, short:] = 0
+    return batch, there
+
+
+def pair_greedy_there(reference: Any, source: Tensor, count: int, start: int, penalty: float) -> list[int]:
+    settings = transformers.GenerationConfig(
+        max_new_tokens=count, min_new_tokens=count, do_sample=False, eos_token_id=None, pad_token_id=0, decoder_start_token_id=start,
+        repetition_penalty=penalty,
+        use_cache=False,  # its cache counts the layers of the encoder and fails where the decoder is deeper
+    )  # fmt: skip
+    found = reference.generate(source[None], attention_mask=torch.ones_like(source)[None], generation_config=settings)
+    return found[0, 1:].tolist()
 
 
 def refuses(directory: Path, change: dict[str, Any]) -> str:

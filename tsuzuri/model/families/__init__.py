@@ -12,6 +12,8 @@ and where needed
     packed(shape)        tensors that hold several of ours, or one of ours turned (`_packed.py`)
     otherwise(found, shape)    tensors as some write them -> as `names` calls them
     MODEL                the class that is built from a shape, where it is not `Transformer`
+    SHAPE                the class of its shapes, where it is not `Shape`
+    fitted(shape, names) the shape, where it also depends on which weights are there
     PREFIX               what the weights of a body saved by itself lack in front; DERIVED, TIED: endings and names that repeat others
 
 What is common to reading a config.json is in `_fields.py`, of rotary positions in `_rotary.py`, to LLaMA and what came of it in
