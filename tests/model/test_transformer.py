@@ -170,8 +170,10 @@ CHANGES: dict[str, dict[str, object]] = {
     "embedding_norm": {"embedding_norm": True}, "type_vocab_size": {"type_vocab_size": 2},
     "layer_types": {"layer_types": ("full_attention", "sliding_attention"), "sliding_window": 2},
 }  # fmt: skip
-# Chosen elsewhere: which past is brought, what a decoder looks at, how long a text may be, the parts of other kinds of model.
-ELSEWHERE = {"attention", "causal", "cross_attention", "max_position_embeddings", "position_offset", "head", "num_labels"}
+# Chosen elsewhere: which past is brought, what a decoder looks at, how long a text may be, the parts of other kinds of model,
+# the heads of encoders (`test_pooling.py`).
+ELSEWHERE = {"attention", "causal", "cross_attention", "max_position_embeddings", "position_offset", "head"}
+ELSEWHERE |= {"labels", "pooling", "head_act", "head_norm", "head_dense_bias"}
 
 
 def test_every_choice_of_a_shape_changes_the_logits() -> None:

@@ -67,14 +67,22 @@ class Shape:
     attention_output_bias: bool | None = None  # None: as attention_bias
     mlp_bias: bool = False
     head_bias: bool = False
+    head_act: str = "gelu"  # of the layer before the last product, in heads that have one
+    head_norm: bool = False  # heads of labels have that layer and a norm after it
+    head_dense_bias: bool = True  # of that layer
     embedding_norm: bool = False
     type_vocab_size: int = 0  # segments that an encoder tells apart
-    num_labels: int = 0  # of a head that is no language model
+    labels: tuple[str, ...] = ()  # names of what a head that is no language model tells apart
+    pooling: Literal["first", "mean"] = "first"  # what stands for a whole text: its first token, or all of them (`model/pooling.py`)
     tie_word_embeddings: bool = False
 
     @property
     def kv_heads(self) -> int:
         return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels)
 
     @property
     def head_size(self) -> int:
@@ -104,7 +112,7 @@ class Shape:
             if value is not None and value < 1:
                 raise impossible(name, Words(f"{value} ですが、1 以上の整数が要ります。", f"It is {value} and must be at least 1."))
             self._bounded(name, value or 1, DEEPEST if name == "num_hidden_layers" else LONGEST)
-        for name in ("type_vocab_size", "num_labels", "position_offset"):
+        for name in ("type_vocab_size", "position_offset"):
             value = getattr(self, name)
             if value < 0:
                 raise impossible(name, Words(f"{value} ですが、0 以上の整数が要ります。", f"It is {value} and must not be negative."))
@@ -123,8 +131,10 @@ class Shape:
             if kind != "feedforward" or self.feedforward is not None:
                 self._check_part(kind, getattr(self, kind), "mixer" if kind == "attention" else kind)
         self._check_layers()
-        if self.hidden_act not in ACTIVATIONS:
-            raise _no_such("hidden_act", self.hidden_act, list(ACTIVATIONS))
+        self._check_labels()
+        for name in ("hidden_act", "head_act"):
+            if getattr(self, name) not in ACTIVATIONS:
+                raise _no_such(name, getattr(self, name), list(ACTIVATIONS))
 
     def _check_numbers(self) -> None:
         optional = ("rope_local_theta", "attention_scale", "attn_logit_softcapping", "final_logit_softcapping")
@@ -165,6 +175,22 @@ class Shape:
         if "sliding_attention" in types and self.sliding_window is None:
             raise impossible(
                 "sliding_window", Words("sliding_attention の層があるのに、ありません。", "A layer slides, but it is missing.")
+            )
+
+    def _check_labels(self) -> None:
+        """A head of labels has some, each once; one that marks a stretch has two, its start and its end."""
+        wanted = getattr(find(PARTS, self.head), "LABELS", None)
+        self._bounded("labels", len(self.labels), LONGEST)
+        if len({*self.labels}) < len(self.labels):
+            raise impossible("labels", Words("同じ名前が二度あります。", "A name stands twice."))
+        if (wanted == "some" and not self.labels) or (wanted == "two" and len(self.labels) != 2):
+            count = Words("1 個以上", "at least one") if wanted == "some" else Words("2 個", "two")
+            raise impossible(
+                "labels",
+                Words(
+                    f"{len(self.labels)} 個ですが、{self.head} には{count.ja}要ります。",
+                    f"There are {len(self.labels)}; {self.head} needs {count.en}.",
+                ),
             )
 
     def _bounded(self, name: str, value: int, most: int) -> None:
@@ -286,7 +312,7 @@ class Transformer(nn.Module):
         """Fill all weights from `seed`: matrices normal with std 1/√fan-in, projections back into the residual zero
         (each block starts as the identity), embeddings and head small so that the first loss is ln V."""
         generator = torch.Generator().manual_seed(seed)
-        zero = ("mixer.output.weight", "cross.output.weight", "feedforward.down.weight") if self.shape.block == "pre_norm" else ()
+        zero = ("mixer.output.weight", "cross.output.weight", "feedforward.down.weight") if self.shape.block.startswith("pre_norm") else ()
         for name, weight in self.named_parameters():
             if weight.dim() < 2:
                 weight.fill_(0.0 if name.endswith("bias") else 1.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,56 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | tor
     wanted = dtype or reduce(torch.promote_types, {value.dtype for value in stored.values()})  # of several, the one that holds all
     model.load_state_dict({name: value.to(device=device, dtype=wanted) for name, value in stored.items()}, assign=True)
     return model.requires_grad_(False)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A model under a head that its directory does not have."""
+
+    model: Any
+    new: tuple[str, ...]  # weights, by our names, that were drawn and have to be trained
+    left: tuple[str, ...]  # weights of the directory, by its names, that this model has no use for
+
+
+def load_body(directory: Path, *, seed: int = 1, **choices: Any) -> Body:
+    """The model of a directory with another head (`head`, `labels` … of `Shape`), in float32, to be trained further. What the
+    directory has of the new head in the same shape is taken. Raises as `load`, and FormatError where the body is incomplete."""
+    config = read_json(directory / "config.json")
+    family = decoder(_model_type(config))
+    shape = replace(family.shape(config), **choices)
+    model = build(family, shape).initialise(seed)
+    prefix = getattr(family, "PREFIX", "")
+    found = {name.removeprefix(prefix): (name, value) for name, value in _found(directory, family).items()}
+    table = {ours: theirs.removeprefix(prefix) for ours, theirs in family.names(shape).items()}
+    stored = {ours: found[theirs][1] for ours, theirs in table.items() if theirs in found}
+    used = {theirs for theirs in table.values() if theirs in found}
+    for each in packed(family, shape):
+        theirs = each.theirs.removeprefix(prefix)
+        if theirs in found:
+            stored |= zip(each.ours, _split(each, found[theirs][1], directory), strict=True)
+            used.add(theirs)
+    weights = dict(model.named_parameters())
+    stored = {ours: value for ours, value in stored.items() if not ours.startswith("head.") or value.shape == weights[ours].shape}
+    missing = sorted(ours for ours in weights if ours not in stored and not ours.startswith("head."))
+    if missing:
+        some = "、".join(missing[:3])
+        raise _mixed(directory, Words(f"足りない重みがあります：{some}", f"Weights are missing: {some}"))
+    for ours, value in stored.items():
+        if value.shape != weights[ours].shape or value.dtype not in DTYPES:
+            raise _mixed(directory, Words(f"形が config.json と合いません（{ours}）。", f"A shape differs from config.json ({ours})."))
+    with torch.no_grad():
+        for ours, value in stored.items():
+            weights[ours].copy_(value)
+    new = tuple(ours for ours in weights if ours not in stored)
+    unused = {table[ours] for ours in new if ours in table} | (set(found) - used)
+    left = tuple(sorted(found[name][0] for name in unused if name in found))
+    return Body(model, new, left)
+
+
+def _derived(family: ModuleType) -> tuple[str, ...]:
+    """Endings of names that are computed from the config, or repeat others."""
+    found: tuple[str, ...] = getattr(family, "DERIVED", ("rotary_emb.inv_freq",))
+    return found
 
 
 def build(family: ModuleType, shape: Any, *, device: str | torch.device = "cpu") -> Any:
@@ -146,18 +197,14 @@ def packed(family: ModuleType, shape: Any) -> list[Packed]:
 
 def _stored(directory: Path, family: ModuleType, shape: Any) -> dict[str, Tensor]:
     """Our name -> tensor, from one file or from the shards of an index. Every name must be there and no other."""
-    found: dict[str, Tensor] = {}
-    for file in _files(directory):
-        part = safe.read(file)
-        for name in set(part) & set(found):
-            raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
-        found.update(part)
+    found = _found(directory, family)
     names, fused = family.names(shape), packed(family, shape)
     wanted = {*names.values(), *(each.theirs for each in fused)}
     found = _prefixed(found, wanted, getattr(family, "PREFIX", ""))
     missing = sorted(wanted - set(found))
-    derived = getattr(family, "DERIVED", ("rotary_emb.inv_freq",))  # computed from the config, in old checkpoints
-    extra = [name for name in sorted(set(found) - wanted) if not name.endswith(derived) and not _copied(found, name, family, names)]
+    extra = [
+        name for name in sorted(set(found) - wanted) if not name.endswith(_derived(family)) and not _copied(found, name, family, names)
+    ]
     if missing or extra:
         some = "、".join((missing or extra)[:3])
         ja, en = ("足りない", "missing") if missing else ("知らない", "unknown")
@@ -166,6 +213,19 @@ def _stored(directory: Path, family: ModuleType, shape: Any) -> dict[str, Tensor
     for each in fused:
         ours |= zip(each.ours, _split(each, found[each.theirs], directory), strict=True)
     return ours
+
+
+def _found(directory: Path, family: ModuleType) -> dict[str, Tensor]:
+    """Their name -> tensor, as stored; endings that the family calls otherwise today under today's name."""
+    found: dict[str, Tensor] = {}
+    for file in _files(directory):
+        part = safe.read(file)
+        for old, new in getattr(family, "OLD", {}).items():
+            part = {name.removesuffix(old) + new if name.endswith(old) else name: value for name, value in part.items()}
+        for name in set(part) & set(found):
+            raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
+        found.update(part)
+    return found
 
 
 def _split(each: Packed, value: Tensor, directory: Path) -> Sequence[Tensor]:
@@ -180,8 +240,11 @@ def _split(each: Packed, value: Tensor, directory: Path) -> Sequence[Tensor]:
 
 def _prefixed(found: dict[str, Tensor], wanted: set[str], prefix: str) -> dict[str, Tensor]:
     """The body of a model saved by itself lacks the prefix that it has inside a model with a head."""
-    if not prefix or any(name.startswith(prefix) for name in found):
+    there, here = (any(name.startswith(prefix) for name in some) for some in (found, wanted))
+    if not prefix or there == here:
         return found
+    if there:
+        return {name.removeprefix(prefix): value for name, value in found.items()}
     return {prefix + name if prefix + name in wanted or name not in wanted else name: value for name, value in found.items()}
 
 
