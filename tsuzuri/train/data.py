@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -21,12 +21,16 @@ IGNORED = -100  # a target that is not trained
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B rows of T tokens. Where several documents share a row, `documents` numbers them; None: one document a row."""
+    """B rows of T tokens. Where several documents share a row, `documents` numbers them; None: one document a row.
+
+    An objective may give its targets, and its rows, another shape: what is first counts rows, whatever else stands behind.
+    """
 
     tokens: Tensor  # (B, T) int64
     targets: Tensor  # (B, T) int64, IGNORED where nothing is trained
     positions: Tensor  # (B, T) int64, from 0 in each document
     documents: Tensor | None  # (B, T) int64
+    segments: Tensor | None = None  # (B, T) int64, for encoders that tell two texts apart
 
     @property
     def trained(self) -> int:
@@ -35,14 +39,18 @@ class Batch:
 
     def split(self, rows: int) -> list[Batch]:
         """The same rows in micro-batches of at most `rows`."""
-        parts = (torch.split(x, rows) for x in (self.tokens, self.targets, self.positions))
-        count = -(-len(self.tokens) // rows)
-        documents = [None] * count if self.documents is None else list(torch.split(self.documents, rows))
-        return [Batch(*fields) for fields in zip(*parts, documents, strict=True)]
+        return [self._each(lambda x, start=start: x[start : start + rows]) for start in range(0, len(self.tokens), rows)]  # type: ignore[misc]
+
+    def share(self, rank: int, world: int) -> Batch:
+        """Every `world`-th row."""
+        return self._each(lambda x: x[rank::world])
 
     def to(self, device: torch.device) -> Batch:
-        documents = None if self.documents is None else self.documents.to(device)
-        return Batch(self.tokens.to(device), self.targets.to(device), self.positions.to(device), documents)
+        return self._each(lambda x: x.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        found = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(None if x is None else change(x) for x in found))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,8 +265,7 @@ def _share(batch: Batch, rank: int, world: int) -> Batch:
         return batch
     if len(batch.tokens) % world:
         raise wrong(Words(f"batch がプロセス数 {world} で割り切れません。", f"batch is not a multiple of the {world} processes."))
-    documents = None if batch.documents is None else batch.documents[rank::world]
-    return Batch(batch.tokens[rank::world], batch.targets[rank::world], batch.positions[rank::world], documents)
+    return batch.share(rank, world)
 
 
 def _stopped(step: int, steps: int) -> StopRequested:

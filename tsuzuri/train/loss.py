@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsuzuri.model.past import Causal
+from tsuzuri.model.past import Bidirectional, Causal
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.train.data import IGNORED, Batch
 
@@ -74,3 +74,15 @@ def next_token(model: Transformer, batch: Batch) -> Tensor:
         return cross_entropy(model(batch.tokens, past).flatten(0, -2), targets)
     hidden = model.hidden(batch.tokens, past)  # (B, T, D)
     return chunked(hidden.flatten(0, -2), model.head_weight, targets)
+
+
+def bidirectional(batch: Batch) -> Bidirectional:
+    """The past of a batch for an encoder."""
+    return Bidirectional(batch.positions, batch.documents, segments=batch.segments)
+
+
+def at_targets(model: Transformer, batch: Batch) -> Tensor:
+    """Nats summed over the targets of an encoder, each at its own token: the head is computed only there."""
+    hidden = model.hidden(batch.tokens, bidirectional(batch))  # (B, T, D)
+    there = batch.targets != IGNORED  # (B, T)
+    return cross_entropy(model.logits(hidden[there]), batch.targets[there])
