@@ -69,8 +69,8 @@ class Objective:
         texts = [self.frame.around(text) for group in groups for side in ("one", "other") for text in (getattr(e, side) for e in group)]
         found = padded(texts, self.frame.padding)
         size = self.settings.group
-        tokens, positions = (x.unflatten(0, (len(groups), 2 * size)) for x in (found.tokens, found.positions))
-        documents = None if found.documents is None else found.documents.unflatten(0, (len(groups), 2 * size))
+        tokens, positions = (torch.unflatten(x, 0, (len(groups), 2 * size)) for x in (found.tokens, found.positions))
+        documents = None if found.documents is None else torch.unflatten(found.documents, 0, (len(groups), 2 * size))
         if self.settings.scored:
             targets = torch.from_numpy(np.stack([np.unique([e.score for e in group], return_inverse=True)[1] for group in groups]))
         else:
@@ -81,7 +81,7 @@ class Objective:
         """Nats summed over the pairs."""
         flat = Batch(*(None if x is None else x.flatten(0, 1) for x in (batch.tokens, batch.targets, batch.positions, batch.documents)))  # type: ignore[arg-type]
         vectors = embedded(model, flat.tokens, loss.bidirectional(flat))  # (B 2 G, D)
-        one, other = vectors.unflatten(0, batch.tokens.shape[:2]).chunk(2, 1)  # (B, G, D) each
+        one, other = torch.unflatten(vectors, 0, batch.tokens.shape[:2]).chunk(2, 1)  # (B, G, D) each
         if self.settings.scored:
             return self._in_order((one * other).sum(-1) / self.settings.temperature, batch.targets)
         cosines = one @ other.transpose(1, 2) / self.settings.temperature  # (B, G, G)
