@@ -62,7 +62,13 @@ def character_f1(right: str | None, said: str | None) -> float:
 def spearman(right: Sequence[float], said: Sequence[float]) -> Score:
     """Correlation of the ranks; ties share the mean of theirs."""
     one, other = np.asarray(right, np.float64), np.asarray(said, np.float64)
-    return interval(lambda drawn: float(np.corrcoef(_ranks(one[drawn]), _ranks(other[drawn]))[0, 1]), len(one), resamples=400)
+    return interval(lambda drawn: _correlation(_ranks(one[drawn]), _ranks(other[drawn])), len(one), resamples=400)
+
+
+def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """0 where one of them does not vary."""
+    one, other = one - one.mean(), other - other.mean()
+    return float((one * other).sum() / max(1e-12, math.sqrt((one**2).sum() * (other**2).sum())))
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
