@@ -102,7 +102,7 @@ def test_every_part_is_called_as_its_kind_says(name: str, positions: torch.Tenso
             assert isinstance(part.LAST_NORM, bool)
             assert part.Part(SHAPE, 1)(x, Place(), Causal(positions)).shape == x.shape
         case "head":
-            found = part.Part(dataclasses.replace(SHAPE, num_labels=3))(x, torch.randn(20, SHAPE.hidden_size))
+            found = part.Part(dataclasses.replace(SHAPE, labels=("a", "b")))(x, torch.randn(20, SHAPE.hidden_size))
             assert found.shape[:-1] == x.shape[:-1]
         case "position":
             place = part.Part(SHAPE)(Causal(positions))

@@ -190,17 +190,9 @@ CHANGES: dict[str, dict[str, object]] = {
     "num_experts_per_tok": {"feedforward": "experts", "num_experts": 3, "num_experts_per_tok": 2},
 }  # fmt: skip
 # Chosen elsewhere: which past is brought, what a decoder looks at, how long a text may be, the parts of other kinds of model, what
-# only training knows.
-ELSEWHERE = {
-    "router_aux_loss_coef",
-    "attention",
-    "causal",
-    "cross_attention",
-    "max_position_embeddings",
-    "position_offset",
-    "head",
-    "num_labels",
-}
+# only training knows, the heads of encoders (`test_pooling.py`).
+ELSEWHERE = {"attention", "causal", "cross_attention", "max_position_embeddings", "position_offset", "head", "router_aux_loss_coef"}
+ELSEWHERE |= {"labels", "pooling", "head_act", "head_norm", "head_dense_bias"}
 
 
 def test_every_choice_of_a_shape_changes_the_logits() -> None:

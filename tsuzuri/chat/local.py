@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tsuzuri import config
 from tsuzuri import device as devices
-from tsuzuri.chat import template
+from tsuzuri.chat import labels, template
 from tsuzuri.chat.stopping import Stopping, as_stops
 from tsuzuri.engine.engine import Generation, LocalEngine
 from tsuzuri.engine.sampling import History, Sampling, distribution
@@ -96,6 +96,8 @@ class LocalModel:
         place = devices.choose(device)
         self.name = path.resolve().name
         self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place)
+        if labels.is_encoder(self.model):
+            raise _encoder(path.name)
         if dtype is None and self._weights:
             self.model.to(devices.fit(self._weights[0].dtype, place))
         self.tokenizer = fast.load(path)
@@ -401,6 +403,17 @@ def _no_tools(options: Options) -> None:
             found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
             todo=Words("tools を外してください。", "Leave tools out."),
         )
+
+
+def _encoder(name: str) -> ConfigError:
+    return ConfigError(
+        Words(f"モデル {name} に文章を書かせようとしました。", f"Having the model {name} write text."),
+        found=Words("文章を読むためのエンコーダで、続きは書けません。", "It is an encoder, which reads texts and cannot continue them."),
+        todo=Words(
+            "tsuzuri label を使うか、Python からは tsuzuri.load_encoder で開いてください。",
+            "Use tsuzuri label, or open it from Python with tsuzuri.load_encoder.",
+        ),
+    )
 
 
 def _existing(path: Path) -> Path:

@@ -24,7 +24,7 @@ from tsuzuri.types import Past
 
 LONGEST = 1 << 24  # of any side of a model; three of them multiplied still fit where torch counts bytes
 DEEPEST = 1024  # blocks; a config.json may come from anywhere, and each block costs memory even before its weights
-IDENTITIES = ("pre_norm", "parallel", "parallel_one_norm")  # blocks that pass x on where their projections are zero
+IDENTITIES = ("pre_norm", "pre_norm_but_first", "parallel", "parallel_one_norm")  # blocks that pass x on where their projections are zero
 MOST_EXPERTS = 1 << 16  # of all layers together, for the same reason
 UNLIMITED = 1 << 20  # positions of a model that has no limit of its own: the engine still needs one
 
@@ -74,9 +74,13 @@ class Shape:
     attention_output_bias: bool | None = None  # None: as attention_bias
     mlp_bias: bool = False
     head_bias: bool = False
+    head_act: str = "gelu"  # of the layer before the last product, in heads that have one
+    head_norm: bool = False  # heads of labels have that layer and a norm after it
+    head_dense_bias: bool = True  # of that layer
     embedding_norm: bool = False
     type_vocab_size: int = 0  # segments that an encoder tells apart
-    num_labels: int = 0  # of a head that is no language model
+    labels: tuple[str, ...] = ()  # names of what a head that is no language model tells apart
+    pooling: Literal["first", "mean"] = "first"  # what stands for a whole text: its first token, or all of them (`model/pooling.py`)
     tie_word_embeddings: bool = False
     num_experts: int = 1  # feed-forwards that a router chooses from
     num_experts_per_tok: int = 1
@@ -85,6 +89,10 @@ class Shape:
     @property
     def kv_heads(self) -> int:
         return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels)
 
     @property
     def head_size(self) -> int:
@@ -134,10 +142,12 @@ class Shape:
             if kind != "feedforward" or self.feedforward is not None:
                 self._check_part(kind, getattr(self, kind), "mixer" if kind == "attention" else kind)
         self._check_layers()
+        self._check_labels()
         if "mamba2" in (self.attention, *(self.layer_types or ())):
             self._check_state_space(self.state_space or StateSpace())
-        if self.hidden_act not in ACTIVATIONS:
-            raise _no_such("hidden_act", self.hidden_act, list(ACTIVATIONS))
+        for name in ("hidden_act", "head_act"):
+            if getattr(self, name) not in ACTIVATIONS:
+                raise _no_such(name, getattr(self, name), list(ACTIVATIONS))
 
     def _check_counts(self) -> None:
         positive = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
@@ -146,7 +156,7 @@ class Shape:
             if value is not None and value < 1:
                 raise impossible(name, Words(f"{value} ですが、1 以上の整数が要ります。", f"It is {value} and must be at least 1."))
             self._bounded(name, value or 1, DEEPEST if name == "num_hidden_layers" else LONGEST)
-        for name in ("type_vocab_size", "num_labels", "position_offset"):
+        for name in ("type_vocab_size", "position_offset"):
             value = getattr(self, name)
             if value < 0:
                 raise impossible(name, Words(f"{value} ですが、0 以上の整数が要ります。", f"It is {value} and must not be negative."))
@@ -225,6 +235,22 @@ class Shape:
         least, largest = told.least_step, math.inf if told.largest_step is None else told.largest_step
         if not 0 <= least < math.inf or not least <= largest:
             raise impossible("state_space", Words(f"刻みの範囲が {least}–{largest} です。", f"Steps lie in {least} … {largest}."))
+
+    def _check_labels(self) -> None:
+        """A head of labels has some, each once; one that marks a stretch has two, its start and its end."""
+        wanted = getattr(find(PARTS, self.head), "LABELS", None)
+        self._bounded("labels", len(self.labels), LONGEST)
+        if len({*self.labels}) < len(self.labels):
+            raise impossible("labels", Words("同じ名前が二度あります。", "A name stands twice."))
+        if (wanted == "some" and not self.labels) or (wanted == "two" and len(self.labels) != 2):
+            count = Words("1 個以上", "at least one") if wanted == "some" else Words("2 個", "two")
+            raise impossible(
+                "labels",
+                Words(
+                    f"{len(self.labels)} 個ですが、{self.head} には{count.ja}要ります。",
+                    f"There are {len(self.labels)}; {self.head} needs {count.en}.",
+                ),
+            )
 
     def _bounded(self, name: str, value: int, most: int) -> None:
         if value > most:

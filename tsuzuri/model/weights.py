@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
@@ -35,7 +36,7 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | tor
     family = find(FAMILIES, _model_type(config))
     if hasattr(family, "load"):
         return _loads_itself(family, directory, dtype)
-    found = _read(directory)
+    found = _found(directory, family)
     shape = family.shape(config)
     if hasattr(family, "fitted"):
         shape = family.fitted(shape, found)
@@ -60,6 +61,56 @@ def _loads_itself(family: ModuleType, directory: Path, dtype: torch.dtype | None
     return family.load(directory)
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A model under a head that its directory does not have."""
+
+    model: Any
+    new: tuple[str, ...]  # weights, by our names, that were drawn and have to be trained
+    left: tuple[str, ...]  # weights of the directory, by its names, that this model has no use for
+
+
+def load_body(directory: Path, *, seed: int = 1, **choices: Any) -> Body:
+    """The model of a directory with another head (`head`, `labels` … of `Shape`), in float32, to be trained further. What the
+    directory has of the new head in the same shape is taken. Raises as `load`, and FormatError where the body is incomplete."""
+    config = read_json(directory / "config.json")
+    family = decoder(_model_type(config))
+    shape = replace(family.shape(config), **choices)
+    model = build(family, shape).initialise(seed)
+    prefix = getattr(family, "PREFIX", "")
+    found = {name.removeprefix(prefix): (name, value) for name, value in _found(directory, family).items()}
+    table = {ours: theirs.removeprefix(prefix) for ours, theirs in family.names(shape).items()}
+    stored = {ours: found[theirs][1] for ours, theirs in table.items() if theirs in found}
+    used = {theirs for theirs in table.values() if theirs in found}
+    for each in packed(family, shape):
+        theirs = each.theirs.removeprefix(prefix)
+        if theirs in found:
+            stored |= zip(each.ours, _split(each, found[theirs][1], directory), strict=True)
+            used.add(theirs)
+    weights = dict(model.named_parameters())
+    stored = {ours: value for ours, value in stored.items() if not ours.startswith("head.") or value.shape == weights[ours].shape}
+    missing = sorted(ours for ours in weights if ours not in stored and not ours.startswith("head."))
+    if missing:
+        some = "、".join(missing[:3])
+        raise _mixed(directory, Words(f"足りない重みがあります：{some}", f"Weights are missing: {some}"))
+    for ours, value in stored.items():
+        if value.shape != weights[ours].shape or value.dtype not in DTYPES:
+            raise _mixed(directory, Words(f"形が config.json と合いません（{ours}）。", f"A shape differs from config.json ({ours})."))
+    with torch.no_grad():
+        for ours, value in stored.items():
+            weights[ours].copy_(value)
+    new = tuple(ours for ours in weights if ours not in stored)
+    unused = {table[ours] for ours in new if ours in table} | (set(found) - used)
+    left = tuple(sorted(found[name][0] for name in unused if name in found))
+    return Body(model, new, left)
+
+
+def _derived(family: ModuleType) -> tuple[str, ...]:
+    """Endings of names that are computed from the config, or repeat others."""
+    found: tuple[str, ...] = getattr(family, "DERIVED", ("rotary_emb.inv_freq",))
+    return found
+
+
 def build(family: ModuleType, shape: Any, *, device: str | torch.device = "cpu") -> Any:
     """A model of that shape, its weights not yet filled: the family's own class, or the stack of `transformer.py`."""
     return getattr(family, "MODEL", Transformer)(shape, device=device)
@@ -67,7 +118,8 @@ def build(family: ModuleType, shape: Any, *, device: str | torch.device = "cpu")
 
 def restore(model: Any, directory: Path, family: str) -> None:
     """Fill an existing model of the same shape with the weights of a directory (resuming a run)."""
-    stored = _stored(directory, decoder(family), model.shape, _read(directory))
+    module = decoder(family)
+    stored = _stored(directory, module, model.shape, _found(directory, module))
     _check_shapes(model, stored, directory)
     with torch.no_grad():
         own = dict(model.named_parameters())
@@ -166,17 +218,6 @@ def packed(family: ModuleType, shape: Any) -> list[Packed]:
     return found
 
 
-def _read(directory: Path) -> dict[str, Tensor]:
-    """Their name -> tensor, from one file or from the shards of an index."""
-    found: dict[str, Tensor] = {}
-    for file in _files(directory):
-        part = safe.read(file)
-        for name in set(part) & set(found):
-            raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
-        found.update(part)
-    return found
-
-
 def _stored(directory: Path, family: ModuleType, shape: Any, found: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our name -> tensor. Every name must be there and no other."""
     names, fused = family.names(shape), packed(family, shape)
@@ -184,8 +225,9 @@ def _stored(directory: Path, family: ModuleType, shape: Any, found: dict[str, Te
     found = _prefixed(found, wanted, getattr(family, "PREFIX", ""))
     found = family.otherwise(found, shape) if hasattr(family, "otherwise") else found
     missing = sorted(wanted - set(found))
-    derived = getattr(family, "DERIVED", ("rotary_emb.inv_freq",))  # computed from the config, in old checkpoints
-    extra = [name for name in sorted(set(found) - wanted) if not name.endswith(derived) and not _copied(found, name, family, names)]
+    extra = [
+        name for name in sorted(set(found) - wanted) if not name.endswith(_derived(family)) and not _copied(found, name, family, names)
+    ]
     if missing or extra:
         some = "、".join((missing or extra)[:3])
         ja, en = ("足りない", "missing") if missing else ("知らない", "unknown")
@@ -194,6 +236,19 @@ def _stored(directory: Path, family: ModuleType, shape: Any, found: dict[str, Te
     for each in fused:
         ours |= zip(each.ours, _split(each, found[each.theirs], directory), strict=True)
     return ours
+
+
+def _found(directory: Path, family: ModuleType) -> dict[str, Tensor]:
+    """Their name -> tensor, as stored; endings that the family calls otherwise today under today's name."""
+    found: dict[str, Tensor] = {}
+    for file in _files(directory):
+        part = safe.read(file)
+        for old, new in getattr(family, "OLD", {}).items():
+            part = {name.removesuffix(old) + new if name.endswith(old) else name: value for name, value in part.items()}
+        for name in set(part) & set(found):
+            raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
+        found.update(part)
+    return found
 
 
 def _split(each: Packed, value: Tensor, directory: Path) -> Sequence[Tensor]:
@@ -211,8 +266,11 @@ def _split(each: Packed, value: Tensor, directory: Path) -> Sequence[Tensor]:
 
 def _prefixed(found: dict[str, Tensor], wanted: set[str], prefix: str) -> dict[str, Tensor]:
     """The body of a model saved by itself lacks the prefix that it has inside a model with a head."""
-    if not prefix or any(name.startswith(prefix) for name in found):
+    there, here = (any(name.startswith(prefix) for name in some) for some in (found, wanted))
+    if not prefix or there == here:
         return found
+    if there:
+        return {name.removeprefix(prefix): value for name, value in found.items()}
     return {prefix + name if prefix + name in wanted or name not in wanted else name: value for name, value in found.items()}
 
 

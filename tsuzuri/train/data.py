@@ -23,12 +23,16 @@ OPEN = 256  # rows that are still looked at for another pair
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B rows of T tokens. Where several documents share a row, `documents` numbers them; None: one document a row."""
+    """B rows of T tokens. Where several documents share a row, `documents` numbers them; None: one document a row.
+
+    An objective may give its targets, and its rows, another shape: what is first counts rows, whatever else stands behind.
+    """
 
     tokens: Tensor  # (B, T) int64
     targets: Tensor  # (B, T) int64, IGNORED where nothing is trained
     positions: Tensor  # (B, T) int64, from 0 in each document
     documents: Tensor | None  # (B, T) int64
+    segments: Tensor | None = None  # (B, T) int64, for encoders that tell two texts apart
 
     @property
     def trained(self) -> int:
@@ -52,7 +56,7 @@ class Batch:
         return replace(self, **{name: change(value) for name, value in there.items() if value is not None})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs(Batch):
     """Targets, and the sources that they are written from: S tokens a row, numbered as the targets are."""
 

@@ -86,3 +86,15 @@ def _summed(model: Transformer | EncoderDecoder, batch: Batch, past: Causal) -> 
         return cross_entropy(model(batch.tokens, past).flatten(0, -2), targets) + balance.price(model, batch)
     hidden = model.hidden(batch.tokens, past)  # (B, T, D)
     return chunked(hidden.flatten(0, -2), model.head_weight, targets) + balance.price(model, batch)
+
+
+def bidirectional(batch: Batch) -> Bidirectional:
+    """The past of a batch for an encoder."""
+    return Bidirectional(batch.positions, batch.documents, segments=batch.segments)
+
+
+def at_targets(model: Transformer, batch: Batch) -> Tensor:
+    """Nats summed over the targets of an encoder, each at its own token: the head is computed only there."""
+    hidden = model.hidden(batch.tokens, bidirectional(batch))  # (B, T, D)
+    there = batch.targets != IGNORED  # (B, T)
+    return cross_entropy(model.logits(hidden[there]), batch.targets[there])

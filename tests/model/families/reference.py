@@ -28,6 +28,7 @@ from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, FormatError
 from tsuzuri.model import weights
 from tsuzuri.model.past import Bidirectional, Causal, Memory
+from tsuzuri.model.pooling import classified
 from tsuzuri.model.transformer import Shape
 
 LENGTH, GREEDY = 23, 32
@@ -325,3 +326,66 @@ def learns(family: ModuleType) -> None:
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 2
     assert [name for name, weight in model.named_parameters() if torch.equal(weight, before[name])] == []
+
+
+# ── encoders
+
+
+def encoded(model: Any, ids: Tensor, segments: Tensor | None = None) -> Tensor:
+    """(T,) or (B, T) -> what the head gives at every token."""
+    with torch.inference_mode():
+        return model(ids, Bidirectional(torch.arange(ids.shape[-1]).expand(ids.shape), segments=segments))
+
+
+def result(model: Any, **inputs: Any) -> Tensor:
+    """What the reference's head gives, whatever it calls it: (B, labels) or (B, T, …)."""
+    found = model(**inputs)
+    if hasattr(found, "start_logits"):
+        return torch.stack((found.start_logits, found.end_logits), -1)
+    return found.logits if hasattr(found, "logits") else found.last_hidden_state
+
+
+def read(model: Any, ids: Tensor, past: Bidirectional) -> Tensor:
+    """The same of ours."""
+    return classified(model, ids, past) if model.shape.head == "classify" else model(ids, past)
+
+
+@torch.inference_mode()
+def encoder_parity(reference: Any, directory: Path, back: Path, *, length: int = LENGTH) -> None:
+    """Every head of an encoder: alone, in a padded batch with two segments, written and read there, and in float64."""
+    reference.config.architectures = [type(reference).__name__]
+    ids = tokens(reference.config.vocab_size, length)
+    short = length // 2
+    batch = torch.stack([ids, torch.cat([ids[5 : 5 + short], ids.new_full((length - short,), reference.config.pad_token_id)])])
+    there = torch.ones_like(batch)
+    there[1, short:] = 0
+    second = (torch.arange(length) > 6).long().expand(2, -1)  # the second segment
+    types = {"token_type_ids": second} if getattr(reference.config, "type_vocab_size", 1) > 1 else {}
+    expected = result(reference, input_ids=batch, attention_mask=there, **types)
+    model = weights.load(directory)
+
+    def past(segments: Tensor | None = second if types else None) -> Bidirectional:
+        return Bidirectional(torch.arange(length).expand(2, -1), 1 - there, segments=segments)
+
+    found = read(model, batch, past())
+    rows = [(0, length), (1, short)]
+    for row, count in rows:
+        each = slice(None) if found.dim() == 2 else slice(count)
+        close(found[row][each], expected[row][each])
+        close(read(model, batch[row : row + 1, :count], _alone(count, past().segments))[0], expected[row][each])
+    weights.save(model, back, weights.family_of(directory).MODEL_TYPE)
+    again, said = type(reference).from_pretrained(back, output_loading_info=True)
+    unneeded = ("pooler.dense.weight", "pooler.dense.bias", "predictions.bias", "lm_head.bias")  # where the result does not need them
+    assert not [name for name in said["missing_keys"] if not name.endswith(unneeded)], said
+    assert not said["unexpected_keys"], said
+    close(result(again.eval(), input_ids=batch, attention_mask=there, **types)[0], expected[0])
+    assert again.config.id2label == reference.config.id2label
+    assert torch.equal(read(weights.load(back), batch, past()), found)
+    wide = type(reference)(reference.config).eval().double()
+    wide.load_state_dict(reference.state_dict())
+    expected = result(wide, input_ids=ids[None])[0]
+    close(read(model.double(), ids[None], _alone(length, None))[0], expected, RELATIVE_WIDE)
+
+
+def _alone(length: int, segments: Tensor | None) -> Bidirectional:
+    return Bidirectional(torch.arange(length)[None], segments=None if segments is None else segments[:1, :length])

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tsuzuri import device
-from tsuzuri.errors import Words
+from tsuzuri.chat.labels import is_encoder
+from tsuzuri.errors import ConfigError, Words
+from tsuzuri.model import weights
 from tsuzuri.recipe import hand_over
 from tsuzuri.recipe.run import Context
 from tsuzuri.recipe.stages.sft import newest_model, write_extras
 from tsuzuri.text import fast
 from tsuzuri.train import loop
 
-NEEDS = ("corpus", "tokenizer", "pretrain")
+NEEDS = ("corpus", "tokenizer")
+TRAINED = ("pretrain", "sft", "masked", "classify", "tag", "extract", "embed")  # the last of them in the recipe is what is written
 LEAVES = ("model",)  # outside its own folder, in that of the run
 
 
@@ -37,16 +41,30 @@ class Settings:
             )
 
 
+def check(settings: Settings, before: Mapping[str, Any]) -> None:
+    """Something was trained."""
+    if not {*TRAINED} & {*before}:
+        raise ConfigError(
+            Words("段階「export」があります。", "There is the stage 'export'."),
+            found=Words("その前に、学習する段階がありません。", "No stage before it trains a model."),
+            todo=Words("pretrain か masked を stages に加えてください。", "Add pretrain or masked to stages."),
+        )
+
+
 def inputs(settings: Settings) -> list[Path]:
     return []
 
 
 def run(settings: Settings, context: Context) -> dict[str, Any]:
-    last = "sft" if "sft" in context.results else "pretrain"
+    last = [name for name in context.results if name in TRAINED][-1]
     source = newest_model(context.before(last))
     extras = context.directory / "extras"
     extras.mkdir(exist_ok=True)
-    write_extras(extras, fast.load(context.before("tokenizer") / "files"))
+    tokenizer = fast.load(context.before("tokenizer") / "files")
+    if is_encoder(weights.load(source)):
+        tokenizer.save(extras)
+    else:
+        write_extras(extras, tokenizer)
     beside = {name: extras / name for name in hand_over.EXTRAS}
     beside["data_manifest.json"] = context.before("corpus") / "text" / "manifest.json"
     target = context.recipe.out / "model"
@@ -63,27 +81,23 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
 
 def card(context: Context) -> str:
     """The model card: what it is, what it was made from, how well it does, what it cannot do."""
-    pretrain, corpus = context.results["pretrain"], context.results["corpus"]
+    corpus, head = context.results["corpus"], context.recipe.head
     listed = (context.before("corpus") / "text" / "manifest.json").read_bytes()
     manifest = json.loads(listed)
-    head = context.recipe.head
+    body = context.results.get("pretrain") or context.results["masked"]
+    seed = context.recipe.sections["pretrain" if "pretrain" in context.results else "masked"].seed
     lines = [
         "---",
         "language: ja",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {_pipeline(context)}",
         "---",
         f"# {head.name}",
         "",
-        f"日本語の小さな言語モデルです（{pretrain['parameters'] / 1e6:.1f} M パラメータ）。tsuzuri の設定ファイルから作られました。",
-        "答えには誤りが含まれます。事実の確認や判断には使えません。",
-        "",
-        "A small Japanese language model, made from a recipe of tsuzuri. Its answers contain errors: do not rely on it for facts or decisions.",
-        "",
-        f"- 検証用文章でのビット毎バイト / bits per byte: {pretrain['bits']['bits_per_byte']:.4f}",
-        f"- 学習したトークン / trained tokens: {pretrain['tokens']:,}（種 / seed {context.recipe.sections['pretrain'].seed}）",
-        f"- 文章 / text: {corpus.get('train_documents', '?')} documents, {pretrain['read_bytes']:,} bytes read",
+        *(_writes(body) if "pretrain" in context.results else _reads(body, context)),
+        f"- 学習したトークン / trained tokens: {body['tokens']:,}（種 / seed {seed}）",
+        f"- 文章 / text: {corpus.get('train_documents', '?')} documents, {body['read_bytes']:,} bytes read",
         f"- data_manifest.json: SHA-256 {hashlib.sha256(listed).hexdigest()}",
-        f"- 計算機 / hardware: {hand_over.hardware()}, {pretrain['train_seconds']:,.0f} s",
+        f"- 計算機 / hardware: {hand_over.hardware()}, {body['train_seconds']:,.0f} s",
         *_evaluated(context),
         "",
         "| 出典 / source | 利用条件 / licence |",
@@ -107,3 +121,42 @@ def _evaluated(context: Context) -> list[str]:
 
 def _interval(found: list[float] | None) -> str:
     return "" if found is None else f" (95 % {found[0]:+.4f} … {found[1]:+.4f})"
+
+
+def _pipeline(context: Context) -> str:
+    kinds = {
+        "classify": "text-classification",
+        "tag": "token-classification",
+        "extract": "question-answering",
+        "embed": "sentence-similarity",
+    }
+    last = [name for name in context.results if name in TRAINED][-1]
+    return kinds.get(last, "fill-mask" if last == "masked" else "text-generation")
+
+
+def _writes(pretrain: dict[str, Any]) -> list[str]:
+    return [
+        f"日本語の小さな言語モデルです（{pretrain['parameters'] / 1e6:.1f} M パラメータ）。tsuzuri の設定ファイルから作られました。",
+        "答えには誤りが含まれます。事実の確認や判断には使えません。",
+        "",
+        "A small Japanese language model, made from a recipe of tsuzuri. Its answers contain errors: do not rely on it for facts or decisions.",
+        "",
+        f"- 検証用文章でのビット毎バイト / bits per byte: {pretrain['bits']['bits_per_byte']:.4f}",
+    ]
+
+
+def _reads(masked: dict[str, Any], context: Context) -> list[str]:
+    """Of an encoder: its scores, each beside its rivals'."""
+    lines = [
+        f"日本語の文章を読む小さなエンコーダです（{masked['parameters'] / 1e6:.1f} M パラメータ）。tsuzuri の設定ファイルから作られました。",
+        "誤りがあります。人についての判断には使えません。",
+        "",
+        "A small Japanese encoder, made from a recipe of tsuzuri. It makes errors: do not use it for decisions about people.",
+        "",
+    ]
+    for found in (found for name, found in context.results.items() if name in TRAINED and "score" in found):
+        rows = {"このモデル / this model": found["score"], **found["rivals"]}
+        lines += [
+            f"- {found['metric']}（{name}）: {r['value']:.3f} ({r['interval'][0]:.3f}–{r['interval'][1]:.3f})" for name, r in rows.items()
+        ]
+    return lines

@@ -137,7 +137,7 @@ def inputs(settings: Settings) -> list[Path]:
 
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     tokenizer = fast.load(context.before("tokenizer") / "files")
-    train, held = (_shards(context, tokenizer, part) for part in ("train", "validation"))
+    train, held = (corpus_ids(context, tokenizer, part) for part in ("train", "validation"))
     documents = Head(train, settings.train_tokens)
     where = device.choose(context.recipe.head.device)
     boundary = tokenizer.special["<|endoftext|>"]
@@ -217,7 +217,7 @@ class Head:
         return int(self.lengths.sum())
 
 
-def _shards(context: Context, tokenizer: fast.FastTokenizer, part: str) -> shards.Shards:
+def corpus_ids(context: Context, tokenizer: fast.FastTokenizer, part: str) -> shards.Shards:
     """The corpus as ids; made once, and again when it was left unfinished."""
     directory = context.directory / "shards" / part
     if not directory.is_dir() and device.rank()[0] == 0:
