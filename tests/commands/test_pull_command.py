@@ -51,9 +51,13 @@ def run(hub: Hub, place: Path, *arguments: object, **more: str) -> subprocess.Co
 
 
 def begin(hub: Hub, place: Path) -> subprocess.Popen[str]:
-    """A process that is in the middle of the weights when this returns."""
+    """A process that is in the middle of the weights when this returns, and that hears Ctrl-C even where the tests do not."""
     line = [sys.executable, "-m", "tsuzuri", "pull", NAME]
-    process = subprocess.Popen(line, cwd=place, env=environment(hub), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(line, cwd=place, env=environment(hub), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     half = place / "models" / ".owner--name.partial" / sha256(DATA)
     while not half.is_file() or half.stat().st_size < 100_000:
         assert process.poll() is None, process.communicate()

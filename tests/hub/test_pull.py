@@ -27,7 +27,14 @@ NAME = "owner/name"
 WEIGHTS = "model.safetensors"
 DATA = random.Random(1).randbytes(3_000_000)
 SMALL = b'{"model_type": "llama", "hidden_size": 64}'
-FILES = {WEIGHTS: DATA, "config.json": SMALL, "sub/a b\u3000\u304c.json": b"[1]", "empty.json": b"", "same.json": b"[1]", "x.bin": b"x"}
+FILES = {
+    WEIGHTS: DATA,
+    "config.json": SMALL,
+    "sub/a b\u3000\u304c#1?%41.json": b"[1]",
+    "empty.json": b"",
+    "same.json": b"[1]",
+    "x.bin": b"x",
+}
 TAKEN = {name: data for name, data in FILES.items() if name != "x.bin"}
 
 
@@ -117,7 +124,7 @@ def test_what_is_there_is_not_fetched_again(hub: Hub, wire: Wire, tmp_path: Path
     fetch(wire, tmp_path / "m")
     before = len(hub.asked("/resolve/"))
     done = fetch(wire, tmp_path / "m")
-    assert done.unchanged and done.received == 0
+    assert done.unchanged and (done.received, done.resumed) == (0, 0)
     assert len(hub.asked("/resolve/")) == before
     assert content(tmp_path / "m") == TAKEN
 
@@ -142,6 +149,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: Hub, wire: Wire, tmp_path
     for revision in ("refs/pr/1", commit):
         offer = look(wire, Repository("owner", "name", revision))
         assert offer.listing.commit == commit
+    assert hub.asked("/revision/refs%2Fpr%2F1?"), "one step of the path, as the real hub wants it"
     pull(wire, offer, tmp_path / "m")
     assert content(tmp_path / "m")["config.json"] == b"{}"
 
