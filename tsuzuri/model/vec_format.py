@@ -79,7 +79,8 @@ def _read(path: Path, file: BinaryIO, size: int) -> tuple[list[str], Floats]:
             )
         try:
             spelt = word.decode()
-            matrix[row] = np.array(numbers, dtype=np.bytes_).astype(np.float32)
+            with np.errstate(over="ignore"):  # too large is infinite, and refused as that
+                matrix[row] = np.array(numbers, dtype=np.bytes_).astype(np.float32)
         except ValueError as error:  # a UnicodeDecodeError is one
             raise _wrong(path, row + 2, Words("UTF-8 の語と数として読めません。", "It is not a word in UTF-8 and numbers.")) from error
         if not spelt or spelt in words or not np.isfinite(matrix[row]).all():

@@ -199,13 +199,12 @@ class Vectors:
         return cls(words, matrix, counts, cut, method=config.method, units=config.units)
 
     def _unknown(self, word: str, parts: list[str]) -> InputError:
-        known = [part for part in parts if part in self.numbers]
-        if len(parts) > 1 and known:
-            ja, en = f"切り分けた「{'」「'.join(known)}」ならあります。", f"Cut into pieces, there is {', '.join(known)}."
-        else:
-            near = self.spelt_like(parts[0] if len(parts) == 1 else word)
-            ja = f"似た綴りの語：{'、'.join(near)}" if near else "似た綴りの語もありません。学習した文章に出てくる語を指定してください。"
-            en = f"Spelt alike: {', '.join(near)}" if near else "No word is spelt like it: name one that the training text has."
+        known = [part for part in parts if part in self.numbers] if len(parts) > 1 else []
+        near = self.spelt_like("".join(parts) or word)
+        ja = f"似た綴りの語：{'、'.join(near)}。" if near else "学習した文章に出てくる語を指定してください。"
+        en = f"Spelt alike: {', '.join(near)}." if near else "Name a word that the training text has."
+        if known:
+            ja, en = f"{ja}切り分けた「{'」「'.join(known)}」もあります。", f"{en} Cut into pieces, there is {', '.join(known)}."
         return InputError(
             Words(f"「{word}」のベクトルを引こうとしました。", f"Looking up the vector of '{word}'."),
             found=Words("この語は語彙にありません。", "This word is not in the vocabulary."),

@@ -29,7 +29,8 @@ Method: TypeAlias = Literal["skip-gram", "cbow"]
 
 STRETCH = 32  # L, words of a stretch
 DRAWN = 16  # M, random words of a stretch, shared by its pairs (Ji et al. 2016); each stands for as many as it should be
-ROWS = 32  # B, stretches a step: all their pairs are computed with the vectors from before the step
+MOST_ROWS = 32  # B, stretches a step: all their pairs are computed with the vectors from before the step, so where there
+WORDS_A_ROW = 256  # are few different words, and each is in many pairs, there are fewer stretches
 POWER = 0.75  # of a word's count: how often it is drawn (2013b, section 2.2)
 
 
@@ -63,8 +64,8 @@ class Epoch:
         spare = rows * STRETCH - len(ids)  # the last stretch is filled up with words that see nothing and are not seen
         reach = random.integers(1, window + 1, len(ids))  # the dynamic window: near words are in more of them
         left, right = _reach(line, reach)
-        self.words = len(ids)
         self.random = random
+        self.rows = max(1, min(MOST_ROWS, len(lines.words) // WORDS_A_ROW))
         self.centres = torch.from_numpy(np.pad(ids.astype(np.int64), (0, spare))).view(rows, STRETCH)
         self.left, self.right = (torch.from_numpy(np.pad(side.astype(np.int8), (0, spare))).view(rows, STRETCH) for side in (left, right))
         self.around = torch.from_numpy(np.pad(ids.astype(np.int64), (window, window + spare))).unfold(0, STRETCH + 2 * window, STRETCH)
@@ -74,10 +75,10 @@ class Epoch:
 
     def __len__(self) -> int:
         """The number of batches."""
-        return math.ceil(len(self.order) / ROWS)
+        return math.ceil(len(self.order) / self.rows)
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in torch.split(self.order, ROWS):
+        for rows in torch.split(self.order, self.rows):
             drawn = np.searchsorted(self.share, self.random.random((len(rows), DRAWN)), side="right")
             yield Batch(self.centres[rows], self.around[rows], self.left[rows], self.right[rows], torch.from_numpy(drawn))
 
