@@ -152,7 +152,11 @@ def _cases(path: Path) -> list[str]:
 def parts(language: str) -> str:
     """One row a part: its kind, its name, the first line of its file."""
     found = [(find("tsuzuri.model.parts", name).KIND, name) for name in names("tsuzuri.model.parts")]
-    head = ["| 種類 | 名前 | 説明（ファイルの一行目） |", "|---|---|---|"] if language == "ja" else ["| kind | name | what it is |", "|---|---|---|"]
+    head = (
+        ["| 種類 | 名前 | 説明（ファイルの一行目） |", "|---|---|---|"]
+        if language == "ja"
+        else ["| kind | name | what it is |", "|---|---|---|"]
+    )
     order = ("block", "mixer", "feedforward", "norm", "position", "head")
     rows = sorted(found, key=lambda row: (order.index(row[0]), row[1]))
     return "\n".join([*head, *(f"| `{kind}` | [{name}](../../tsuzuri/model/parts/{name}.py) | {_line(name)} |" for kind, name in rows)])

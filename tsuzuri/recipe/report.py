@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,35 @@ def translation_section(found: dict[str, Any]) -> list[str]:
     return [f"## {title}", "", *table([Words("訳", "system"), "chrF (95 %)", "BLEU (95 %)"], cells), "", *told, "", *shown]
 
 
+def vectors_section(found: dict[str, Any]) -> list[str]:
+    words, vocabulary, left_out = f"{found['words']:,}", f"{found['vocab_size']:,}", f"{found['left_out']:,}"
+    spent, speed, loss = clock(found["train_seconds"]), f"{found['words_per_second']:,.0f}", f"{found['losses'][-1]:.3f}"
+    size, method = found["vector_size"], found["method"]
+    lines = [
+        f"## {Words('単語ベクトル', 'Word vectors')}",
+        "",
+        f"- {method}, {found['units']}{Words('：', ': ')}`{found['directory']}`",
+        str(
+            Words(
+                f"- 語彙 {vocabulary}、{size} 次元。読んだ語 {words}（ほかに、まれなので除いた語 {left_out}）",
+                f"- a vocabulary of {vocabulary}, {size} numbers each; read {words} words ({left_out} more were too rare)",
+            )
+        ),
+        str(
+            Words(f"- 学習だけの時間：{spent}（{speed} 語／秒）、損失 {loss}", f"- training alone: {spent} ({speed} words/s), loss {loss}")
+        ),
+    ]
+    if found["partners"]:
+        half = f"{statistics.median(found['partners'].values()):g}"
+        told = Words(
+            f"- 関連する語の組 {len(found['partners'])} 組：相手は、語彙のうち中央値で {half} 番目に近い（でたらめなら {found['vocab_size'] // 2:,} 番目）",
+            f"- {len(found['partners'])} pairs of related words: the partner is the {half}th nearest, in the median (by chance: the {found['vocab_size'] // 2:,}th)",
+        )
+        lines.append(str(told))
+    near = [[word, "、".join(other for other, _ in row)] for word, row in found["neighbours"].items()]
+    return [*lines, "", *table([Words("語", "word"), Words("近い語", "nearest")], near)] if near else lines
+
+
 SECTIONS = {
     "seq2seq": seq2seq_section,
     "translation": translation_section,
@@ -213,6 +243,7 @@ SECTIONS = {
     "sft": sft_section,
     "evaluate": evaluate_section,
     "export": export_section,
+    "vectors": vectors_section,
 }
 
 

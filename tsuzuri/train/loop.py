@@ -140,7 +140,7 @@ def train(
     steps = settings.total(objective.rows)
     watch.begin(steps, resumed_at)
     try:
-        with _stop_requests() as stopped:
+        with stop_requests() as stopped:
             while run.step < steps:
                 metrics = run.advance(steps, matrix_rate)
                 due = settings.evaluate_every and run.step % settings.evaluate_every == 0 and run.step < steps
@@ -300,7 +300,7 @@ def _diverged(step: int) -> TrainingError:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
+def stop_requests() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM set the event instead of ending the process; a second one ends it at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
