@@ -203,7 +203,7 @@ def _checked(config: Mapping[str, Any]) -> tuple[int, float]:
     for name, allowed in PLAIN.items():
         if name in config and config[name] not in allowed:
             raise _field(name, config[name])
-    off = (None, False, [], {})  # how PEFT writes a variant that is not used; it gains new ones with every version
+    off: tuple[Any, ...] = (None, False, [], {})  # how PEFT writes a variant that is not used; it gains new ones with every version
     unknown = sorted(name for name in set(config) - set(PLAIN) - FREE if config[name] not in off)
     if unknown:
         raise _field(unknown[0], config[unknown[0]])
