@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_another_neighbour_changes_not_one_bit_of_a_pair_and_its_own_source_does
     moved = first.source.clone()
     place = int((first.source_documents[0] == int(first.documents[0, own][0])).nonzero()[0])
     moved[0, place] = (moved[0, place] + 1) % 40
-    touched = scored(model, type(first)(*(moved if value is first.source else value for value in _values(first))))
+    touched = scored(model, dataclasses.replace(first, source=moved))
     assert (touched[0, own] - logits[0][0, own]).abs().max() > 1e-3
     rest = (first.documents[0] >= 0) & ~own
     assert torch.equal(touched[0, rest], logits[0][0, rest])
@@ -82,12 +83,6 @@ def test_another_neighbour_changes_not_one_bit_of_a_pair_and_its_own_source_does
 
 def o_rows(objectives: Sequence[seq2seq.Objective]) -> list[int]:
     return [objective.rows for objective in objectives]
-
-
-def _values(batch: object) -> list[Tensor]:
-    import dataclasses
-
-    return [getattr(batch, field.name) for field in dataclasses.fields(batch)]  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

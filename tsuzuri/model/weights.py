@@ -130,9 +130,10 @@ def restore(model: Any, directory: Path, family: str) -> None:
 def save(model: Any, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
     """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
     module = find(FAMILIES, family)
-    if hasattr(module, "load"):
+    if hasattr(module, "load") and hasattr(model, "save"):
         model.save(directory)
         return
+    decoder(family)
     config = module.config(model.shape)  # first: a shape that the family cannot say has no names either
     weights = dict(model.named_parameters()) if state is None else state
     tensors = {theirs: weights[ours] for ours, theirs in module.names(model.shape).items()}

@@ -36,10 +36,10 @@ RELATIVE = 1e-5  # of the largest logit, float32
 RELATIVE_WIDE = 1e-12  # float64 throughout
 
 
-class _Wide(TorchFunctionMode):
+class Wide(TorchFunctionMode):
     """Everything in float64, also what the reference would round to float32 on the way: norms, angles, softmax."""
 
-    def __enter__(self) -> _Wide:
+    def __enter__(self) -> Wide:
         self.before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         super().__enter__()
@@ -103,7 +103,7 @@ def parity(reference: Any, directory: Path, back: Path, *, length: int = LENGTH,
     cut_is_whole(model, ids)
     padded_is_alone(reference, model, ids)
     assert greedy_here(model, ids, greedy) == greedy_there(reference, ids, greedy, cached)
-    with _Wide():
+    with Wide():
         wide = type(reference)(reference.config).eval().double()
         wide.load_state_dict(reference.state_dict())
         widest = wide(ids[None]).logits[0]  # Mamba-2 hands out float32 whatever it is given
@@ -381,10 +381,11 @@ def encoder_parity(reference: Any, directory: Path, back: Path, *, length: int =
     close(result(again.eval(), input_ids=batch, attention_mask=there, **types)[0], expected[0])
     assert again.config.id2label == reference.config.id2label
     assert torch.equal(read(weights.load(back), batch, past()), found)
-    wide = type(reference)(reference.config).eval().double()
-    wide.load_state_dict(reference.state_dict())
-    expected = result(wide, input_ids=ids[None])[0]
-    close(read(model.double(), ids[None], _alone(length, None))[0], expected, RELATIVE_WIDE)
+    with Wide():
+        wide = type(reference)(reference.config).eval().double()
+        wide.load_state_dict(reference.state_dict())
+        expected = result(wide, input_ids=ids[None])[0]
+        close(read(model.double(), ids[None], _alone(length, None))[0], expected, RELATIVE_WIDE)
 
 
 def _alone(length: int, segments: Tensor | None) -> Bidirectional:

@@ -47,7 +47,7 @@ def test_the_loss_falls_and_the_engine_generates(tmp_path: Path, name: str) -> N
     if isinstance(model, Transformer):
         model.initialise(1)
     objective = pretrain.Objective(pretrain.Settings(16), Circle(), 0)
-    settings = loop.LoopSettings(steps=12, batch=8, precision="float32", learning_rate=0.02, checkpoint_every=0)
+    settings = loop.LoopSettings(steps=24, batch=8, precision="float32", learning_rate=0.02, checkpoint_every=0)
     loop.train(model, objective, settings, tmp_path, recipe={}, family=name)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert losses[-1] < 0.8 * losses[0], losses

@@ -35,7 +35,7 @@ def read(fields: Fields, stem: str) -> tuple[str, tuple[str, ...]]:
     fields.must_be("problem_type", None, "single_label_classification")
     given = fields.optional("architectures") or [f"{stem}Model"]
     known = {f"{stem}{ending}": head for ending, head in HEADS.items()}
-    if not isinstance(given, list) or len(given) != 1 or given[0] not in known:
+    if not isinstance(given, list) or len(given) != 1 or not isinstance(given[0], str) or given[0] not in known:
         text = " / ".join(known)
         raise fields.wrong(
             "architectures", Words(f"{given!r} です。計算できるのは {text} です。", f"It is {given!r}; {text} can be computed.")
