@@ -329,6 +329,6 @@ def test_a_model_of_counts_is_not_taken_for_one_of_layers(tmp_path: Path) -> Non
         lambda: weights.restore(built(), tmp_path, "ngram"),
         lambda: weights.save(built(), tmp_path, "ngram"),
     ):
-        with pytest.raises(ConfigError, match="層を重ねたモデルではない"):
+        with pytest.raises(ConfigError, match="数えて作るモデル"):
             call()
     assert NgramModel.load(tmp_path).order == 2
