@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,16 @@ class Settings(_task.Settings):
     def __post_init__(self) -> None:
         _task.Settings.__post_init__(self)
         loop.positive(self, "group", "temperature")
+
+
+def expected_rows(settings: Settings) -> int:
+    return math.ceil(len(examples.read(examples.Pair, _task.read(settings.inputs))) / settings.group)
+
+
+def expected_length(settings: Settings) -> float:
+    """A row is a group: both texts of all its pairs."""
+    read = examples.read(examples.Pair, _task.read(settings.inputs))
+    return 2 * settings.group * _task.tokens([text for one in read for text in (one.one, one.other)])
 
 
 def run(settings: Settings, context: Context) -> dict[str, Any]:
