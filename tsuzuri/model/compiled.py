@@ -30,6 +30,7 @@ class Compiled:
         self._logits = program.buffer(shape.vocab_size)
         place = model.position(torch.arange(shape.max_position_embeddings))
         cos, sin = (t[:, 0, : size // 2].contiguous() for t in (place.cos, place.sin))
+        kept = torch.float32 if form == 'f32' else torch.bfloat16
         arena = Arena(pool.library)
         plans = []
         embedding = arena.add(model.embedding.weight, form)
@@ -47,8 +48,8 @@ class Compiled:
         matrices = arena.fill()
         program.embed(matrices[embedding], x)
         for layer, (block, (i, o, g, d)) in enumerate(zip(model.blocks, plans, strict=True)):
-            keys = torch.zeros(pages, kv, size, page_size)
-            values = torch.zeros(pages, kv, page_size, -(-size // 16) * 16)
+            keys = torch.zeros(pages, kv, page_size // 16, size, 16, dtype=kept)
+            values = torch.zeros(pages, kv, page_size, -(-size // 16) * 16, dtype=kept)
             program.matmul(matrices[i], x, qkv, norm=_norm(block.attention_norm))
             program.attend(Attention(heads=heads, kv_heads=kv, head_size=size, keys=keys, values=values, cos=cos, sin=sin), qkv, mixed)
             program.matmul(matrices[o], mixed, x, add=True)

@@ -53,7 +53,7 @@ class Attention:
     heads: int
     kv_heads: int
     head_size: int
-    keys: Tensor  # (pages, K, E, page_size) float32 or bfloat16
+    keys: Tensor  # (pages, K, page_size / 16, E, 16) float32 or bfloat16: a lane is a token
     values: Tensor  # (pages, K, page_size, E up to a multiple of 16)
     cos: Tensor | None = None  # (positions, turned / 2) float32
     sin: Tensor | None = None
@@ -137,9 +137,10 @@ class Program:
     def attend(self, attention: Attention, source: Tensor, output: Tensor) -> None:
         """source: queries, keys and values of a token one after the other; output: H heads of E."""
         a = attention
-        pages, kv_heads, size, page_size = a.keys.shape
+        pages, kv_heads, chunks, size, lanes = a.keys.shape
+        page_size = chunks * lanes
         padded = -(-size // KEYS) * KEYS
-        assert (kv_heads, size) == (a.kv_heads, a.head_size) and page_size % KEYS == 0 and a.heads % a.kv_heads == 0
+        assert (kv_heads, size, lanes) == (a.kv_heads, a.head_size, KEYS) and a.heads % a.kv_heads == 0
         assert a.values.shape == (pages, kv_heads, page_size, padded) and a.values.dtype == a.keys.dtype
         assert source.shape[1] >= (a.heads + 2 * a.kv_heads) * size and output.shape[1] >= a.heads * size
         turned = 0 if a.cos is None else 2 * a.cos.shape[1]

@@ -140,8 +140,8 @@ static void tile_f32(const uint8_t* block, int64_t k, const uint8_t* columns, in
 
 template <int C>
 static void tile_bf16(const uint8_t* block, int64_t k, const uint8_t* columns, int64_t stride, float* out) {
-    __m512 total[C];
-    for (int c = 0; c < C; c++) total[c] = _mm512_setzero_ps();
+    __m512 total[C], rest[C];  // without NARROW: even and odd inputs, since a sum that waits for itself takes four cycles
+    for (int c = 0; c < C; c++) total[c] = rest[c] = _mm512_setzero_ps();
     for (int64_t i = 0; i < k; i += 2, block += 64) {
         const __m512i weight = _mm512_loadu_si512(block);
 #if NARROW
@@ -153,11 +153,11 @@ static void tile_bf16(const uint8_t* block, int64_t k, const uint8_t* columns, i
         for (int c = 0; c < C; c++) {
             const float* x = (const float*)(columns + c * stride) + i;
             total[c] = _mm512_fmadd_ps(even, _mm512_set1_ps(x[0]), total[c]);
-            if (i + 1 < k) total[c] = _mm512_fmadd_ps(odd, _mm512_set1_ps(x[1]), total[c]);
+            if (i + 1 < k) rest[c] = _mm512_fmadd_ps(odd, _mm512_set1_ps(x[1]), rest[c]);
         }
 #endif
     }
-    for (int c = 0; c < C; c++) _mm512_storeu_ps(out + c * ROWS, total[c]);
+    for (int c = 0; c < C; c++) _mm512_storeu_ps(out + c * ROWS, NARROW ? total[c] : _mm512_add_ps(total[c], rest[c]));
 }
 
 template <int C>

@@ -45,7 +45,7 @@ struct Look {
     int64_t window;           // 0: everything
     float scale, cap;         // cap 0: none
     const int32_t* pages;
-    const void *keys, *values;  // of this layer and key/value head 0; key [page][head][E][page_size], value [page][head][page_size][padded]
+    const void *keys, *values;  // of this layer and key/value head 0; key [page][head][page_size/16][E][16], value [page][head][page_size][padded]
     int64_t page_stride;  // kv_heads · page_size
     int64_t key_offset, value_offset;  // of the head within a page, in elements
     int32_t format;           // F32 or BF16

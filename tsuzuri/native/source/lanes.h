@@ -121,62 +121,94 @@ static void rotate(float* head, const float* cos, const float* sin, int64_t turn
 
 // ── attention: one pass over the pages with a running maximum (Milakov & Gimelshein 2018; Rabe & Staats 2021)
 
+// Keys of a page lie in chunks of 16 tokens, [chunk][E][16]: a chunk is read once, in order, and a lane is a token.
+constexpr int V = KEYS / LANES;  // vectors of 16 floats
+
+// C chunks at once: a sum that waits for itself takes four cycles, so few rows need several. The order within a sum is the same
+// for any number of rows and chunks: a token gets the same bits alone and among others.
+template <int R, int C, class T>
+static inline void score_chunks(const Look& look, const T* keys, float* found) {
+    const int64_t size = look.head_size;
+    Floats s[R][C * V] = {};
+    for (int64_t e = 0; e < size; e++)
+#pragma GCC unroll 16
+        for (int c = 0; c < C * V; c++) {
+            const Floats key = load(keys + (c / V * size + e) * KEYS + c % V * LANES);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; r++) s[r][c] += all(look.queries[r][e]) * key;
+        }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
+        for (int c = 0; c < C * V; c++) store(found + r * look.page_size + c * LANES, s[r][c] * all(look.scale));
+}
+
 template <int R, class T>
-static inline void scores(const Look& look, const T* keys, float* found) {
-    const int64_t n = look.page_size;
-    for (int64_t j = 0; j < n; j += KEYS) {
-        Floats s[R][KEYS / LANES] = {};
-        for (int64_t e = 0; e < look.head_size; e++)
-            for (int64_t c = 0; c < (int64_t)(KEYS / LANES); c++) {
-                const Floats key = load(keys + e * n + j + c * LANES);
-                for (int r = 0; r < R; r++) s[r][c] += all(look.queries[r][e]) * key;
-            }
-        for (int r = 0; r < R; r++)
-            for (int64_t c = 0; c < (int64_t)(KEYS / LANES); c++) store(found + r * n + j + c * LANES, s[r][c] * all(look.scale));
-    }
+static inline void scores(const Look& look, const T* keys, int64_t chunks, float* found) {
+    constexpr int C = R == 1 ? 4 : R == 2 ? 2 : 1;
+    int64_t c = 0;
+    for (; c + C <= chunks; c += C) score_chunks<R, C, T>(look, keys + c * look.head_size * KEYS, found + c * KEYS);
+    for (; c < chunks; c++) score_chunks<R, 1, T>(look, keys + c * look.head_size * KEYS, found + c * KEYS);
+}
+
+// sums += chances · values, C chunks of 16 of a head at once
+template <int R, int C, class T>
+static inline void mix_chunks(const Look& look, const T* values, const float* chances, int64_t count, float* sums) {
+    Floats s[R][C * V];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
+        for (int c = 0; c < C * V; c++) s[r][c] = load(sums + r * look.padded + c * LANES);
+    for (int64_t j = 0; j < count; j++)
+#pragma GCC unroll 16
+        for (int c = 0; c < C * V; c++) {
+            const Floats value = load(values + j * look.padded + c * LANES);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; r++) s[r][c] += all(chances[r * look.page_size + j]) * value;
+        }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 16
+        for (int c = 0; c < C * V; c++) store(sums + r * look.padded + c * LANES, s[r][c]);
 }
 
 template <int R, class T>
 static inline void mix(const Look& look, const T* values, const float* chances, int64_t count, float* sums) {
-    const int64_t n = look.page_size;
-    for (int64_t e = 0; e < look.padded; e += KEYS) {
-        Floats s[R][KEYS / LANES];
-        for (int r = 0; r < R; r++)
-            for (int64_t c = 0; c < (int64_t)(KEYS / LANES); c++) s[r][c] = load(sums + r * look.padded + e + c * LANES);
-        for (int64_t j = 0; j < count; j++)
-            for (int64_t c = 0; c < (int64_t)(KEYS / LANES); c++) {
-                const Floats value = load(values + j * look.padded + e + c * LANES);
-                for (int r = 0; r < R; r++) s[r][c] += all(chances[r * n + j]) * value;
-            }
-        for (int r = 0; r < R; r++)
-            for (int64_t c = 0; c < (int64_t)(KEYS / LANES); c++) store(sums + r * look.padded + e + c * LANES, s[r][c]);
-    }
+    constexpr int C = R == 1 ? 4 : R == 2 ? 2 : 1;
+    int64_t e = 0;
+    for (; e + C * KEYS <= look.padded; e += C * KEYS) mix_chunks<R, C, T>(look, values + e, chances, count, sums + e);
+    for (; e < look.padded; e += KEYS) mix_chunks<R, 1, T>(look, values + e, chances, count, sums + e);
 }
 
 // The scores of one page become weights against the row's running maximum; the factor by which what was summed before shrinks.
-static inline float weigh(const Look& look, int r, int64_t start, float* s, float* maximum, float* total) {
-    const int64_t n = look.page_size, last = look.last[r], first = look.window ? last - look.window + 1 : 0;
-    float top = *maximum;
-    for (int64_t j = 0; j < n; j++) {
-        const int64_t place = start + j;
-        if (place > last || place < first) { s[j] = -INFINITY; continue; }
-        if (look.cap > 0) s[j] = look.cap * tanhf(s[j] / look.cap);
-        s[j] -= look.slope[r] * (float)(last - place);
-        top = s[j] > top ? s[j] : top;
+static inline float weigh(const Look& look, int r, int64_t start, int64_t n, float* s, float* maximum, float* total) {
+    const int64_t last = look.last[r] - start, first = look.window ? last - look.window + 1 : 0;  // within the page
+    if (look.cap > 0)
+        for (int64_t j = 0; j < n; j++) s[j] = look.cap * tanhf(s[j] / look.cap);
+    if (look.slope[r] != 0)
+        for (int64_t j = 0; j < n; j++) s[j] -= look.slope[r] * (float)(last - j);
+    for (int64_t j = last + 1 > 0 ? last + 1 : 0; j < n; j++) s[j] = -INFINITY;
+    for (int64_t j = 0; j < first && j < n; j++) s[j] = -INFINITY;
+    Floats top = load(s);
+    for (int64_t j = LANES; j < n; j += LANES) {
+        const Floats more = load(s + j);
+        top = top > more ? top : more;
     }
-    if (top == -INFINITY) {  // nothing of this page is seen, and nothing was before
+    float most = *maximum;
+    for (int i = 0; i < LANES; i++) most = top[i] > most ? top[i] : most;
+    if (most == -INFINITY) {  // nothing of this page is seen, and nothing was before
         for (int64_t j = 0; j < n; j++) s[j] = 0;
         return 1;
     }
     Floats sums = {};
     for (int64_t j = 0; j < n; j += LANES) {
-        const Floats p = exponential(load(s + j) - all(top));
+        const Floats p = exponential(load(s + j) - all(most));
         store(s + j, p);
         sums += p;
     }
-    const float factor = *maximum == -INFINITY ? 0 : expf(*maximum - top);
+    const float factor = *maximum == -INFINITY ? 0 : *maximum == most ? 1 : expf(*maximum - most);
     *total = *total * factor + sum(sums);
-    *maximum = top;
+    *maximum = most;
     return factor;
 }
 
@@ -194,14 +226,14 @@ static void attend_rows(const Look& look) {
     memset(sums, 0, (size_t)(R * look.padded) * 4);
     const int64_t n = look.page_size;
     for (int64_t page = (oldest > 0 ? oldest : 0) / n; page <= newest / n; page++) {
-        const int64_t start = page * n, place = look.pages[page] * look.page_stride;
-        scores<R, T>(look, (const T*)look.keys + place * look.head_size + look.key_offset, found);
+        const int64_t start = page * n, place = look.pages[page] * look.page_stride, left = newest - start + 1;
+        const int64_t count = left < n ? left : n, chunks = (count + KEYS - 1) / KEYS;
+        scores<R, T>(look, (const T*)look.keys + place * look.head_size + look.key_offset, chunks, found);
         for (int r = 0; r < R; r++) {
-            const float factor = weigh(look, r, start, found + r * n, &maximum[r], &total[r]);
+            const float factor = weigh(look, r, start, chunks * KEYS, found + r * n, &maximum[r], &total[r]);
             if (factor != 1)
                 for (int64_t e = 0; e < look.padded; e += LANES) store(sums + r * look.padded + e, load(sums + r * look.padded + e) * all(factor));
         }
-        const int64_t count = newest - start + 1 < n ? newest - start + 1 : n;
         mix<R, T>(look, (const T*)look.values + place * look.padded + look.value_offset, found, count, sums);
     }
     for (int r = 0; r < R; r++)

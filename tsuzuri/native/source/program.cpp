@@ -236,7 +236,7 @@ void Program::place(const Operation& op, int64_t token, int64_t head) const {
         if (op.turned) kernels_->rotate(x, cos, sin, op.turned, op.pairing);
     }
     const int64_t page = step_->pages[step_->sequences[token] * step_->pages_stride + position / op.page_size], slot = position % op.page_size;
-    const int64_t keys = (page * op.kv_heads + head) * size * op.page_size + slot;
+    const int64_t keys = (page * op.kv_heads + head) * size * op.page_size + slot / KEYS * size * KEYS + slot % KEYS;
     const int64_t values = ((page * op.kv_heads + head) * op.page_size + slot) * op.padded;
     const auto narrow = [](float x) {
         uint32_t bits;
@@ -245,10 +245,10 @@ void Program::place(const Operation& op, int64_t token, int64_t head) const {
     };
     for (int64_t e = 0; e < size; e++) {
         if (op.kv_format == BF16) {
-            static_cast<uint16_t*>(op.keys)[keys + e * op.page_size] = narrow(key[e]);
+            static_cast<uint16_t*>(op.keys)[keys + e * KEYS] = narrow(key[e]);
             static_cast<uint16_t*>(op.values)[values + e] = narrow(value[e]);
         } else {
-            static_cast<float*>(op.keys)[keys + e * op.page_size] = key[e];
+            static_cast<float*>(op.keys)[keys + e * KEYS] = key[e];
             static_cast<float*>(op.values)[values + e] = value[e];
         }
     }

@@ -42,7 +42,7 @@ struct Operation {
     const float *cos, *sin;   // [positions][turned / 2]
     const float *query_norm, *key_norm;  // [head_size] or null
     const float* slopes;      // [heads] or null
-    void *keys, *values;      // [page][kv_head][head_size][page_size], [page][kv_head][page_size][padded]
+    void *keys, *values;      // [page][kv_head][page_size/16][head_size][16], [page][kv_head][page_size][padded]
     int64_t window;
     float scale, score_cap;
 };
