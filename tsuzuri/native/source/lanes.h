@@ -181,7 +181,8 @@ static inline void mix(const Look& look, const T* values, const float* chances, 
 }
 
 // The scores of one page become weights against the row's running maximum; the factor by which what was summed before shrinks.
-static inline float weigh(const Look& look, int r, int64_t start, int64_t n, float* s, float* maximum, float* total) {
+// Never inlined: each copy could round differently (a product and a sum fused, or not), and a token would depend on its neighbours.
+__attribute__((noinline)) static float weigh(const Look& look, int r, int64_t start, int64_t n, float* s, float* maximum, float* total) {
     const int64_t last = look.last[r] - start, first = look.window ? last - look.window + 1 : 0;  // within the page
     if (look.cap > 0)
         for (int64_t j = 0; j < n; j++) s[j] = look.cap * tanhf(s[j] / look.cap);
