@@ -129,15 +129,15 @@ def random_model(shape: Shape, directory: Path) -> Transformer:
     generator = torch.Generator().manual_seed(0)
     for weight in model.parameters():
         weight.copy_((torch.randn(weight.shape, generator=generator) * 0.05).bfloat16() if weight.dim() > 1 else torch.ones_like(weight))
-    weights.save(model, directory)
-    return model
+    weights.save(model.bfloat16(), directory)
+    return model.float()
 
 
 def plain_logits(model: Transformer, form: str, ids: list[int]) -> torch.Tensor:
     """Of the plain model with the matrices quantised and multiplied out again, in float32."""
     twin = Transformer(model.shape).requires_grad_(False)
     for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
-        ours.copy_(quantize.dequantised(*getattr(quantize, form)(theirs)) if theirs.dim() > 1 else theirs)
+        ours.copy_(quantize.dequantised(form, *quantize.FORMS[form](theirs)) if theirs.dim() > 1 else theirs)
     return twin(torch.tensor(ids), Causal(torch.arange(len(ids))))
 
 
@@ -271,9 +271,10 @@ def ours(directory: Path, form: str, kind: str) -> tuple[Read, Every]:
 
     found = library.load()
     assert isinstance(found, library.Library), found
-    model = weights.load(directory, dtype=torch.float32)
-    compiled = Compiled(model, Pool(found, THREADS), form=form[:2], pages=16, most=LONG)
-    pages = torch.arange(16, dtype=torch.int32)[None]
+    model = weights.load(directory)
+    quantize.quantize(model, form)
+    compiled = Compiled(model, Pool(found, THREADS), most=LONG)
+    pages = torch.tensor([compiled.take_pages(16)], dtype=torch.int32)
 
     def read(ids: list[int], start: int) -> int:
         count = len(ids)

@@ -1,93 +1,299 @@
 """A `Transformer` written as a program of the native library: a whole step of any number of sequences in one call.
 
-In: a model whose parts the library has (`supports` says which it has not), its matrices in float32, bfloat16 or quantised.
-Out: `Compiled.step`, logits for the tokens that are asked for. It keeps keys and values in pages; which page belongs to which
-sequence is the caller's business. The plain twin is the model itself.
+In: a model whose parts the library has (`supports` says what it has not), its matrices in float32, bfloat16, 8 or 4 bits.
+Out: `Compiled`, which stands behind the same seam as the model, and `step` for whoever keeps pages of several sequences.
+It packs the weights once: what is changed in the model afterwards is not seen. The plain twin is the model itself.
 """
 
 from __future__ import annotations
 
+import inspect
+import threading
+import weakref
+from collections import deque
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tsuzuri.model.adapt import quantize
+from tsuzuri.errors import Words
+from tsuzuri.model._packing import Packing, form_of, plain_matrix
+from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Transformer
-from tsuzuri.native import layout
-from tsuzuri.native.library import Library
-from tsuzuri.native.program import Attention, Matrix, Norm, Pool, Program, room
+from tsuzuri.native.program import Attention, Norm, Pool, Program
+from tsuzuri.types import Past
+
+ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "relu2": "relu2"}  # config.json's name: the library's
+NORMS = {"rms_norm": "rms_norm", "layer_norm": "layer_norm", "layer_norm_scale": "layer_norm"}
+POSITIONS = ("rotary", "alibi", "none", "learned", "sinusoidal")
+PAGE = 32  # tokens
+FIRST = 1024  # tokens of room at first, in all sequences together; it doubles
+MOST = 128  # tokens of one call of the library; more are several calls
+
+
+def supports(model: nn.Module) -> Words | None:
+    """What of the model the library does not have; None where it has everything."""
+    if type(model) is not Transformer:
+        return Words("Transformer ではありません。", "It is not a Transformer.")
+    shape: Any = model.shape
+    known = {
+        "block": ("pre_norm",),
+        "attention": ("attention",),
+        "head": ("next_token",),
+        "norm": tuple(NORMS),
+        "position": POSITIONS,
+        "causal": (True,),
+        "cross_attention": (False,),
+        "type_vocab_size": (0,),
+        "qk_norm": (False, "none") if shape.norm != "rms_norm" else (False, True, "none", "head"),
+        "feedforward": (None, "gated", "plain", *OLD),
+        "hidden_act": tuple(name for name in ACTIVATIONS if shape.feedforward != "gated" or name != "relu2"),
+    }
+    for name, values in known.items():
+        found = getattr(shape, name, values[0])
+        if found not in values:
+            return Words(f"{name} が {found} です。", f"{name} is {found}.")
+    mixers = {kind for kind in getattr(shape, "layer_types", None) or () if kind not in ("full_attention", "sliding_attention")}
+    if mixers or getattr(getattr(shape, "rope_scaling", None), "grows", False):
+        text = ", ".join(sorted(mixers)) or "rope_scaling"
+        return Words(f"{text} は計算できません。", f"{text} cannot be computed.")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding) and not plain_matrix(module):
+            return Words(f"{name} が対応していない形です。", f"{name} is of a kind it does not have.")
+    if any(weight.device.type != "cpu" or weight.dtype == torch.float64 for weight in model.parameters()):
+        return Words("CPU の float32 か bfloat16 ではありません。", "It is not in float32 or bfloat16 on the CPU.")
+    return None
+
+
+OLD = {"swiglu": ("gated", "silu"), "gelu": ("plain", "gelu"), "relu2": ("plain", "relu2")}  # one part for each function
+
+
+class Layer(NamedTuple):
+    mixer: Any
+    mixer_norm: Any
+    feedforward: Any
+    feedforward_norm: Any
+    window: int | None
+
+
+class Buffers(NamedTuple):
+    """What operations hand on, a row a token."""
+
+    x: Tensor  # (most, D) the residual stream
+    qkv: Tensor  # (most, (H + 2K) E)
+    mixed: Tensor  # (most, H E)
+    wide: Tensor  # (most, intermediate)
+    out: Tensor  # (most, V) logits
+    last: Tensor  # (most, D) after the last norm
 
 
 class Compiled:
-    def __init__(self, model: Transformer, pool: Pool, *, form: str, pages: int, page_size: int = 32, most: int = 128) -> None:
-        shape = model.shape
-        self.shape, self.most, self.form = shape, most, form
-        self.program = program = Program(pool, most)
-        size, heads, kv = shape.head_size, shape.num_attention_heads, shape.kv_heads
-        x, qkv = program.buffer(shape.hidden_size), program.buffer((heads + 2 * kv) * size)
-        mixed, wide = program.buffer(heads * size), program.buffer(shape.intermediate_size)
-        self._logits = program.buffer(shape.vocab_size)
-        place = model.position(torch.arange(shape.max_position_embeddings))
-        cos, sin = (t[:, 0, : size // 2].contiguous() for t in (place.cos, place.sin))
-        kept = torch.float32 if form == 'f32' else torch.bfloat16
-        arena = Arena(pool.library)
-        plans = []
-        embedding = arena.add(model.embedding.weight, form)
-        for block in model.blocks:
-            a, f = block.attention, block.feedforward
-            plans.append(
-                (
-                    arena.add(torch.cat([a.query.weight, a.key.weight, a.value.weight]), form),
-                    arena.add(a.output.weight, form),
-                    arena.add(layout.paired(f.gate.weight, f.up.weight), form),
-                    arena.add(f.down.weight, form),
-                )
-            )
-        head = embedding if model.head is None else arena.add(model.head.weight, form)
-        matrices = arena.fill()
-        program.embed(matrices[embedding], x)
-        for layer, (block, (i, o, g, d)) in enumerate(zip(model.blocks, plans, strict=True)):
-            keys = torch.zeros(pages, kv, page_size // 16, size, 16, dtype=kept)
-            values = torch.zeros(pages, kv, page_size, -(-size // 16) * 16, dtype=kept)
-            program.matmul(matrices[i], x, qkv, norm=_norm(block.attention_norm))
-            program.attend(Attention(heads=heads, kv_heads=kv, head_size=size, keys=keys, values=values, cos=cos, sin=sin), qkv, mixed)
-            program.matmul(matrices[o], mixed, x, add=True)
-            program.matmul(matrices[g], x, wide, norm=_norm(block.feedforward_norm), gate="silu")
-            program.matmul(matrices[d], wide, x, add=True)
-        program.matmul(matrices[head], x, self._logits, norm=_norm(model.norm), chosen=True)
-        self.bytes = arena.bytes
+    """The same logits as `model`, to the rounding of the kernels. Safe to call from several threads; one step at a time."""
 
-    def step(self, ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int], pages: Tensor, chosen: Sequence[int]) -> Tensor:
-        """-> (chosen, V) float32, a view that the next step writes over"""
-        self.program.run(ids, positions, sequences, pages, chosen)
-        return self._logits[: len(chosen), : self.shape.vocab_size]
+    def __init__(self, model: Transformer, pool: Pool, *, most: int = MOST, kept: torch.dtype | None = None) -> None:
+        """`kept`: of keys and values; None: bfloat16, or float32 where the weights are float32."""
+        self.model, self.shape, self.pool, self.most = model, model.shape, pool, most
+        self.vocab_size, self.context_length = model.shape.vocab_size, getattr(model, "context_length", model.shape.max_position_embeddings)
+        wide = form_of(model.embedding) == "f32"
+        self.kept = kept or (torch.float32 if wide else torch.bfloat16)
+        self._packed = Packing(model, layers(model), pool.library)
+        shape, size = self.shape, self.shape.head_size
+        widths = ((shape.num_attention_heads + 2 * shape.kv_heads) * size, shape.num_attention_heads * size, shape.intermediate_size)
+        whole = Program(pool, most)
+        self._buffers = Buffers(*(whole.buffer(n) for n in (shape.hidden_size, *widths, shape.vocab_size, shape.hidden_size)))
+        self._pages: weakref.WeakKeyDictionary[Past, list[int]] = weakref.WeakKeyDictionary()
+        self._free: deque[int] = deque()
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._alone = threading.Lock()
+        self._room, self._positions = 0, 0
+        self._grow(max(1, FIRST // PAGE), min(FIRST, self.context_length))
 
+    @property
+    def bytes(self) -> int:
+        """Of packed weights: what a token reads, but for the rows of an embedding of its own."""
+        return self._packed.bytes
 
-class Arena:
-    def __init__(self, library: Library) -> None:
-        self.library, self.parts, self.bytes = library, [], 0
+    # ── behind the seam
 
-    def add(self, weight: Tensor, form: str) -> int:
-        if form in ("f32", "bf16"):
-            blocks = layout.packed(weight.float() if form == "f32" else weight.bfloat16())
-        else:
-            blocks = layout.packed(*(quantize.q8_0 if form == "q8" else quantize.q4_0)(weight))
-        self.parts.append((blocks, form, *weight.shape))
-        self.bytes += blocks.numel()
-        return len(self.parts) - 1
+    def __call__(self, tokens: Tensor, past: Past) -> Tensor:
+        """(N,) -> logits (N, V); any other past than that of one sequence is the model's own business"""
+        return self._read(tokens, past, range(tokens.numel())) if self._one(tokens, past) else self.model(tokens, past)
 
-    def fill(self) -> list[Matrix]:
-        whole = room(self.library, self.bytes + 64 * len(self.parts))
-        start, found = 0, []
-        for blocks, form, rows, columns in self.parts:
-            place = whole[start : start + blocks.numel()].view(blocks.shape)
-            place.copy_(blocks)
-            found.append(Matrix(place, form, rows, columns))
-            start += -(-blocks.numel() // 64) * 64
-        self.parts = []
+    def read(self, tokens: Tensor, past: Past) -> Tensor:
+        """(N,) -> logits (V,) of the last one"""
+        return self._read(tokens, past, [tokens.numel() - 1])[0] if self._one(tokens, past) else self.model(tokens, past)[-1]
+
+    def hidden(self, tokens: Tensor, past: Past) -> Tensor:
+        """(N,) -> (N, D) after the last norm"""
+        return self._read(tokens, past, None) if self._one(tokens, past) else self.model.hidden(tokens, past)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        found: Tensor = self.model.logits(hidden)  # type: ignore[operator]
         return found
 
+    @property
+    def head_weight(self) -> Tensor:
+        return self.model.head_weight
 
-def _norm(module: nn.Module) -> Norm:
-    return Norm("rms_norm", module.weight.detach().float(), module.eps)
+    # ── several sequences
+
+    def step(self, ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int], pages: Tensor, chosen: Sequence[int]) -> Tensor:
+        """Logits (chosen, V) of those tokens. `pages` int32 (sequences, pages of a sequence), out of `take_pages`."""
+        with self._alone:
+            self._positions_for(max(positions) + 1)
+            self._to_logits.run(ids, positions, sequences, pages, chosen)
+            return self._buffers.out[: len(chosen), : self.vocab_size].clone()
+
+    def take_pages(self, count: int) -> list[int]:
+        """Pages nobody uses, of PAGE tokens each; `free_pages` gives them back."""
+        with self._alone:
+            return self._taken(count)
+
+    def free_pages(self, pages: Sequence[int]) -> None:
+        self._free.extend(pages)
+
+    # ── inside
+
+    def _one(self, tokens: Tensor, past: Past) -> bool:
+        """Whether these are the next tokens of one sequence, that sees all before it."""
+        several = tokens.dim() != 1 or getattr(past, "documents", None) is not None or getattr(past, "memory", None) is not None
+        return not several and getattr(past, "causal", True) and getattr(past, "segments", None) is None and tokens.numel() > 0
+
+    def _read(self, tokens: Tensor, past: Past, chosen: Sequence[int] | None) -> Tensor:
+        """Logits of the chosen tokens, or (None) hidden states of all."""
+        ids, start = tokens.tolist(), int(past.positions[0])
+        outputs: list[Tensor] = []
+        with self._alone:
+            table = self._table(past, start, start + len(ids))
+            for at in range(0, len(ids), self.most):
+                part = ids[at : at + self.most]
+                count = len(part)
+                wanted = [] if chosen is None else [i - at for i in chosen if at <= i < at + count]
+                program = self._to_hidden if chosen is None or not wanted else self._to_logits
+                program.run(part, range(start + at, start + at + count), [0] * count, table, wanted)
+                if chosen is None:
+                    outputs.append(self._buffers.last[:count, : self.shape.hidden_size].clone())
+                elif wanted:
+                    outputs.append(self._buffers.out[: len(wanted), : self.vocab_size].clone())
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _table(self, past: Past, start: int, stop: int) -> Tensor:
+        """int32 (1, pages) of a past, with room for `stop` tokens. Its pages come back when nobody holds it any more."""
+        pages = self._pages.get(past)
+        if pages is None:
+            assert start == 0, "what came before was not read by this model"
+            pages = self._pages[past] = []
+            weakref.finalize(past, self._free.extend, pages)
+        self._positions_for(stop)
+        missing = -(-stop // PAGE) - len(pages)
+        if missing > 0:
+            pages.extend(self._taken(missing))
+        return torch.tensor([pages], dtype=torch.int32)
+
+    def _taken(self, count: int) -> list[int]:
+        if count > len(self._free):
+            self._grow(max(2 * self._room, self._room + count), self._positions)
+        return [self._free.popleft() for _ in range(count)]
+
+    def _positions_for(self, count: int) -> None:
+        if count > self._positions:
+            self._grow(self._room, max(count, min(2 * self._positions, self.context_length)))
+
+    def _grow(self, pages: int, positions: int) -> None:
+        """Room for more pages, or tables for more positions: the operations point elsewhere, so the programs are written anew."""
+        shape, padded = self.shape, -(-self.shape.head_size // 16) * 16
+        if pages > self._room:
+            key = (pages, shape.kv_heads, PAGE // 16, shape.head_size, 16)
+            value = (pages, shape.kv_heads, PAGE, padded)
+            for kept, size in ((self._keys, key), (self._values, value)):
+                larger = [torch.zeros(size, dtype=self.kept) for _ in range(shape.num_hidden_layers)]
+                for old, new in zip(kept, larger, strict=False):
+                    new[: self._room] = old
+                kept[:] = larger
+            self._free.extend(range(self._room, pages))
+        self._room, self._positions = pages, positions
+        self._to_logits, self._to_hidden = self._written(positions)
+
+    def _written(self, positions: int) -> tuple[Program, Program]:
+        """The program up to the logits, and the one up to the last norm."""
+        model, b, packed = self.model, self._buffers, self._packed
+        places = [_tables(part, positions) for part in (model.position, getattr(model, "local_position", None) or model.position)]
+        programs = (Program(self.pool, self.most), Program(self.pool, self.most))
+        for program in programs:
+            program.embed(packed.embedding, b.x, getattr(self.shape, "embedding_multiplier", 1.0), places[0].add)
+            if getattr(model, "embedding_norm", None) is not None:
+                program.norm(_norm(model.embedding_norm), b.x, b.x)
+            for number, layer in enumerate(layers(model)):
+                self._layer(program, number, layer, places[layer.window is not None])
+        to_logits, to_hidden = programs
+        to_logits.matmul(
+            packed.head, b.x, b.out, norm=_norm(model.norm), chosen=True, factor=getattr(self.shape, "logit_multiplier", 1.0),
+            cap=getattr(self.shape, "final_logit_softcapping", None),
+        )  # fmt: skip
+        to_hidden.norm(_norm(model.norm), b.x, b.last)
+        return to_logits, to_hidden
+
+    def _layer(self, program: Program, number: int, layer: Layer, place: Tables) -> None:
+        shape, b, matrices = self.shape, self._buffers, self._packed.layers[number]
+        attention = Attention(
+            heads=shape.num_attention_heads, kv_heads=shape.kv_heads, head_size=shape.head_size, keys=self._keys[number],
+            values=self._values[number], cos=place.cos, sin=place.sin, slopes=place.slopes, window=layer.window,
+            query_norm=_weight(layer.mixer.query_norm), key_norm=_weight(layer.mixer.key_norm), epsilon=shape.norm_eps,
+            scale=getattr(shape, "attention_scale", None), cap=getattr(shape, "attn_logit_softcapping", None),
+        )  # fmt: skip
+        program.matmul(matrices.qkv, b.x, b.qkv, norm=_norm(layer.mixer_norm))
+        program.attend(attention, b.qkv, b.mixed)
+        program.matmul(matrices.output, b.mixed, b.x, add=True)
+        if matrices.first is None or matrices.down is None:
+            return
+        kind, name = OLD.get(str(shape.feedforward), (shape.feedforward, getattr(shape, "hidden_act", "silu")))
+        act = ACTIVATIONS[name]
+        gate, plain = (act, None) if kind == "gated" else (None, act)
+        program.matmul(matrices.first, b.x, b.wide, norm=_norm(layer.feedforward_norm), gate=gate, shape=plain)
+        program.matmul(matrices.down, b.wide, b.x, add=True)
+
+
+def layers(model: Transformer) -> list[Layer]:
+    found = []
+    for number, block in enumerate(model.blocks):
+        part: Any = block
+        mixer, norm = (part.mixer, part.mixer_norm) if hasattr(part, "mixer") else (part.attention, part.attention_norm)
+        window = mixer.window
+        feed = (part.feedforward, part.feedforward_norm) if hasattr(part, "feedforward") else (None, None)
+        assert mixer.layer == number
+        found.append(Layer(mixer, norm, *feed, window))
+    return found
+
+
+class Tables(NamedTuple):
+    """What a position part says about the first positions."""
+
+    add: Tensor | None  # (positions, D)
+    cos: Tensor | None  # (positions, R/2)
+    sin: Tensor | None
+    slopes: Tensor | None  # (H,)
+
+
+def _tables(part: Any, positions: int) -> Tables:
+    past = Causal(torch.arange(positions))
+    place = part(past) if "past" in inspect.signature(part.forward).parameters else part(past.positions)
+    half = None if place.cos is None else place.cos.shape[-1] // 2  # the two halves are the same angles
+    cos, sin = (None if t is None else t[:, 0, :half].float().contiguous() for t in (place.cos, place.sin))
+    slopes = getattr(place, "slopes", None)
+    if getattr(place, "bias", None) is not None:  # ALiBi: minus the bias at a distance of one
+        slopes = -place.bias(torch.tensor([1]), torch.tensor([0])).flatten()
+    return Tables(None if place.add is None else place.add.detach().float().contiguous(), cos, sin, None if slopes is None else slopes.float())
+
+
+def _norm(module: Any) -> Norm:
+    bias = getattr(module, "bias", None)
+    kind = "rms_norm" if type(module).__module__.endswith("rms_norm") else "layer_norm"
+    return Norm(kind, module.weight.detach().float(), module.eps, None if bias is None else bias.detach().float())
+
+
+def _weight(module: nn.Module) -> Tensor | None:
+    """Of the norm of one head, where there is one."""
+    weight = getattr(module, "weight", None)
+    return None if weight is None else weight.detach().float()

@@ -2,6 +2,7 @@
 
 In: config.json and safetensors, whole or in shards with an index; both are untrusted and checked (`safe.py`).
 Out: the same. Which name means which weight is the family's business (`families/`); nothing here knows a tokenizer.
+A quantised model has a `quantization_config` of the method "tsuzuri" and keeps our names, since only tsuzuri reads it.
 """
 
 from __future__ import annotations
@@ -19,18 +20,22 @@ from torch import Tensor
 from tsuzuri.errors import ConfigError, FormatError, MissingError, Words
 from tsuzuri.folder import find, names
 from tsuzuri.model import safe
+from tsuzuri.model.adapt import quantize
 from tsuzuri.model.transformer import Transformer
 
 FAMILIES = "tsuzuri.model.families"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # that one can compute in
+METHOD = "quantization_config"
 MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 MB
 
 
 def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Transformer:
     """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
     config = read_json(directory / "config.json")
+    if METHOD in config:
+        return _load_quantised(directory, config, dtype, device)
     family = decoder(_model_type(config))
     shape = family.shape(config)
     stored = _stored(directory, family.names(shape))
@@ -52,6 +57,9 @@ def restore(model: Transformer, directory: Path, family: str) -> None:
 
 def save(model: Transformer, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
     """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
+    if quantize.form_of(model) is not None:
+        assert state is None, "a model that trains is not quantised"
+        return _save_quantised(model, directory, family)
     module = decoder(family)
     config = module.config(model.shape)  # first: a shape that the family cannot say has no names either
     weights = dict(model.named_parameters()) if state is None else state
@@ -191,3 +199,61 @@ def _mixed(directory: Path, found: Words) -> FormatError:
         found=found,
         todo=Words("config.json と重みが同じモデルのものか確かめてください。", "Check that config.json and the weights belong together."),
     )
+
+
+# ── quantised: for every matrix NAME.values (int8 (rows, K), or uint8 (rows, K/2) of nibbles) and NAME.scales (float16 (rows, K/32))
+
+
+def _save_quantised(model: Transformer, directory: Path, family: str) -> None:
+    config = decoder(family).config(model.shape)
+    narrow = {name: module for name, module in model.named_modules() if isinstance(module, quantize.Quantised)}
+    tensors = {name: weight.detach().contiguous().cpu() for name, weight in model.named_parameters()}
+    for name, module in narrow.items():
+        tensors |= {f"{name}.values": module.values.contiguous().cpu(), f"{name}.scales": module.scales.contiguous().cpu()}
+    dtype = str(next(module.like.dtype for module in narrow.values())).removeprefix("torch.")
+    method = {"quant_method": quantize.METHOD, "format": quantize.form_of(model), "group_size": quantize.GROUP}
+    config |= {"dtype": dtype, "torch_dtype": dtype, METHOD: method}
+    (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    safe.write(directory / WEIGHTS, tensors, {"format": "pt"})
+
+
+def _load_quantised(directory: Path, config: dict[str, Any], dtype: torch.dtype | None, device: str | torch.device) -> Transformer:
+    """As it was saved: mapped into memory, nothing is quantised again."""
+    form = quantize.described(config.pop(METHOD))
+    model = Transformer(decoder(_model_type(config)).shape(config), device="meta")
+    found = safe.read(directory / WEIGHTS)
+    wide = [value.dtype for name, value in found.items() if not name.endswith((".values", ".scales"))]
+    given = dtype or getattr(torch, str(config.get("dtype")), None) or reduce(torch.promote_types, wide, torch.bfloat16)
+    wanted = given if given in DTYPES else torch.float32
+    state: dict[str, Tensor] = {}
+    for name, module in list(model.named_modules()):
+        for own, weight in list(module._parameters.items()):
+            if weight is None:
+                continue
+            place = f"{name}.{own}".removeprefix(".")
+            values, scales = (found.pop(f"{name}.{part}", None) for part in (("values", "scales") if own == "weight" else ("", "")))
+            if values is None or scales is None:
+                state[place] = _plain(found, place, weight, directory).to(device=device, dtype=wanted)
+                continue
+            problem = quantize.problem(form, weight, values, scales)
+            if problem:
+                raise _mixed(directory, Words(f"{place} の量子化された値が合いません（{problem}）。", f"{place} does not fit ({problem})."))
+            module._parameters[own] = torch.nn.Parameter(torch.empty_like(weight, dtype=wanted), requires_grad=False)
+            quantize.become(module, form, values.to(device), scales.to(device))
+            module.like = torch.empty(0, dtype=wanted, device=device)
+            state |= {f"{name}.values": module.values, f"{name}.scale_bits": module.scale_bits}
+    if found:
+        raise _mixed(directory, Words(f"知らない重みがあります：{sorted(found)[0]}", f"Weights are unknown: {sorted(found)[0]}"))
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(False)
+
+
+def _plain(found: dict[str, Tensor], name: str, weight: Tensor, directory: Path) -> Tensor:
+    """The stored tensor of a weight that is not quantised."""
+    if name not in found:
+        raise _mixed(directory, Words(f"足りない重みがあります：{name}", f"Weights are missing: {name}"))
+    value = found.pop(name)
+    if value.shape != weight.shape or value.dtype not in DTYPES:
+        text = f"{name}: {tuple(value.shape)} {value.dtype}, config.json: {tuple(weight.shape)}"
+        raise _mixed(directory, Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text})."))
+    return value

@@ -94,9 +94,13 @@ class Program:
         """float32 (most, width) that operations hand on."""
         return torch.zeros(self.most, -(-width // ROWS) * ROWS)
 
-    def embed(self, matrix: Matrix, output: Tensor, factor: float = 1.0) -> None:
-        """output = the row of each token's id, times factor."""
+    def embed(self, matrix: Matrix, output: Tensor, factor: float = 1.0, add: Tensor | None = None) -> None:
+        """output = the row of each token's id, times factor; plus the row of its position in `add` (positions, columns)."""
         operation = self._matrix(EMBED, matrix)
+        if add is not None:
+            assert add.dim() == 2 and add.shape[1] == matrix.columns
+            self._limits["position"] = min(self._limits["position"], add.shape[0])
+            self._point(operation, "cos", add, torch.float32)
         self._limits["id"] = min(self._limits["id"], matrix.rows)
         assert output.shape[1] >= matrix.columns
         self._points(operation, output=output, factor=factor)

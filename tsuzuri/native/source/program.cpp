@@ -142,6 +142,8 @@ void Program::embed(const Operation& op, int64_t begin, int64_t end) const {
         const uint8_t* block = op.weights + id / ROWS * bytes_of_block(op);
         float* out = op.output + t * op.output_stride;
         for (int64_t i = 0; i < op.columns; i++) out[i] = number(op, block, id % ROWS, i) * op.factor;
+        if (const float* row = op.cos)
+            for (int64_t i = 0; i < op.columns; i++) out[i] += row[step_->positions[t] * op.columns + i];
     }
 }
 

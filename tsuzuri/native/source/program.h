@@ -39,7 +39,7 @@ struct Operation {
     // ATTEND: input holds queries, keys, values of a token one after the other
     int32_t heads, kv_heads, head_size, padded, page_size, kv_format;
     int32_t turned, pairing;  // numbers of a head that rotate; 0: none
-    const float *cos, *sin;   // [positions][turned / 2]
+    const float *cos, *sin;   // [positions][turned / 2]; of EMBED, cos: [positions][columns], added, or null
     const float *query_norm, *key_norm;  // [head_size] or null
     const float* slopes;      // [heads] or null
     void *keys, *values;      // [page][kv_head][page_size/16][head_size][16], [page][kv_head][page_size][padded]
