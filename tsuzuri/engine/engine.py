@@ -35,6 +35,13 @@ class Decoder(Protocol):
     def hidden(self, tokens: Tensor, past: Past) -> Tensor: ...  # (N,) -> (N, D)
 
 
+@runtime_checkable
+class Reader(Protocol):
+    """A model that has a shorter way to the logits of the last token."""
+
+    def read(self, tokens: Tensor, past: Past) -> Tensor: ...  # (N,) -> (V,)
+
+
 class LocalEngine:
     """`types.Engine`. Safe to call from several threads; each call then has a cache of its own."""
 
@@ -88,6 +95,8 @@ class LocalEngine:
         """Reads `ids` after `past`; float32 logits (V,) on the CPU of what comes next."""
         past.begin(len(ids))
         tokens = self._tensor(ids)
+        if isinstance(self.model, Reader):
+            return self.model.read(tokens, past).float().cpu()
         if isinstance(self.model, Decoder):
             last = F.linear(self.model.hidden(tokens, past)[-1:], self.model.head_weight)[0]
         else:

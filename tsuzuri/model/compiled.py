@@ -21,6 +21,7 @@ from tsuzuri.errors import Words
 from tsuzuri.model._packing import Packing, form_of, plain_matrix
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Transformer
+from tsuzuri.native.library import Library, load
 from tsuzuri.native.program import Attention, Norm, Pool, Program
 from tsuzuri.types import Past
 
@@ -30,6 +31,15 @@ POSITIONS = ("rotary", "alibi", "none", "learned", "sinusoidal")
 PAGE = 32  # tokens
 FIRST = 1024  # tokens of room at first, in all sequences together; it doubles
 MOST = 128  # tokens of one call of the library; more are several calls
+
+
+def made(model: nn.Module, threads: int) -> Compiled | None:
+    """The model compiled, where the library is there and has all its parts."""
+    library = load()
+    if not isinstance(library, Library) or supports(model) is not None:
+        return None
+    assert isinstance(model, Transformer)
+    return Compiled(model, Pool(library, threads))
 
 
 def supports(model: nn.Module) -> Words | None:
@@ -92,10 +102,10 @@ class Compiled:
     """The same logits as `model`, to the rounding of the kernels. Safe to call from several threads; one step at a time."""
 
     def __init__(self, model: Transformer, pool: Pool, *, most: int = MOST, kept: torch.dtype | None = None) -> None:
-        """`kept`: of keys and values; None: bfloat16, or float32 where the weights are float32."""
+        """`kept`: of keys and values; None: bfloat16 where the weights are quantised, else float32."""
         self.model, self.shape, self.pool, self.most = model, model.shape, pool, most
         self.vocab_size, self.context_length = model.shape.vocab_size, getattr(model, "context_length", model.shape.max_position_embeddings)
-        wide = form_of(model.embedding) == "f32"
+        wide = form_of(model.embedding) in ("f32", "bf16")
         self.kept = kept or (torch.float32 if wide else torch.bfloat16)
         self._packed = Packing(model, layers(model), pool.library)
         shape, size = self.shape, self.shape.head_size

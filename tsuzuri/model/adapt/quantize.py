@@ -75,6 +75,12 @@ def form_of(model: nn.Module) -> str | None:
     return next((module.form for module in model.modules() if isinstance(module, Quantised)), None)
 
 
+def count(model: nn.Module) -> int:
+    """Weights, however they are kept."""
+    narrow = (module for module in model.modules() if isinstance(module, Quantised))
+    return sum(weight.numel() for weight in model.parameters()) + sum(module.scales.numel() * GROUP for module in narrow)
+
+
 def described(config: Any) -> str:
     """The form that a `quantization_config` of a config.json names. Raises ConfigError for one that is not ours."""
     known = {"quant_method": METHOD, "group_size": GROUP}
