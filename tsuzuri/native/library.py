@@ -19,6 +19,7 @@ from tsuzuri.native import build
 
 VARIABLE = "TSUZURI_NATIVE"
 OFF = "off"
+OLD = Words("古いものが残っています。導入し直してください。", "It is of an older version: install again.")
 VARIANTS = ("scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon")
 
 
@@ -82,6 +83,8 @@ def _open() -> ctypes.CDLL | Words:
             "導入したときに C++ のコンパイラがなかったので、作られていません。",
             "It was not built: there was no C++ compiler at installation.",
         )
+    if stale():
+        return OLD
     try:
         calls = ctypes.CDLL(str(build.LIBRARY))
         _declare(calls)
@@ -89,14 +92,12 @@ def _open() -> ctypes.CDLL | Words:
         calls.tsuzuri_sizes(ctypes.byref(sizes[0]), ctypes.byref(sizes[1]))
     except (OSError, AttributeError) as error:
         return Words(f"読み込めません（{error}）。", f"It cannot be loaded ({error}).")
-    if [size.value for size in sizes] != [ctypes.sizeof(Operation), ctypes.sizeof(Step)] or stale(calls):
-        return Words("古いものが残っています。導入し直してください。", "It is of an older version: install again.")
-    return calls
+    return calls if [size.value for size in sizes] == [ctypes.sizeof(Operation), ctypes.sizeof(Step)] else OLD
 
 
-def stale(calls: ctypes.CDLL) -> bool:
-    """Whether it was built from other sources than those that lie here."""
-    return bool(calls.tsuzuri_build().decode() != build.fingerprint())
+def stale() -> bool:
+    """Whether it was built from other sources than those that lie here. Read from the file: what is loaded stays loaded."""
+    return build.fingerprint().encode() not in build.LIBRARY.read_bytes()
 
 
 def _declare(calls: ctypes.CDLL) -> None:

@@ -1,9 +1,7 @@
-// Where the instructions of AVX-512 come from: the compiler, or SIMDe, which computes each of them in plain C++ so that a
-// processor without them can test the variants (tests/native; never in the library that is installed).
+// Where the instructions of AVX-512 come from: the compiler, or (tests/native alone) a header that computes each of them in plain
+// C++, so that a processor without them can test the variants.
 #pragma once
-#ifdef TSUZURI_SIMDE
-#define SIMDE_ENABLE_NATIVE_ALIASES
-#include <simde/x86/avx512.h>
-#else
 #include <immintrin.h>
+#ifdef TSUZURI_EMULATED
+#include "emulated.h"
 #endif
