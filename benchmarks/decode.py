@@ -116,7 +116,9 @@ def pair(ours: Worker, peer: Worker, truth: torch.Tensor, count: int, size: floa
         best = tokens / min(samples[0])
         share = f", MBU {speeds[0] * size / rate:.0%}" if what == "decode" else ""
         found[what] |= {"mbu": speeds[0] * size / rate} if what == "decode" else {}
-        print(f"    {what}: ours {speeds[0]:,.0f} tok/s (best {best:,.0f}{share}), peer {speeds[1]:,.0f} (best {tokens / min(samples[1]):,.0f}); × {said(ratio)}")
+        print(
+            f"    {what}: ours {speeds[0]:,.0f} tok/s (best {best:,.0f}{share}), peer {speeds[1]:,.0f} (best {tokens / min(samples[1]):,.0f}); × {said(ratio)}"
+        )
     return found
 
 

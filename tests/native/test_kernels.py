@@ -157,7 +157,9 @@ class Attending:
         values[..., size:] = 0
         self.program = Program(pool, 64)
         self.source, self.out = self.program.buffer(self.width), self.program.buffer(heads * size)
-        self.program.attend(Attention(heads=heads, kv_heads=kv_heads, head_size=size, keys=keys, values=values, **how), self.source, self.out)
+        self.program.attend(
+            Attention(heads=heads, kv_heads=kv_heads, head_size=size, keys=keys, values=values, **how), self.source, self.out
+        )
         self.pages = torch.tensor([[5, 2, 7, 0], [1, 6, 3, 4]], dtype=torch.int32)
 
     def __call__(self, x: Tensor, positions: list[int], sequences: list[int]) -> Tensor:

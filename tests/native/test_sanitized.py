@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,9 @@ ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 AVX2 = list(VARIANTS["x86_64"]["avx2"])
 
 
-def driven(compiler: list[str], place: Path, parts: dict[str, list[str]], flags: list[str], *, link: list[str] = [], run: list[str] = []) -> str:  # noqa: B006
+def driven(
+    compiler: list[str], place: Path, parts: dict[str, list[str]], flags: list[str], *, link: Sequence[str] = (), run: Sequence[str] = ()
+) -> str:
     """Compiles the driver and `parts` (file: its flags), links, runs; what it printed."""
     with ThreadPoolExecutor(2) as workers:
         objects = list(workers.map(lambda part: compiled(compiler, place, part[0], [*flags, *part[1]]), {"drive": [], **parts}.items()))

@@ -95,7 +95,13 @@ class LocalModel:
     """One model and its tokenizer. Every method may be called from any thread; `chat_events` is a `Chat`."""
 
     def __init__(
-        self, directory: str | Path, *, dtype: str | None = None, quantize: str | None = None, threads: int | None = None, device: str = "auto"
+        self,
+        directory: str | Path,
+        *,
+        dtype: str | None = None,
+        quantize: str | None = None,
+        threads: int | None = None,
+        device: str = "auto",
     ) -> None:
         path = _existing(Path(directory))
         if threads is not None:
@@ -383,7 +389,9 @@ def _quantised(model: torch.nn.Module, form: str) -> None:
         raise ConfigError(
             Words(f"モデルを {form} に量子化しようとしました。", f"Quantising the model to {form}."),
             found=Words(f"すでに {stored} に量子化されています。", f"It is quantised to {stored} already."),
-            todo=Words("量子化していないモデルを使うか、quantize を外してください。", "Use the model before quantisation, or leave quantize out."),
+            todo=Words(
+                "量子化していないモデルを使うか、quantize を外してください。", "Use the model before quantisation, or leave quantize out."
+            ),
         )
     quantisation.quantize(model, form)
 

@@ -39,7 +39,9 @@ def examined() -> dict[str, Any]:
 
     found = library.load()
     native: dict[str, Any] = (
-        {"used": found.variant, "runnable": list(found.variants)} if isinstance(found, library.Library) else {"used": None, "why": str(found)}
+        {"used": found.variant, "runnable": list(found.variants)}
+        if isinstance(found, library.Library)
+        else {"used": None, "why": str(found)}
     )
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
     optional = {name: _version(metadata, name) if util.find_spec(module) else None for name, module in OPTIONAL.items()}
@@ -57,7 +59,14 @@ def examined() -> dict[str, Any]:
     }
 
 
-OPTIONAL = {"llguidance": "llguidance", "gguf": "gguf", "peft": "peft", "psycopg": "psycopg", "sudachipy": "sudachipy", "usearch": "usearch"}
+OPTIONAL = {
+    "llguidance": "llguidance",
+    "gguf": "gguf",
+    "peft": "peft",
+    "psycopg": "psycopg",
+    "sudachipy": "sudachipy",
+    "usearch": "usearch",
+}
 FEATURES = (
     "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16",
     "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",

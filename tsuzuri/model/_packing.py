@@ -94,7 +94,7 @@ def form_of(module: nn.Module) -> Format:
     return "bf16" if module.weight.dtype == torch.bfloat16 else "f32"
 
 
-def rows_of(module: nn.Module) -> tuple[Tensor, Tensor | None]:
+def rows_of(module: Any) -> tuple[Tensor, Tensor | None]:
     """What `layout.packed` takes."""
     if isinstance(module, Quantised):
         return module.values, module.scales

@@ -270,10 +270,8 @@ def layers(model: Transformer) -> list[Layer]:
     for number, block in enumerate(model.blocks):
         part: Any = block
         mixer, norm = (part.mixer, part.mixer_norm) if hasattr(part, "mixer") else (part.attention, part.attention_norm)
-        window = mixer.window
-        feed = (part.feedforward, part.feedforward_norm) if hasattr(part, "feedforward") else (None, None)
         assert mixer.layer == number
-        found.append(Layer(mixer, norm, *feed, window))
+        found.append(Layer(mixer, norm, getattr(part, "feedforward", None), getattr(part, "feedforward_norm", None), mixer.window))
     return found
 
 
@@ -294,7 +292,9 @@ def _tables(part: Any, positions: int) -> Tables:
     slopes = getattr(place, "slopes", None)
     if getattr(place, "bias", None) is not None:  # ALiBi: minus the bias at a distance of one
         slopes = -place.bias(torch.tensor([1]), torch.tensor([0])).flatten()
-    return Tables(None if place.add is None else place.add.detach().float().contiguous(), cos, sin, None if slopes is None else slopes.float())
+    return Tables(
+        None if place.add is None else place.add.detach().float().contiguous(), cos, sin, None if slopes is None else slopes.float()
+    )
 
 
 def _norm(module: Any) -> Norm:

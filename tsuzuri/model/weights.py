@@ -59,7 +59,8 @@ def save(model: Transformer, directory: Path, family: str = "llama", state: Mapp
     """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
     if quantize.form_of(model) is not None:
         assert state is None, "a model that trains is not quantised"
-        return _save_quantised(model, directory, family)
+        _save_quantised(model, directory, family)
+        return
     module = decoder(family)
     config = module.config(model.shape)  # first: a shape that the family cannot say has no names either
     weights = dict(model.named_parameters()) if state is None else state

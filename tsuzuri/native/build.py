@@ -25,8 +25,17 @@ SOURCE = Path(__file__).parent / "source"
 LIBRARY = Path(__file__).parent / "libtsuzuri.so"
 COMPILERS = ("g++", "c++", "clang++")
 COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-pthread")
-WIDE = ("-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-Wno-maybe-uninitialized")  # GCC 12's header warns of itself
-VARIANTS = {
+WIDE = (
+    "-mavx2",
+    "-mfma",
+    "-mf16c",
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512vl",
+    "-mavx512dq",
+    "-Wno-maybe-uninitialized",
+)  # GCC 12's header warns of itself
+VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "avx2": ("-mavx2", "-mfma", "-mf16c"),
         "avx512": WIDE,
@@ -71,7 +80,8 @@ def build(out: Path = LIBRARY, *, sanitize: str | None = None) -> Path:
     optimised = SANITIZERS[sanitize] if sanitize else ("-O3",)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        wanted = VARIANTS.get(MACHINES.get(platform.machine().lower(), platform.machine().lower()), {})
+        machine = platform.machine().lower()
+        wanted = VARIANTS.get(MACHINES.get(machine, machine), {})
         jobs = {variant: [*optimised, *flags] for variant, flags in wanted.items()}
         with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
             done = dict(zip(jobs, workers.map(lambda job: _compile(compiler, job[0], job[1], place), jobs.items()), strict=True))

@@ -27,13 +27,14 @@ def packed(values: Tensor, scales: Tensor | None = None) -> Tensor:
     rows = _whole_blocks(values)
     if scales is None:
         if values.dtype == torch.bfloat16:
-            rows = F.pad(rows, (0, rows.shape[1] % 2)).unflatten(1, (-1, 2))  # (rows, K/2, 2)
-        blocks = rows.unflatten(0, (-1, ROWS)).transpose(1, 2)  # (blocks, K or K/2, 16, ...)
+            rows = F.pad(rows, (0, rows.shape[1] % 2))
+            rows = rows.view(len(rows), -1, 2)  # (rows, K/2, 2)
+        blocks = _in_blocks(rows).transpose(1, 2)  # (blocks, K or K/2, 16, ...)
         return _bytes(blocks)
     groups = scales.shape[1]
-    every = _whole_blocks(scales).unflatten(0, (-1, ROWS)).transpose(1, 2)  # (blocks, groups, 16)
+    every = _in_blocks(_whole_blocks(scales)).transpose(1, 2)  # (blocks, groups, 16)
     head = _bytes(every)
-    body = rows.unflatten(0, (-1, ROWS)).unflatten(2, (groups, -1, 4))  # (blocks, 16, groups, 8 or 4, 4)
+    body = rows.reshape(-1, ROWS, groups, rows.shape[1] // groups // 4, 4)  # (blocks, 16, groups, 8 or 4, 4)
     return torch.cat((F.pad(head, (0, -head.shape[1] % LINE)), _bytes(body.permute(0, 2, 3, 1, 4))), 1)
 
 
@@ -54,8 +55,13 @@ def unpacked(blocks: Tensor, form: Format, rows: int, columns: int) -> tuple[Ten
 
 def paired(gate: Tensor, up: Tensor) -> Tensor:
     """Rows of two matrices in turns of a block, 16 of one and 16 of the other: both are there when a gate opens."""
-    both = torch.stack([_whole_blocks(x).unflatten(0, (-1, ROWS)) for x in (gate, up)], 1)  # (blocks, 2, 16, ...)
+    both = torch.stack([_in_blocks(_whole_blocks(x)) for x in (gate, up)], 1)  # (blocks, 2, 16, ...)
     return both.flatten(0, 2)
+
+
+def _in_blocks(rows: Tensor) -> Tensor:
+    """(rows, ...) -> (blocks, 16, ...)"""
+    return rows.reshape(-1, ROWS, *rows.shape[1:])
 
 
 def _whole_blocks(rows: Tensor) -> Tensor:

@@ -164,7 +164,9 @@ class Program:
         self._limits["page"], self._limits["page_size"] = min(self._limits["page"], pages), page_size
         self._points(operation, input=source, output=output)
 
-    def run(self, ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int], pages: Tensor, chosen: Sequence[int] = ()) -> None:
+    def run(
+        self, ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int], pages: Tensor, chosen: Sequence[int] = ()
+    ) -> None:
         """One step: every operation for these tokens. `pages` int32 (sequences, pages of a sequence): where keys and values lie.
 
         Tokens of one sequence lie together, in rising positions. `chosen`: indices of the tokens that operations with `chosen` take.
@@ -182,7 +184,9 @@ class Program:
             given[:, :count] = torch.tensor((ids, positions, sequences), dtype=torch.int32)
             start, row = given.data_ptr(), given.stride(0) * 4
             picked = (ctypes.c_int32 * len(chosen))(*chosen)
-            step = Step(count, len(chosen), start, start + row, start + 2 * row, pages.data_ptr(), pages.stride(0), ctypes.addressof(picked))
+            step = Step(
+                count, len(chosen), start, start + row, start + 2 * row, pages.data_ptr(), pages.stride(0), ctypes.addressof(picked)
+            )
             if self.pool.library.calls.tsuzuri_run(address, ctypes.byref(step)):
                 raise _no_room(Words("メモリが足りません。", "There is not enough memory."))
 

@@ -58,7 +58,10 @@ def test_the_numbers_are_those_of_ggml(form: str) -> None:
     values, scales = quantize.FORMS[form](rows)
     assert torch.equal(blocks[..., :2].contiguous().view(torch.float16).squeeze(-1), scales)
     assert torch.equal(blocks[..., 2:].flatten(1), values.view(torch.uint8))
-    assert torch.equal(quantize.dequantised(form, values, scales), torch.from_numpy(gguf.quants.dequantize(theirs, getattr(gguf.GGMLQuantizationType, form.upper()))))
+    assert torch.equal(
+        quantize.dequantised(form, values, scales),
+        torch.from_numpy(gguf.quants.dequantize(theirs, getattr(gguf.GGMLQuantizationType, form.upper()))),
+    )
 
 
 def test_nf4_takes_the_nearest_quantile_and_is_nearer_than_q4_on_what_is_normal() -> None:
@@ -146,7 +149,9 @@ def test_what_does_not_fit_is_refused(name: str, change: object, tmp_path: Path)
         weights.load(tmp_path)
 
 
-@pytest.mark.parametrize("config", [{"quant_method": "gptq"}, {"quant_method": "tsuzuri", "format": "q8_0", "group_size": 64}, {"bits": 4}, 3])
+@pytest.mark.parametrize(
+    "config", [{"quant_method": "gptq"}, {"quant_method": "tsuzuri", "format": "q8_0", "group_size": 64}, {"bits": 4}, 3]
+)
 def test_another_quantisation_is_refused_by_name(config: object, tmp_path: Path) -> None:
     saved(tmp_path)
     path = tmp_path / "config.json"

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsuzuri.errors import ConfigError, Words
@@ -87,7 +86,10 @@ def described(config: Any) -> str:
     if not isinstance(config, dict) or set(config) != {*known, "format"} or config["format"] not in BITS or {**config, **known} != config:
         raise ConfigError(
             Words("config.json の quantization_config を読もうとしました。", "Reading quantization_config of config.json."),
-            found=Words(f"{str(config)[:80]} です。この量子化には対応していません。", f"It is {str(config)[:80]}; this quantisation cannot be computed."),
+            found=Words(
+                f"{str(config)[:80]} です。この量子化には対応していません。",
+                f"It is {str(config)[:80]}; this quantisation cannot be computed.",
+            ),
             todo=Words(
                 "量子化していないモデルを使い、読み込むときに量子化してください（--quantize）。",
                 "Use the model before quantisation, and quantise it on loading (--quantize).",
@@ -112,7 +114,7 @@ def problem(form: str, weight: Tensor, values: Tensor, scales: Tensor) -> str | 
 
 def q8_0(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(rows, K) -> int8 (rows, K), float16 (rows, K/32)"""
-    groups = weight.float().unflatten(-1, (-1, GROUP))  # (rows, K/32, 32)
+    groups = _grouped(weight.float())  # (rows, K/32, 32)
     scales = groups.abs().amax(-1, keepdim=True) / 127
     scaled = groups * torch.where(scales > 0, 1 / scales, 0)
     values = (scaled.abs() + 0.5).floor().copysign(scaled)  # to nearest, halves away from zero, as C's roundf
@@ -121,7 +123,7 @@ def q8_0(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def q4_0(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(rows, K) -> uint8 (rows, K/2), byte i of the 16 of a group holding inputs i and i + 16; float16 (rows, K/32)"""
-    groups = weight.float().unflatten(-1, (-1, GROUP))
+    groups = _grouped(weight.float())
     scales = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)) / -8
     values = (groups * torch.where(scales != 0, 1 / scales, 0) + 8.5).clamp(0, 15).to(torch.uint8)  # truncated
     return _nibbles(values), scales.squeeze(-1).half()
@@ -129,7 +131,7 @@ def q4_0(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The same bytes as q4_0; a nibble is the place of a quantile."""
-    groups = weight.float().unflatten(-1, (-1, GROUP))
+    groups = _grouped(weight.float())
     scales = groups.abs().amax(-1, keepdim=True)
     table = torch.tensor(NF4, device=weight.device)
     between = (table[1:] + table[:-1]) / 2
@@ -145,10 +147,15 @@ def dequantised(form: str, values: Tensor, scales: Tensor) -> Tensor:
     if form == "q8_0":
         numbers = values.float()
     else:
-        packed = values.unflatten(-1, (-1, GROUP // 2))
+        packed = _grouped(values, GROUP // 2)
         places = torch.cat((packed & 15, packed >> 4), -1).flatten(-2)  # (rows, K)
         numbers = places.float() - 8 if form == "q4_0" else torch.tensor(NF4, device=values.device)[places.int()]
-    return (numbers.unflatten(-1, (-1, GROUP)) * scales.float().unsqueeze(-1)).flatten(-2)
+    return (_grouped(numbers) * scales.float().unsqueeze(-1)).flatten(-2)
+
+
+def _grouped(rows: Tensor, size: int = GROUP) -> Tensor:
+    """(..., K) -> (..., K / size, size)"""
+    return rows.reshape(*rows.shape[:-1], -1, size)
 
 
 def _nibbles(values: Tensor) -> Tensor:
@@ -190,7 +197,7 @@ def become(module: nn.Module, form: str, values: Tensor, scales: Tensor) -> None
     """The module keeps its class and its other weights; its matrix becomes `values` and `scales`, which it does not train."""
     weight = module._parameters.pop("weight")
     assert weight is not None
-    module.__class__ = _quantised(type(module))
+    module.__class__ = _quantised(type(module))  # type: ignore[arg-type]  # a class can be a key; mypy takes it for its instances
     assert isinstance(module, Quantised)
     module.form = form
     module.register_buffer("values", values)
