@@ -28,7 +28,9 @@ def logits(model: Transformer) -> torch.Tensor:
     return model(SAMPLES[0], Causal(torch.arange(50)))
 
 
-@pytest.mark.parametrize("choices", [{}, {"num_key_value_heads": 2, "attention_bias": True, "mlp_bias": True}, {"norm": "layer_norm"}], ids=str)
+@pytest.mark.parametrize(
+    "choices", [{}, {"num_key_value_heads": 2, "attention_bias": True, "mlp_bias": True}, {"norm": "layer_norm"}], ids=str
+)
 def test_before_rounding_nothing_changes(choices: dict[str, object]) -> None:
     model = built(**choices)
     before = logits(model)
