@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import threading
 
@@ -205,6 +206,7 @@ def test_pages_are_a_multiple_of_what_the_kernels_read() -> None:
         (lambda model: model.double(), "float32"),
         (lambda model: setattr(model.blocks[0].attention, "query", Beside(model.blocks[0].attention.query)), "query"),
         (lambda model: quantize.quantize(model, "nf4"), "embedding"),
+        (lambda model: model.blocks[1].register_parameter("sink", nn.Parameter(torch.zeros(4), requires_grad=False)), "blocks.1.sink"),
     ],
 )
 def test_what_the_library_does_not_have_is_named(change: object, named: str) -> None:
@@ -212,6 +214,17 @@ def test_what_the_library_does_not_have_is_named(change: object, named: str) -> 
     change(model)  # type: ignore[operator]
     assert named in str(supports(model))
     assert supports(nn.Linear(2, 2)) is not None
+
+
+def test_a_field_of_tomorrow_is_not_ignored() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Later(Shape):
+        residual_multiplier: float = 1.0
+
+    for value, fits in ((1.0, True), (0.5, False)):
+        model = built()
+        model.shape = Later(**{**SIZES, "max_position_embeddings": 300, "residual_multiplier": value})  # type: ignore[arg-type]
+        assert (supports(model) is None) == fits
 
 
 class Beside(nn.Linear):

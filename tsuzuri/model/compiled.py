@@ -17,17 +17,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tsuzuri.errors import Words
-from tsuzuri.model._packing import Packing, form_of, plain_matrix
+from tsuzuri.model._compilable import ACTIVATIONS, OLD, supports
+from tsuzuri.model._packing import Packing, form_of
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.native.library import Library, load
 from tsuzuri.native.program import Attention, Norm, Pool, Program
 from tsuzuri.types import Past
 
-ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "relu2": "relu2"}  # config.json's name: the library's
-NORMS = {"rms_norm": "rms_norm", "layer_norm": "layer_norm", "layer_norm_scale": "layer_norm"}
-POSITIONS = ("rotary", "alibi", "none", "learned", "sinusoidal")
+__all__ = ["Compiled", "made", "supports"]
 PAGE = 32  # tokens
 FIRST = 1024  # tokens of room at first, in all sequences together; it doubles
 MOST = 128  # tokens of one call of the library; more are several calls
@@ -40,43 +38,6 @@ def made(model: nn.Module, threads: int) -> Compiled | None:
         return None
     assert isinstance(model, Transformer)
     return Compiled(model, Pool(library, threads))
-
-
-def supports(model: nn.Module) -> Words | None:
-    """What of the model the library does not have; None where it has everything."""
-    if type(model) is not Transformer:
-        return Words("Transformer ではありません。", "It is not a Transformer.")
-    shape: Any = model.shape
-    known = {
-        "block": ("pre_norm",),
-        "attention": ("attention",),
-        "head": ("next_token",),
-        "norm": tuple(NORMS),
-        "position": POSITIONS,
-        "causal": (True,),
-        "cross_attention": (False,),
-        "type_vocab_size": (0,),
-        "qk_norm": (False, "none") if shape.norm != "rms_norm" else (False, True, "none", "head"),
-        "feedforward": (None, "gated", "plain", *OLD),
-        "hidden_act": tuple(name for name in ACTIVATIONS if shape.feedforward != "gated" or name != "relu2"),
-    }
-    for name, values in known.items():
-        found = getattr(shape, name, values[0])
-        if found not in values:
-            return Words(f"{name} が {found} です。", f"{name} is {found}.")
-    mixers = {kind for kind in getattr(shape, "layer_types", None) or () if kind not in ("full_attention", "sliding_attention")}
-    if mixers or getattr(getattr(shape, "rope_scaling", None), "grows", False):
-        text = ", ".join(sorted(mixers)) or "rope_scaling"
-        return Words(f"{text} は計算できません。", f"{text} cannot be computed.")
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Embedding) and not plain_matrix(module):
-            return Words(f"{name} が対応していない形です。", f"{name} is of a kind it does not have.")
-    if any(weight.device.type != "cpu" or weight.dtype == torch.float64 for weight in model.parameters()):
-        return Words("CPU の float32 か bfloat16 ではありません。", "It is not in float32 or bfloat16 on the CPU.")
-    return None
-
-
-OLD = {"swiglu": ("gated", "silu"), "gelu": ("plain", "gelu"), "relu2": ("plain", "relu2")}  # one part for each function
 
 
 class Layer(NamedTuple):
