@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from _protocol import said
 
+from tsuzuri import device
 from tsuzuri.model import weights
 from tsuzuri.model.adapt import quantize
 from tsuzuri.model.past import Causal
@@ -60,7 +61,8 @@ def main() -> None:
     parser = _protocol.arguments(__doc__.partition("\n")[0])
     parser.add_argument("--sizes", default="20m,110m", help=f"of {', '.join(SIZES)}")
     parser.add_argument("--forms", default="q8_0,q4_0")
-    parser.add_argument("--peers", default="llama.cpp,transformers bfloat16,transformers float32")
+    narrow = ",transformers bfloat16" if device.dtype("auto") == torch.bfloat16 else ""  # where it is emulated there is nothing to time
+    parser.add_argument("--peers", default=f"llama.cpp{narrow},transformers float32")
     options = parser.parse_args()
     rate = read_rate()
     print(f"read rate: {rate / 1e9:.1f} GB/s with {THREADS} threads")
@@ -241,7 +243,7 @@ def work(kind: str, directory: str, form: str) -> None:
     ids = torch.randint(shape.vocab_size, (LONG,), generator=torch.Generator().manual_seed(1)).tolist()
     make = {"ours": ours, "llama.cpp": llama_cpp}.get(kind, transformers)
     read, every = make(Path(directory), form, kind)
-    answer([*ids[:PROMPT]])
+    answer(ids[:PROMPT])
     for line in sys.stdin:
         what = line.strip()
         if what == "logits":

@@ -73,8 +73,9 @@ class Compiled:
         widths = ((shape.num_attention_heads + 2 * shape.kv_heads) * size, shape.num_attention_heads * size, shape.intermediate_size)
         whole = Program(pool, most)
         self._buffers = Buffers(*(whole.buffer(n) for n in (shape.hidden_size, *widths, shape.vocab_size, shape.hidden_size)))
-        self._pages: weakref.WeakKeyDictionary[Past, list[int]] = weakref.WeakKeyDictionary()
+        self._pages: weakref.WeakKeyDictionary[Past, tuple[list[int], Tensor]] = weakref.WeakKeyDictionary()
         self._free: deque[int] = deque()
+        self._none = torch.zeros(1, 0, dtype=torch.int32)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         self._alone = threading.Lock()
@@ -152,16 +153,18 @@ class Compiled:
 
     def _table(self, past: Past, start: int, stop: int) -> Tensor:
         """int32 (1, pages) of a past, with room for `stop` tokens. Its pages come back when nobody holds it any more."""
-        pages = self._pages.get(past)
+        self._positions_for(stop)
+        pages, table = self._pages.get(past, (None, self._none))
         if pages is None:
             assert start == 0, "what came before was not read by this model"
-            pages = self._pages[past] = []
+            pages = []
             weakref.finalize(past, self._free.extend, pages)
-        self._positions_for(stop)
         missing = -(-stop // PAGE) - len(pages)
         if missing > 0:
             pages.extend(self._taken(missing))
-        return torch.tensor([pages], dtype=torch.int32)
+            table = torch.tensor([pages], dtype=torch.int32)
+            self._pages[past] = pages, table
+        return table
 
     def _taken(self, count: int) -> list[int]:
         if count > len(self._free):

@@ -87,8 +87,11 @@ class Program:
         self._kept: list[object] = []  # what the operations point to
         self._address: int | None = None
         self._alone = threading.Lock()
+        self._checked: object = None  # the table of pages that was looked through last
         self._limits = {"id": 1 << 31, "position": 1 << 31, "page": 1 << 31, "page_size": 1}
-        self._ints = torch.zeros(3, most, dtype=torch.int32)  # ids, positions, sequences
+        self._ints = (ctypes.c_int32 * (4 * most))()  # ids, positions, sequences, chosen
+        ids = ctypes.addressof(self._ints)
+        self._step = Step(ids=ids, positions=ids + 4 * most, sequences=ids + 8 * most, chosen=ids + 12 * most)
 
     def buffer(self, width: int) -> Tensor:
         """float32 (most, width) that operations hand on."""
@@ -178,15 +181,16 @@ class Program:
         assert min(ids) >= 0 and max(ids) < limits["id"] and min(positions) >= 0 and most < limits["position"]
         assert min(sequences) >= 0 and max(sequences) < pages.shape[0] and most < pages.shape[1] * limits["page_size"]
         assert all(0 <= index < count for index in chosen)
+        if self._checked != (pages.data_ptr(), pages.shape, pages._version):
+            assert not pages.numel() or (int(pages.min()) >= 0 and int(pages.max()) < limits["page"])
+            self._checked = (pages.data_ptr(), pages.shape, pages._version)
         with self._alone:
             address = self._address or self._compile()
-            given = self._ints
-            given[:, :count] = torch.tensor((ids, positions, sequences), dtype=torch.int32)
-            start, row = given.data_ptr(), given.stride(0) * 4
-            picked = (ctypes.c_int32 * len(chosen))(*chosen)
-            step = Step(
-                count, len(chosen), start, start + row, start + 2 * row, pages.data_ptr(), pages.stride(0), ctypes.addressof(picked)
-            )
+            step, ints = self._step, self._ints
+            step.count, step.chosen_count, step.pages, step.pages_stride = count, len(chosen), pages.data_ptr(), pages.stride(0)
+            for place, values in enumerate((ids, positions, sequences, chosen)):
+                start = place * self.most
+                ints[start : start + len(values)] = values
             if self.pool.library.calls.tsuzuri_run(address, ctypes.byref(step)):
                 raise _no_room(Words("メモリが足りません。", "There is not enough memory."))
 
