@@ -162,7 +162,8 @@ class Compiled:
         missing = -(-stop // PAGE) - len(pages)
         if missing > 0:
             pages.extend(self._taken(missing))
-            table = torch.tensor([pages], dtype=torch.int32)
+            with torch.inference_mode(False):
+                table = torch.tensor([pages], dtype=torch.int32)
             self._pages[past] = pages, table
         return table
 

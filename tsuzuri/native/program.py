@@ -181,9 +181,7 @@ class Program:
         assert min(ids) >= 0 and max(ids) < limits["id"] and min(positions) >= 0 and most < limits["position"]
         assert min(sequences) >= 0 and max(sequences) < pages.shape[0] and most < pages.shape[1] * limits["page_size"]
         assert all(0 <= index < count for index in chosen)
-        if self._checked != (pages.data_ptr(), pages.shape, pages._version):
-            assert not pages.numel() or (int(pages.min()) >= 0 and int(pages.max()) < limits["page"])
-            self._checked = (pages.data_ptr(), pages.shape, pages._version)
+        self._check_pages(pages)
         with self._alone:
             address = self._address or self._compile()
             step, ints = self._step, self._ints
@@ -193,6 +191,13 @@ class Program:
                 ints[start : start + len(values)] = values
             if self.pool.library.calls.tsuzuri_run(address, ctypes.byref(step)):
                 raise _no_room(Words("メモリが足りません。", "There is not enough memory."))
+
+    def _check_pages(self, pages: Tensor) -> None:
+        """Looks through a table once, as long as nobody writes to it; a tensor of inference mode does not say, so each time."""
+        known = None if pages.is_inference() else (pages.data_ptr(), pages.shape, pages._version)
+        if known is None or known != self._checked:
+            assert not pages.numel() or (int(pages.min()) >= 0 and int(pages.max()) < self._limits["page"])
+            self._checked = known
 
     def _compile(self) -> int:
         library = self.pool.library
