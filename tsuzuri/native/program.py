@@ -87,7 +87,7 @@ class Program:
         self._kept: list[object] = []  # what the operations point to
         self._address: int | None = None
         self._alone = threading.Lock()
-        self._checked: object = None  # the table of pages that was looked through last
+        self._checked: tuple[Tensor | None, int | None] = (None, None)  # the table of pages that was looked through last
         self._limits = {"id": 1 << 31, "position": 1 << 31, "page": 1 << 31, "page_size": 1}
         self._ints = (ctypes.c_int32 * (4 * most))()  # ids, positions, sequences, chosen
         ids = ctypes.addressof(self._ints)
@@ -194,10 +194,11 @@ class Program:
 
     def _check_pages(self, pages: Tensor) -> None:
         """Looks through a table once, as long as nobody writes to it; a tensor of inference mode does not say, so each time."""
-        known = None if pages.is_inference() else (pages.data_ptr(), pages.shape, pages._version)
-        if known is None or known != self._checked:
+        version = None if pages.is_inference() else pages._version
+        table, known = self._checked
+        if table is not pages or version is None or version != known:
             assert not pages.numel() or (int(pages.min()) >= 0 and int(pages.max()) < self._limits["page"])
-            self._checked = known
+            self._checked = pages, version
 
     def _compile(self) -> int:
         library = self.pool.library
