@@ -38,7 +38,10 @@ struct Stress {
 static void stress_work(void* context, int phase, int64_t begin, int64_t end, int) {
     Stress& s = *static_cast<Stress*>(context);
     if (phase > 0 && s.done[size_t(phase - 1)].load() != s.phases[size_t(phase - 1)].units) std::abort();
-    for (int64_t u = begin; u < end; u++) s.seen[size_t(phase)][size_t(u)]++;
+    for (int64_t u = begin; u < end; u++) {
+        s.seen[size_t(phase)][size_t(u)]++;
+        for (volatile int i = 0; i < int(u * 7919 % 2000); i = i + 1) {}  // some units take longer: others must wait
+    }
     s.done[size_t(phase)] += end - begin;
 }
 

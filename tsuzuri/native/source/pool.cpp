@@ -16,8 +16,8 @@ namespace tsuzuri {
 
 namespace {
 
-constexpr int64_t SPIN_WITHIN = 50'000;   // ns: phases of a step take 5 to 500 microseconds
-constexpr int64_t SPIN_BETWEEN = 200'000;  // ns: between two steps a token is chosen
+constexpr int64_t SPIN_WITHIN = 20'000;    // ns: the pieces that others still work on are the smallest of a phase
+constexpr int64_t SPIN_BETWEEN = 100'000;  // ns: between two steps a token is chosen
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
