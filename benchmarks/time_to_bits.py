@@ -31,7 +31,7 @@ from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.recipe import recipe as recipes
 from tsuzuri.recipe.recipe import HEAD, Recipe
-from tsuzuri.recipe.stages.pretrain import Head
+from tsuzuri.recipe.stages.pretrain import Head, from_pairs
 from tsuzuri.text import fast, shards
 from tsuzuri.text.corpus.build import build
 from tsuzuri.text.corpus.read import read
@@ -132,7 +132,7 @@ def ours(work: Work, seed: int, steps: int, directory: Path) -> Curve:
     place = directory / f"ours-{seed}-{steps}"
 
     def start(model: Transformer) -> None:
-        if settings.start == "bigram":
+        if from_pairs(settings, work.shape):
             bigram.fit(model, bigram.count(work.documents, work.boundary, work.shape.vocab_size))
 
     scores = {"evaluate": lambda model, _: {"bits": work.score(model)}}

@@ -16,14 +16,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tsuzuri.folder import names
+from tsuzuri.folder import find, names
 from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = {"README.md": "en", "README.ja.md": "ja"}
+GENERATED = ("history", "families", "models")  # pages in both languages that have a generated part
+PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model", "native")  # from the top; a room calls those below
+HOUSE = (
+    "commands",
+    "recipe",
+    "train",
+    "evals",
+    "chat",
+    "engine",
+    "text",
+    "model",
+    "native",
+    "hub",
+)  # from the top; a room calls those below
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 
@@ -84,6 +96,87 @@ def machine(found: dict[str, Any], language: str) -> str:
 def read(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
     return found
+
+
+HISTORY = {
+    "ngram": ("5-gram", "5-gram"),
+    "hmm": ("隠れマルコフモデル", "hidden Markov model"),
+    "rnn": ("RNN", "RNN"),
+    "gru": ("GRU", "GRU"),
+    "lstm": ("LSTM", "LSTM"),
+    "transformer": ("Transformer（llama）", "Transformer (llama)"),
+    "mamba2": ("Mamba-2", "Mamba-2"),
+    "bamba": ("Mamba-2 と注意（bamba）", "Mamba-2 and attention (bamba)"),
+}
+
+
+def history(language: str) -> str:
+    """One row a model of benchmarks/history.py."""
+    ja = language == "ja"
+    heads = ("モデル", "大きさ", "学習", "読んだトークン", "ビット／バイト", "95 % 区間") if ja else ("model", "size", "trained", "tokens read", "bits per byte", "95 %")  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|"]
+    if not (RESULTS / "history.json").is_file():
+        return "\n".join(lines)
+    found = read("history.json")
+    for row in found["rows"]:
+        low, high = row["bits"]["interval"]
+        seconds = f"{row['seconds']:.0f} 秒" if ja else f"{row['seconds']:.0f} s"
+        cells = [HISTORY[row["name"]][0 if ja else 1], f"{row['parameters'] / 1e6:.1f} M", seconds, f"{row['tokens'] / 1e6:.2f} M"]
+        cells += [f"{row['bits']['bits_per_byte']:.3f}", f"{low:.2f} – {high:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    seconds, where = float(found["options"]["seconds"]), machine(found, language)
+    told = f"一つにつき学習 {seconds:.0f} 秒、種 1 つ、{where}。" if ja else f"{seconds:.0f} seconds of training each, one seed, {where}."
+    return "\n".join([*lines, "", told])
+
+
+def families(language: str) -> str:
+    """A section a family, from its file and from the cases of its test."""
+    return "\n\n".join(_family(name, language) for name in names("tsuzuri.model.families"))
+
+
+def _family(name: str, language: str) -> str:
+    module, ja = find("tsuzuri.model.families", name), language == "ja"
+    lines = [f"### [{name}](../../tsuzuri/model/families/{name}.py)", "", str(module.SPECIAL), "", f"    {module.EQUATION}", ""]
+    lines.append(f"- {'出典' if ja else 'source'}: {module.PAPER}")
+    if module.PUBLIC:
+        shapes = ", ".join(f"{model} ({shape})" for model, shape in module.PUBLIC.items())
+        lines.append(f"- {'公開されているモデル' if ja else 'public models'}: {shapes}")
+    checked = _cases(ROOT / "tests" / "model" / "families" / f"test_{name}.py")
+    if checked:
+        told = "transformers との一致を確かめた形" if ja else "shapes compared with the reference"
+        lines.append(f"- {told}: {', '.join(checked)}")
+    return "\n".join(lines)
+
+
+def _cases(path: Path) -> list[str]:
+    """The keys of CASES in a test file."""
+    if not path.is_file():
+        return []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+        value = getattr(node, "value", None)
+        if isinstance(target, ast.Name) and target.id == "CASES" and isinstance(value, ast.Dict):
+            return [str(key.value) for key in value.keys if isinstance(key, ast.Constant)]
+    return []
+
+
+def parts(language: str) -> str:
+    """One row a part: its kind, its name, the first line of its file."""
+    found = [(find("tsuzuri.model.parts", name).KIND, name) for name in names("tsuzuri.model.parts")]
+    head = (
+        ["| 種類 | 名前 | 説明（ファイルの一行目） |", "|---|---|---|"]
+        if language == "ja"
+        else ["| kind | name | what it is |", "|---|---|---|"]
+    )
+    order = ("block", "mixer", "feedforward", "norm", "position", "head")
+    rows = sorted(found, key=lambda row: (order.index(row[0]), row[1]))
+    return "\n".join([*head, *(f"| `{kind}` | [{name}](../../tsuzuri/model/parts/{name}.py) | {_line(name)} |" for kind, name in rows)])
+
+
+def _line(name: str) -> str:
+    source = (ROOT / "tsuzuri" / "model" / "parts" / f"{name}.py").read_text(encoding="utf-8")
+    text = " ".join((ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0].split())
+    return text.replace("|", "\\|")
 
 
 Rows = list[tuple[str, str]]
@@ -179,7 +272,9 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "decode-20m.json": tell_decode,
     "decode-110m.json": tell_decode,
 }
-PARTS: dict[str, Callable[[str], str]] = {"house": house, "verbs": verbs, "measured": measured}
+PARTS: dict[str, Callable[[str], str]] = {
+    "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "parts": parts,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

@@ -17,6 +17,7 @@ import torch
 from tsuzuri.engine.sampling import Sampling, distribution
 from tsuzuri.errors import Words
 from tsuzuri.model.parts import alibi, rotary
+from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Shape
 from tsuzuri.recipe.chart import line_chart
 from tsuzuri.train.optim import OptimSettings
@@ -111,7 +112,7 @@ def distance() -> Drawing:
     shape = Shape(
         vocab_size=8, hidden_size=256, num_hidden_layers=1, num_attention_heads=4, intermediate_size=8, max_position_embeddings=len(apart)
     )
-    place = rotary.Part(shape)(torch.arange(len(apart)))
+    place = rotary.Part(shape)(Causal(torch.arange(len(apart))))
     assert place.cos is not None and place.sin is not None
     turned = rotary.rotate(torch.ones(len(apart), 1, shape.head_size), place.cos, place.sin).squeeze(1)  # (T, E)
     similar = (turned @ turned[0] / shape.head_size).tolist()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from place import ROOT, SMALL
+from place import ROOT, SMALL, SMALL_VECTORS
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TSUZURI_LANG"] = "ja"
@@ -37,3 +37,12 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "printed.txt").write_text(done.stdout, encoding="utf-8")
     (place / "progress.txt").write_text(done.stderr, encoding="utf-8")
     return place
+
+
+@pytest.fixture(scope="session")
+def word_vectors(life: Path) -> Path:
+    """The same place, where `tsuzuri run recipes/vectors.yaml` has run, too: small vectors of a few epochs in runs/vectors."""
+    command = [sys.executable, "-m", "tsuzuri", "run", "recipes/vectors.yaml", *SMALL_VECTORS]
+    done = subprocess.run(command, cwd=life, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return life

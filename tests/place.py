@@ -1,4 +1,4 @@
-"""Where the project is, and the settings that make the tiny recipe small enough for a test."""
+"""Where the project is, and the settings that make the recipes small enough for a test."""
 
 from __future__ import annotations
 
@@ -15,4 +15,11 @@ SMALL = [
     "pretrain.checkpoint_every=4",
     "sft.epochs=0.1",
     "evaluate.xz_prior=false",
+]
+SMALL_VECTORS = [
+    "corpus.max_bytes=3000000",
+    "tokenizer.vocab_size=3000",
+    "tokenizer.train_bytes=1000000",
+    "vectors.vector_size=32",
+    "vectors.epochs=3",
 ]

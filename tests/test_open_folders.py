@@ -20,6 +20,7 @@ import torch
 
 from tsuzuri.errors import ConfigError
 from tsuzuri.folder import find, names
+from tsuzuri.model import weights
 from tsuzuri.model.parts._place import Place
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Shape, Transformer
@@ -94,26 +95,35 @@ def test_every_part_is_called_as_its_kind_says(name: str, positions: torch.Tenso
         case "norm":
             assert part.Part(SHAPE.hidden_size, 1e-5)(x).shape == x.shape
         case "feedforward":
-            assert part.Part(SHAPE)(x).shape == x.shape
-        case "attention":
+            assert part.Part(SHAPE, 1)(x).shape == x.shape
+        case "mixer":
             assert part.Part(SHAPE, 1)(x, Place(), Causal(positions)).shape == x.shape
+        case "block":
+            assert isinstance(part.LAST_NORM, bool)
+            assert part.Part(SHAPE, 1)(x, Place(), Causal(positions)).shape == x.shape
+        case "head":
+            found = part.Part(dataclasses.replace(SHAPE, labels=("a", "b")))(x, torch.randn(20, SHAPE.hidden_size))
+            assert found.shape[:-1] == x.shape[:-1]
         case "position":
-            place = part.Part(SHAPE)(positions)
+            place = part.Part(SHAPE)(Causal(positions))
             assert isinstance(place, Place)
-            sides = {"add": x.shape, "cos": (*positions.shape, 1, SHAPE.head_size), "slopes": (SHAPE.num_attention_heads,)}
+            sides = {"add": x.shape, "cos": (*positions.shape, 1, SHAPE.head_size)}
             for field, side in {**sides, "sin": sides["cos"]}.items():
                 assert getattr(place, field) is None or tuple(getattr(place, field).shape) == tuple(side)
+            if place.bias is not None:
+                time, heads = positions.shape[-1], SHAPE.num_attention_heads
+                assert place.bias(positions, positions).shape == (*positions.shape[:-1], heads, time, time)
         case kind:
             pytest.fail(f"{kind} is no kind of part")
 
 
-EVERY = list(itertools.product(*map(of_kind, ("norm", "feedforward", "attention", "position"))))
+EVERY = list(itertools.product(*map(of_kind, ("block", "norm", "feedforward", "position"))))
 
 
 @pytest.mark.parametrize("choice", EVERY, ids="-".join)
 def test_every_combination_of_parts_is_a_model(choice: tuple[str, ...]) -> None:
-    norm, feedforward, attention, position = choice
-    shape = dataclasses.replace(SHAPE, norm=norm, feedforward=feedforward, attention=attention, position=position)
+    block, norm, feedforward, position = choice
+    shape = dataclasses.replace(SHAPE, block=block, norm=norm, feedforward=feedforward, position=position)
     model = Transformer(shape).initialise(1)
     for positions in POSITIONS:
         logits = model(torch.randint(20, positions.shape), Causal(positions))
@@ -131,7 +141,7 @@ DECODERS = [name for name in names(FAMILIES) if hasattr(find(FAMILIES, name), "n
 
 
 def test_a_family_is_found_by_the_name_that_others_write_into_config_json() -> None:
-    assert {name: find(FAMILIES, name).MODEL_TYPE for name in names(FAMILIES)} == {name: name for name in names(FAMILIES)}
+    assert {find(FAMILIES, name).MODEL_TYPE.replace("-", "_") for name in names(FAMILIES)} == {*names(FAMILIES)}
 
 
 @pytest.mark.parametrize("name", names(FAMILIES))
@@ -141,20 +151,47 @@ def test_a_family_is_a_decoder_wholly_or_not_at_all(name: str) -> None:
     assert len(DECODERS) >= 2
 
 
+def usual(family: Any, **choices: Any) -> Any:
+    """A small shape of that family."""
+    small = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    small |= {"max_position_embeddings": 32, "norm_eps": 1e-4}
+    kind = getattr(family, "SHAPE", Shape)
+    fields = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in {**small, **family.USUAL, **choices}.items() if name in fields})
+
+
 @pytest.mark.parametrize("name", DECODERS)
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_decoder_family_loses_nothing_and_refuses_what_it_does_not_know(name: str, tied: bool) -> None:
+def test_a_family_loses_nothing_and_refuses_what_it_does_not_know(name: str) -> None:
     family = find(FAMILIES, name)
-    shape = dataclasses.replace(SHAPE, tie_word_embeddings=tied)
+    shape = usual(family)
     config = json.loads(json.dumps(family.config(shape)))
-    again = family.shape(config)
-    same = {field.name: (getattr(again, field.name), getattr(shape, field.name)) for field in dataclasses.fields(Shape)}
-    assert {field: pair for field, pair in same.items() if pair[0] != pair[1]} in ({}, {"head_dim": (8, None)})
-    table = family.names(shape)
-    assert set(table) == {weight for weight, _ in Transformer(shape, device="meta").named_parameters()}
-    assert len(set(table.values())) == len(table)
+    assert family.config(family.shape(config)) == family.config(shape)
+    fused = weights.packed(family, shape)
+    table = {**family.names(shape), **{ours: each.theirs for each in fused for ours in each.ours}}
+    assert set(table) == {weight for weight, _ in weights.build(family, shape, device="meta").named_parameters()}
+    theirs = [*family.names(shape).values(), *(each.theirs for each in fused)]
+    assert len(set(theirs)) == len(theirs)
     with pytest.raises(ConfigError, match="a_field_of_tomorrow"):
         family.shape({**config, "a_field_of_tomorrow": 1})
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_family_takes_apart_what_it_puts_together(name: str) -> None:
+    """Packed tensors: join(split(x)) = x to the bit, and what is split has the shapes of our weights."""
+    family = find(FAMILIES, name)
+    shape = usual(family)
+    weight = dict(weights.build(family, shape).named_parameters())
+    for each in weights.packed(family, shape):
+        parts = [torch.randn(weight[ours].shape) for ours in each.ours]
+        again = each.split(each.join(parts))
+        assert all(torch.equal(one, other) for one, other in zip(again, parts, strict=True))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_family_says_what_it_is(name: str) -> None:
+    family = find(FAMILIES, name)
+    assert re.search("[ぁ-ん]", family.SPECIAL.ja) and family.SPECIAL.ja.endswith("。") and family.SPECIAL.en.endswith(".")
+    assert family.EQUATION and family.PAPER and isinstance(family.PUBLIC, dict)
 
 
 # ── train/objectives
@@ -210,7 +247,7 @@ from tsuzuri.commands import cli
 found = {}
 def visit(command, line):
     result = CliRunner().invoke(cli, [*line, "--help"])
-    heavy = [name for name in ("torch", "rich", "tokenizers", "pyarrow", "transformers") if name in sys.modules]
+    heavy = [name for name in ("torch", "rich", "tokenizers", "pyarrow", "transformers", "httpx2") if name in sys.modules]
     found[" ".join(line)] = [result.exit_code, result.output, heavy]
     if hasattr(command, "list_commands"):
         for name in command.list_commands(None):

@@ -5,6 +5,7 @@ Open `tsuzuri/types.py` first. From Python:
     import tsuzuri
     m = tsuzuri.load("runs/tiny/model")
     m.generate("今日の天気は", max_tokens=20)
+    tsuzuri.load_encoder("runs/embed/model").embed("今日の天気")
 
 The one thing that happens at import: the OpenMP wait policy is set before torch can load, because the
 runtime reads it once. With the default (spinning) barrier one busy neighbour takes three quarters of the speed
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 _os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
+    from tsuzuri.chat.labels import load as load_encoder
     from tsuzuri.chat.local import load as load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "load_encoder"]
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +32,10 @@ def __getattr__(name: str) -> Any:
         from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here, not at import
 
         return load
+    if name == "load_encoder":
+        from tsuzuri.chat.labels import load as load_encoder  # noqa: PLC0415
+
+        return load_encoder
     raise AttributeError(f"module 'tsuzuri' has no attribute {name!r}")
 
 

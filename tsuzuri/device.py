@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+from typing import Any
 
 import numpy
 import torch
@@ -68,6 +69,12 @@ def choose(name: str = "auto") -> torch.device:
         found=Words("この計算機では使えません。", "It is not available on this machine."),
         todo=Words("auto か cpu を指定してください。", "Use auto or cpu."),
     )
+
+
+def of(model: Any) -> torch.device:
+    """Where a model's weights lie; the CPU for one that has none."""
+    weight = next(iter(model.parameters()), None)
+    return CPU if weight is None else weight.device
 
 
 def accelerators() -> list[str]:

@@ -8,6 +8,7 @@
     ├── ContextError         more tokens than the model can take
     ├── SpaceError           no space or no permission to write
     ├── MissingError         a file, model or optional package that is not there
+    ├── RemoteError          a server that cannot be reached, refuses, or gives up halfway
     └── StopRequested        the person asked to stop; work so far is kept
 
 Each says three things: what was asked, what was found, what to do; in Japanese or in English, by locale.
@@ -75,6 +76,10 @@ class SpaceError(TsuzuriError):
 
 
 class MissingError(TsuzuriError):
+    pass
+
+
+class RemoteError(TsuzuriError):
     pass
 
 

@@ -4,18 +4,15 @@
     tokens ↔ logits    Model and Past     only `attend` and `recur` know that more than one sequence exists
     tokens ↔ tokens    Engine             knows no text
     messages ↔ events  Chat               a local model, a remote provider, a script: all the same
-
-Nothing here runs or imports torch: these are the shapes that rooms agree on.
-Shape legend of the whole package: B batch, T time, N tokens of a step, D hidden, H heads,
-K key/value heads, E head size, V vocabulary, X experts. `...` stands for (B, T) in training
-and (N,) in serving: the same model code runs both.
+Nothing here imports torch. Shape legend of the whole package: B batch, T time, N tokens of a step, D hidden, H heads, K key/value
+heads, E head size, V vocabulary, X experts, S memory. `...` is (B, T) in training and (N,) in serving: one model code runs both.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,31 +34,34 @@ class Tokenizer(Protocol):
 
 
 # ── tokens ↔ logits
-# A recurrent layer over a stretch of one sequence: (inputs (..., T, D), state or None) -> (outputs, state after it)
-Scan: TypeAlias = "Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]"
+Scan: TypeAlias = "Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]"  # inputs (..., T, D), state -> outputs, state after
+Bias: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"  # positions of queries (..., Q) and keys (..., S) -> (..., H, Q, S)
+Project: TypeAlias = "Callable[[Tensor], tuple[Tensor, Tensor]]"  # memory (..., S, D) -> its keys and values (..., S, K, E)
+
+
+class Scoring(TypedDict, total=False):
+    scale: float | None  # None: 1 / sqrt(E)
+    window: int | None  # a token sees itself and the window - 1 before it
+    softcap: float | None  # scores become softcap × tanh(scores / softcap)
+    bias: Bias | None  # added to the scores, after the cap
 
 
 class Past(Protocol):
     """What came before, for every sequence in the call: the only place that knows of batch, cache, page and mask."""
 
     positions: Tensor  # (...) int64: where each token stands in its own sequence
+    segments: Tensor | None  # (...) int64: which of several texts in one sequence it belongs to; None: the first
 
-    def attend(
-        self,
-        layer: int,
-        q: Tensor,  # (..., H, E)
-        k: Tensor,  # (..., K, E)
-        v: Tensor,  # (..., K, E)
-        *,
-        scale: float | None = None,  # None: 1 / sqrt(E)
-        window: int | None = None,  # a token sees itself and the window - 1 before it
-        slopes: Tensor | None = None,  # (H,) ALiBi: adds -slope × distance to the scores
-    ) -> Tensor: ...  # (..., H, E)
-
+    @property
+    def extent(self) -> Tensor: ...  # (...) int64: how long its sequence is to become; some rotary scalings depend on it
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, **how: Unpack[Scoring]) -> Tensor: ...  # (..., H|K, E) -> (..., H, E)
+    def cross(self, layer: int, q: Tensor, project: Project, *, scale: float | None = None) -> Tensor: ...  # looks at another text
     def recur(self, layer: int, inputs: Tensor, scan: Scan) -> Tensor: ...  # (..., D) -> (..., D)
 
 
 class Model(Protocol):
+    @property
+    def vocab_size(self) -> int: ...
     def __call__(self, tokens: Tensor, past: Past) -> Tensor: ...  # (...) int64 -> (..., V) logits
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from place import ROOT, SMALL
+from place import ROOT, SMALL, SMALL_VECTORS
 
 PAGES = [ROOT / "README.md", ROOT / "README.ja.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -45,7 +45,7 @@ def test_there_are_commands_to_run() -> None:
 
 
 @pytest.mark.parametrize(("page", "command"), [pytest.param(*found, id=f"{found[0]}: {found[1]}") for found in COMMANDS])
-def test_a_command_of_a_page_runs(page: str, command: str, life: Path, tmp_path: Path) -> None:
+def test_a_command_of_a_page_runs(page: str, command: str, life: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if command in LONG:
         target = command.split()[1]
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -55,14 +55,19 @@ def test_a_command_of_a_page_runs(page: str, command: str, life: Path, tmp_path:
     assert program in ("tsuzuri", "python"), f"{page} names a program the tests do not run: {command}"
     arguments = [sys.executable, *(["-m", "tsuzuri"] if program == "tsuzuri" else []), *words[1:]]
     if words[1] in ("run", "plan"):  # the same command, on a smaller model and in a place of its own
-        arguments += [setting for setting in SMALL if setting.split("=")[0] not in command] + [f"out={tmp_path}", "pretrain.steps=2"]
+        small = SMALL_VECTORS if "recipes/vectors.yaml" in words else [*SMALL, "pretrain.steps=2"]
+        arguments += [setting for setting in small if setting.split("=")[0] not in command] + [f"out={tmp_path}"]
+    if words[1] == "similar":
+        request.getfixturevalue("word_vectors")
     done = subprocess.run(arguments, cwd=life, input="こんにちは。\n", capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
 @pytest.mark.parametrize(("page", "code"), [pytest.param(*found, id=found[0]) for found in scripts()])
-def test_python_of_a_page_runs(page: str, code: str, life: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_of_a_page_runs(page: str, code: str, life: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "runs/vectors" in code:
+        request.getfixturevalue("word_vectors")
     monkeypatch.chdir(life)
     exec(compile(code, page, "exec"), {})
 

@@ -199,6 +199,8 @@ def test_a_model_that_gives_no_numbers_is_told() -> None:
 class Failing:
     """A model that breaks off in its second call."""
 
+    vocab_size = 50
+
     def __init__(self) -> None:
         self.model, self.calls = built(), 0
 

@@ -11,6 +11,7 @@ from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.folder import find, names
 from tsuzuri.model.families.ngram import NgramModel
+from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import PARTS, Shape, Transformer
 from tsuzuri.types import Model
@@ -23,13 +24,31 @@ SHAPE = {
     "intermediate_size": 48,
     "max_position_embeddings": 700,
 }
+SCALINGS = [
+    Scaling(rope_type="linear", factor=4.0),
+    Scaling(rope_type="dynamic", factor=4.0, original_max_position_embeddings=16),
+    Scaling(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16),
+    Scaling(rope_type="yarn", factor=4.0, original_max_position_embeddings=16, attention_factor=1.1),
+    Scaling(
+        rope_type="longrope",
+        factor=4.0,
+        original_max_position_embeddings=16,
+        attention_factor=1.2,
+        short_factor=(1.0,) * 4,
+        long_factor=(1.5, 2.0, 3.0, 4.0),
+    ),
+]
 CHOICES = [
     *({"position": part} for part in names(PARTS) if find(PARTS, part).KIND == "position"),
     *({"num_key_value_heads": heads} for heads in (1, 2)),
     {"sliding_window": 1},
     {"sliding_window": 3},
     {"position": "alibi", "sliding_window": 5, "num_key_value_heads": 2},
-    {"qk_norm": True, "tie_word_embeddings": True, "head_dim": 6},
+    {"qk_norm": "head", "tie_word_embeddings": True, "head_dim": 6},
+    {"qk_norm": "token", "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "num_key_value_heads": 2, "attention_scale": 0.3},
+    {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 4, "rope_local_theta": 100.0, "partial_rotary_factor": 0.5},
+    {"block": "post_norm", "norm": "layer_norm", "embedding_multiplier": 5.0, "logit_multiplier": 0.5, "head_bias": True},
+    *({"max_position_embeddings": 16, "rope_scaling": scaling} for scaling in SCALINGS),
 ]
 CUTS = [[1] * 23, [23], [5, 1, 1, 9, 7], [22, 1]]
 
@@ -63,7 +82,7 @@ def in_parts(model: Model, ids: Tensor, cuts: list[int], past: Cached) -> Tensor
 @pytest.mark.parametrize("cuts", CUTS, ids=str)
 def test_every_model_at_every_cut(choices: dict[str, object], cuts: list[int]) -> None:
     model, ids = built(**choices), tokens(23)
-    torch.testing.assert_close(in_parts(model, ids, cuts, Cached()), whole(model, ids), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(in_parts(model, ids, cuts, Cached(bound=23)), whole(model, ids), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -76,7 +95,7 @@ def test_in_the_precision_of_the_weights(dtype: torch.dtype) -> None:
 def test_the_buffers_grow() -> None:
     model, ids = built(), tokens(2 * FIRST + 9)
     cuts = [FIRST - 1, 1, 1, FIRST, 8]
-    torch.testing.assert_close(in_parts(model, ids, cuts, Cached()), whole(model, ids), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(in_parts(model, ids, cuts, Cached(bound=23)), whole(model, ids), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("choices", [{}, {"sliding_window": 4}, {"position": "alibi"}], ids=str)

@@ -9,6 +9,8 @@ import torch
 
 from tsuzuri.errors import ConfigError
 from tsuzuri.folder import find, names
+from tsuzuri.model.parts.mamba2 import StateSpace
+from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.model.past import Bidirectional, Causal, Naive
 from tsuzuri.model.transformer import PARTS, Shape, Transformer
 
@@ -40,7 +42,14 @@ EVERY = [
     *({"feedforward": f} for f in kind("feedforward")),
     *({"norm": n} for n in kind("norm")),
     *({"num_key_value_heads": k} for k in (1, 2)),
-    {"qk_norm": True},
+    {"qk_norm": "head"},
+    {"qk_norm": "token", "attn_logit_softcapping": 2.0},
+    {"block": "parallel", "attention": "attention_by_depth"},
+    {"block": "parallel_one_norm"},
+    *({"block": block} for block in ("post_norm", "sandwich", "reordered_norm")),
+    {"feedforward": "experts", "num_experts": 4, "num_experts_per_tok": 2},
+    {"layer_types": ("sliding_attention",), "sliding_window": 3, "embedding_multiplier": None},
+    {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 3, "rope_local_theta": 100.0},
     {"sliding_window": 3},
     {"tie_word_embeddings": True},
     {"attention_bias": True, "mlp_bias": True},
@@ -127,7 +136,12 @@ def test_the_first_loss_is_that_of_a_uniform_guess_and_blocks_start_as_the_ident
     loss = torch.nn.functional.cross_entropy(model(tokens, past).flatten(0, 1), tokens.flatten())
     assert abs(float(loss.detach()) - float(torch.tensor(50.0).log())) < 0.05
     hidden = model.embedding(tokens)
-    torch.testing.assert_close(model.blocks[0](hidden, model.position(past.positions), past), hidden)
+    torch.testing.assert_close(model.blocks[0](hidden, model.position(past), past), hidden)
+
+
+def test_layers_repeat_the_pattern_of_their_types() -> None:
+    shape = Shape(**{**TINY, "num_hidden_layers": 5}, layer_types=("sliding_attention", "full_attention"), sliding_window=3)
+    assert [shape.window(layer) for layer in range(5)] == [3, None, 3, None, 3]
 
 
 def test_initialise_is_a_function_of_the_seed() -> None:
@@ -144,7 +158,11 @@ def test_initialise_is_a_function_of_the_seed() -> None:
         ({"head_dim": 7}, "head_dim"),
         ({"hidden_size": 0}, "hidden_size"),
         ({"position": "rotory"}, "rotary"),
-        ({"norm": "swiglu"}, "rms_norm"),
+        ({"norm": "gated"}, "rms_norm"),
+        ({"num_experts": 2, "num_experts_per_tok": 3}, "num_experts_per_tok"),
+        ({"num_experts": 1 << 16}, "num_experts"),
+        ({"router_aux_loss_coef": -1.0}, "router_aux_loss_coef"),
+        ({"layer_types": ()}, "layer_types"),
     ],
 )
 def test_an_impossible_shape_is_refused_by_name(wrong: dict[str, object], named: str) -> None:
@@ -153,15 +171,35 @@ def test_an_impossible_shape_is_refused_by_name(wrong: dict[str, object], named:
     assert named in str(caught.value)
 
 
+CHANGES: dict[str, dict[str, object]] = {
+    "head_dim": {"head_dim": 6}, "feedforward": {"feedforward": "plain"}, "hidden_act": {"hidden_act": "relu2"}, "norm": {"norm": "layer_norm"},
+    "position": {"position": "sinusoidal"}, "norm_eps": {"norm_eps": 0.5}, "rope_theta": {"rope_theta": 50.0},
+    "sliding_window": {"sliding_window": 2}, "qk_norm": {"qk_norm": "token"}, "attention_bias": {"attention_bias": True},
+    "mlp_bias": {"mlp_bias": True}, "tie_word_embeddings": {"tie_word_embeddings": True}, "num_key_value_heads": {"num_key_value_heads": 2},
+    "block": {"block": "post_norm"}, "rope_scaling": {"rope_scaling": Scaling(rope_type="linear", factor=2.0)},
+    "rope_local_theta": {"rope_local_theta": 30.0, "sliding_window": 9}, "partial_rotary_factor": {"partial_rotary_factor": 0.5},
+    "attention_scale": {"attention_scale": 0.1}, "attn_logit_softcapping": {"attn_logit_softcapping": 0.5},
+    "final_logit_softcapping": {"final_logit_softcapping": 0.5}, "embedding_multiplier": {"embedding_multiplier": 2.0},
+    "logit_multiplier": {"logit_multiplier": 2.0}, "attention_output_bias": {"attention_output_bias": True}, "head_bias": {"head_bias": True},
+    "embedding_norm": {"embedding_norm": True}, "type_vocab_size": {"type_vocab_size": 2},
+    "state_space": {"state_space": StateSpace(state_size=4), "layer_types": ("full_attention", "mamba2")},
+    "relative_buckets": {"position": "relative", "relative_buckets": 4, "relative_distance": 100},
+    "relative_distance": {"position": "relative", "relative_buckets": 8, "relative_distance": 5},
+    "layer_types": {"layer_types": ("full_attention", "sliding_attention"), "sliding_window": 2},
+    "num_experts": {"feedforward": "experts", "num_experts": 3},
+    "num_experts_per_tok": {"feedforward": "experts", "num_experts": 3, "num_experts_per_tok": 2},
+}  # fmt: skip
+# Chosen elsewhere: which past is brought, what a decoder looks at, how long a text may be, the parts of other kinds of model, what
+# only training knows, the heads of encoders (`test_pooling.py`).
+ELSEWHERE = {"attention", "causal", "cross_attention", "max_position_embeddings", "position_offset", "head", "router_aux_loss_coef"}
+ELSEWHERE |= {"labels", "pooling", "head_act", "head_norm", "head_dense_bias"}
+
+
 def test_every_choice_of_a_shape_changes_the_logits() -> None:
     """No accepted-and-ignored parameter."""
     tokens, past = torch.arange(9), Causal(torch.arange(9))
-    changes = {
-        "head_dim": 6, "feedforward": "relu2", "norm": "layer_norm", "position": "sinusoidal", "norm_eps": 0.5, "rope_theta": 50.0,
-        "sliding_window": 2, "qk_norm": True, "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "num_key_value_heads": 2,
-    }  # fmt: skip
-    optional = {field.name for field in dataclasses.fields(Shape)} - set(TINY) - {"attention"}
-    assert set(changes) == optional
+    optional = {field.name for field in dataclasses.fields(Shape)} - set(TINY) - ELSEWHERE
+    assert set(CHANGES) == optional
     base = built()(tokens, past)
-    for name, value in changes.items():
-        assert not torch.equal(built(**{name: value})(tokens, past), base), name
+    for name, choices in CHANGES.items():
+        assert not torch.equal(built(**choices)(tokens, past), base), name

@@ -21,10 +21,13 @@ from tsuzuri.chat import template
 from tsuzuri.errors import ConfigError, FormatError, Words
 from tsuzuri.evals import baselines
 from tsuzuri.model import weights
+from tsuzuri.model.adapt import lora
 from tsuzuri.recipe import recipe as recipes
 from tsuzuri.recipe.run import run
+from tsuzuri.recipe.stages.sft import newest_model
 from tsuzuri.text import fast
 from tsuzuri.text.corpus.read import read
+from tsuzuri.train import checkpoint
 from tsuzuri.train.watch import Watch
 from tsuzuri.types import Message
 
@@ -214,7 +217,7 @@ def test_the_run_starts_from_counted_pairs(life: Path) -> None:
     assert first["loss"] < 0.9 * math.log(1000)
 
 
-def test_an_export_that_rounds_is_refused_unless_it_is_meant(life: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_rounds_more_than_is_allowed_is_refused(life: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(life)
     settings = copied(life, tmp_path / "run")
     other = "float16" if report(life)["export"]["dtype"] == "bfloat16" else "bfloat16"
@@ -222,7 +225,23 @@ def test_an_export_that_rounds_is_refused_unless_it_is_meant(life: Path, tmp_pat
         with pytest.raises(ConfigError, match="float16"):
             recipes.read(Path("recipes/tiny.yaml"), [*settings, "export.dtype=float16"])
         return
-    with pytest.raises(FormatError, match=r"export\.tolerance"):
-        stages_run([*settings, "export.dtype=bfloat16"])
-    assert stages_run([*settings, "export.dtype=bfloat16", "export.tolerance=1"]) == ["export"]
+    with pytest.raises(FormatError, match="tolerance"):
+        stages_run([*settings, "export.dtype=bfloat16", "export.tolerance=0"])
+    assert stages_run([*settings, "export.dtype=bfloat16"]) == ["export"]
     assert {weight.dtype for weight in weights.load(tmp_path / "run/model").parameters()} == {torch.bfloat16}
+
+
+def test_conversations_can_train_an_adapter_alone(life: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of pre-training stay; the adapter is PEFT's, and what is exported has it merged."""
+    monkeypatch.chdir(life)
+    settings = [*copied(life, tmp_path / "run"), "sft.lora.rank=4", "sft.lora.alpha=8"]
+    assert stages_run(settings) == ["sft", "evaluate", "export"]
+    run = tmp_path / "run"
+    base, kept = (weights.load(newest_model(run / "pretrain")), weights.load(checkpoint.latest(run / "sft/checkpoints")[0] / "model"))
+    assert all(torch.equal(one.float(), other.float()) for one, other in zip(base.parameters(), kept.parameters(), strict=True))
+    lora.load(base.float(), run / "sft/adapter", "llama")
+    lora.merge(base)
+    exported = weights.load(run / "model", dtype=torch.float32)
+    for one, other in zip(base.parameters(), exported.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+    assert not all(torch.equal(one, other) for one, other in zip(kept.float().parameters(), exported.parameters(), strict=True))

@@ -15,6 +15,7 @@ from tsuzuri.model.transformer import Transformer
 from tsuzuri.recipe.recipe import Recipe, derive, read, resolve
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+TINY = next(path for path in RECIPES if path.stem == "tiny")
 LEAST: dict[str, Any] = {
     "name": "試し",
     "size": 4,
@@ -110,7 +111,7 @@ def test_every_recipe_we_ship_resolves(path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_overrides_win_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(RECIPES[0].parents[1])
-    recipe = read(RECIPES[0], ["pretrain.learning_rate=3e-4", "size=6", "pretrain.model.num_hidden_layers=2", "seed=9"])
+    recipe = read(TINY, ["pretrain.learning_rate=3e-4", "size=6", "pretrain.model.num_hidden_layers=2", "seed=9"])
     pretrain = recipe.sections["pretrain"]
     assert (pretrain.learning_rate, pretrain.model.hidden_size, pretrain.model.num_hidden_layers) == (3e-4, 384, 2)
     assert recipe.head.seed == 9
@@ -126,7 +127,7 @@ UNKNOWN = [
     (changed(stages=["corpus", "tokeniser"]), ["「tokeniser」", "「tokenizer」"]),
     (changed(stages=["corpus", "tokenizer", "pretrain"]), ["「sft」"]),
     (changed(pretrain={"model": {"position": "rotory"}}), ["「rotory」", "「rotary」"]),
-    (changed(pretrain={"model": {"norm": "swiglu"}}), ["「swiglu」", "rms_norm"]),
+    (changed(pretrain={"model": {"norm": "gated"}}), ["「gated」", "rms_norm"]),
     (changed(pretrain={"model": {"family": "lama"}}), ["「lama」", "「llama」"]),
     (changed(pretrain={"optimizer": "mouon"}), ["「pretrain.optimizer」", "「muon」"]),
     (changed(pretrain={"schedule": "linear"}), ["「pretrain.schedule」", "wsd"]),

@@ -80,7 +80,7 @@ def test_what_has_no_gradient_stays() -> None:
     """Not even decayed: a frozen weight, as LoRA leaves them."""
     model = built()
     feed(model, 0)
-    frozen = model.blocks[0].attention.query.weight
+    frozen = model.blocks[0].mixer.query.weight
     frozen.grad, before = None, frozen.detach().clone()
     Optimizer(model, OptimSettings()).step(1.0)
     assert torch.equal(frozen, before)
@@ -158,7 +158,7 @@ def test_muon_takes_the_matrices_between_and_nothing_else() -> None:
     model = Transformer(Shape(**{**{f: getattr(SHAPE, f) for f in SHAPE.__slots__}, "position": "learned", "attention_bias": True}))
     taken = {name for name, weight in model.named_parameters() if is_matrix(name, weight)}
     left = {name for name, _ in model.named_parameters()} - taken
-    assert all("attention." in name or "feedforward." in name for name in taken)
+    assert all("mixer." in name or "feedforward." in name for name in taken)
     assert all("norm" in name or "bias" in name or name in ("embedding.weight", "head.weight", "position.table.weight") for name in left)
     assert Optimizer(model, OptimSettings(optimizer="adamw")).muon == []
 

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from tsuzuri import config
 from tsuzuri import device as devices
-from tsuzuri.chat import template
+from tsuzuri.chat import labels, template
 from tsuzuri.chat.stopping import Stopping, as_stops
-from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.engine import Generation, LocalEngine
 from tsuzuri.engine.sampling import History, Sampling, distribution
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
@@ -108,35 +107,46 @@ class LocalModel:
             devices.threads(_count(threads))
         place = devices.choose(device)
         self.name = path.resolve().name
-        self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place)
+        self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place, quantised=True)
+        if labels.is_encoder(self.model):
+            raise _encoder(path.name)
         if quantize is not None:
             _quantised(self.model, quantize)
         native = compiled.made(self.model, torch.get_num_threads()) if place.type == "cpu" else None
-        if dtype is None:
-            self.model.to(devices.fit(next(self.model.parameters()).dtype, place))
+        if dtype is None and self._weights:
+            self.model.to(devices.fit(self._weights[0].dtype, place))
         self.tokenizer = fast.load(path)
-        self.context_length = self.model.shape.max_position_embeddings
+        self.context_length = self.model.context_length
         self.template = template.load(path)
         self.engine = LocalEngine(native or self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
+        self._source_end = _source_end(path) if self.engine.reads_source else []
         self._special = frozenset(self.tokenizer.special.values())
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
-        if self.tokenizer.vocab_size > self.model.shape.vocab_size:
+        if self.tokenizer.vocab_size > self.model.vocab_size:
             raise FormatError(
                 Words(f"モデル {path.name} を読もうとしました。", f"Loading the model {path.name}."),
                 found=Words(
-                    f"トークナイザの語彙 {self.tokenizer.vocab_size} がモデルの {self.model.shape.vocab_size} より大きいです。",
-                    f"The tokenizer has {self.tokenizer.vocab_size} tokens, the model {self.model.shape.vocab_size}.",
+                    f"トークナイザの語彙 {self.tokenizer.vocab_size} がモデルの {self.model.vocab_size} より大きいです。",
+                    f"The tokenizer has {self.tokenizer.vocab_size} tokens, the model {self.model.vocab_size}.",
                 ),
                 todo=Words("同じモデルのファイルを揃えてください。", "Put files of the same model together."),
             )
 
     def __repr__(self) -> str:
+        if not self._weights:
+            return f"<LocalModel {self.name}: counted, context {self.context_length}>"
         count = quantisation.count(self.model)
-        kind = quantisation.form_of(self.model) or str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        kind = quantisation.form_of(self.model) or str(self._weights[0].dtype).removeprefix("torch.")
         return f"<LocalModel {self.name}: {count:,} parameters, {kind}, context {self.context_length}>"
 
+    @property
+    def _weights(self) -> list[Tensor]:
+        """None for a model of counts."""
+        return list(self.model.parameters())
+
     def generate(self, prompt: str | Ids, *, stop: Stop = None, **settings: Unpack[Settings]) -> str:
-        """The text that follows a text or ids. Special tokens are not shown; an empty text stands for the start of a document.
+        """The text that follows a text or ids, or of an encoder-decoder what it makes of them. Special tokens are not shown; an empty
+        text stands for the start of a document.
 
         Settings are the fields of `Sampling`; an unknown one is refused with the nearest names. Raises ContextError.
         """
@@ -174,7 +184,9 @@ class LocalModel:
         return len(self._conversation(messages))
 
     def logits(self, ids: Ids) -> Tensor:
-        """(T,) ids -> float32 (T, V) on the CPU: row t scores what follows ids[: t + 1]. Raises ContextError and InputError."""
+        """(T,) ids -> float32 (T, V) on the CPU: row t scores what follows ids[: t + 1]. Raises ContextError, InputError, and ConfigError
+        of an encoder-decoder."""
+        self.engine.no_source(Words("文章の各位置のロジットを求めようとしました。", "Asking for the logits of a text."))
         found = self._ids(ids)
         self.engine.check(found, room=0)
         with torch.inference_mode():
@@ -185,11 +197,20 @@ class LocalModel:
     def score(self, text: str) -> tuple[float, int]:
         """(nats, UTF-8 bytes) of a document: minus its log-probability, its first token included, its end not.
 
-        Raises ContextError when it is longer than the context, ConfigError without a token that begins a document.
+        Raises ContextError when it is longer than the context, ConfigError without a token that begins a document and of an
+        encoder-decoder (`score_target`).
         """
+        self.engine.no_source(Words("文章の確率を求めようとしました。", "Scoring a text."))
         ids = self.tokenizer.encode(text)
         nats = -sum(self.engine.score([self._boundary(), *ids])) if ids else 0.0
         return nats, len(text.encode())
+
+    def score_target(self, source: str, target: str) -> tuple[float, int]:
+        """(nats, UTF-8 bytes) of a text given its source, by an encoder-decoder: minus its log-probability, its end not included.
+        Raises ContextError, and ConfigError where nothing reads a source."""
+        ids = self.tokenizer.encode(target)
+        nats = -sum(self.engine.score_target(self._ids(source), ids)) if ids else 0.0
+        return nats, len(target.encode())
 
     def next(self, prompt: str | Ids, k: int = 10, sampling: Sampling | None = None, **settings: Unpack[Distribution]) -> list[Candidate]:
         """The k most probable next tokens, the most probable first, with their probability under the sampling too: a
@@ -204,14 +225,14 @@ class LocalModel:
         sampling = sampling or Sampling(**given)
         ids = self._ids(prompt)
         self.engine.check(ids, room=0)
-        if not 1 <= k <= self.model.shape.vocab_size:
+        if not 1 <= k <= self.model.vocab_size:
             raise ConfigError(
                 Words(f"次のトークンの候補を {k} 個求められました。", f"Asked for {k} next tokens."),
-                found=Words(f"1 から {self.model.shape.vocab_size} までです。", f"There are 1 to {self.model.shape.vocab_size}."),
+                found=Words(f"1 から {self.model.vocab_size} までです。", f"There are 1 to {self.model.vocab_size}."),
                 todo=Words("個数を直してください。", "Correct the number."),
             )
-        logits = self.engine.read(Cached(self.engine.device), ids)
-        sampled = distribution(logits, sampling, History(ids))
+        logits = self.engine.after(ids)
+        sampled = distribution(logits, sampling, History(self.engine.first(ids)))
         own, order = logits.softmax(-1).topk(k)
         return [Candidate(int(id), self.show(int(id)), float(p), float(sampled[id])) for p, id in zip(own, order, strict=True)]
 
@@ -259,11 +280,12 @@ class LocalModel:
     def _conversation(self, messages: Sequence[Message]) -> list[int]:
         for message in messages:
             utf8(message.content)  # before the template moves its characters
-        return self.template.encode(self.tokenizer, messages)
+        ids = self.template.encode(self.tokenizer, messages)
+        return ids if ids[-1:] == self._source_end else [*ids, *self._source_end]
 
     def _ids(self, prompt: str | Ids) -> list[int]:
         if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt) or [self._boundary()]
+            return [*self.tokenizer.encode(prompt), *self._source_end] or [self._boundary()]
         row = prompt.tolist() if isinstance(prompt, Tensor) else prompt
         if not isinstance(row, Iterable) or isinstance(row, bytes | bytearray | memoryview | Mapping | Set):
             raise _no_ids(Words(f"{type(prompt).__name__} が渡されました。", f"It was given {type(prompt).__name__}."))
@@ -414,6 +436,17 @@ def _no_tools(options: Options) -> None:
         )
 
 
+def _encoder(name: str) -> ConfigError:
+    return ConfigError(
+        Words(f"モデル {name} に文章を書かせようとしました。", f"Having the model {name} write text."),
+        found=Words("文章を読むためのエンコーダで、続きは書けません。", "It is an encoder, which reads texts and cannot continue them."),
+        todo=Words(
+            "tsuzuri label を使うか、Python からは tsuzuri.load_encoder で開いてください。",
+            "Use tsuzuri label, or open it from Python with tsuzuri.load_encoder.",
+        ),
+    )
+
+
 def _existing(path: Path) -> Path:
     asked = Words(f"モデル {path} を読もうとしました。", f"Loading the model {path}.")
     try:
@@ -442,3 +475,13 @@ def _eos_ids(directory: Path, tokenizer: fast.FastTokenizer) -> set[int]:
         value = weights.read_json(directory / name).get("eos_token_id") if (directory / name).is_file() else None
         found |= {id for id in (value if isinstance(value, list) else [value]) if isinstance(id, int)}
     return found
+
+
+def _source_end(directory: Path) -> list[int]:
+    """What ends the source of an encoder-decoder: the first `eos_token_id`, as its tokenizer would add it."""
+    for name in ("generation_config.json", "config.json"):
+        value = weights.read_json(directory / name).get("eos_token_id") if (directory / name).is_file() else None
+        first = value[0] if isinstance(value, list) and value else value
+        if isinstance(first, int) and not isinstance(first, bool):
+            return [first]
+    return []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
-from tsuzuri.errors import InputError, Words
+from tsuzuri.errors import InputError, MissingError, Words
 
 MAX_BYTES = 1 << 24  # no context is 16 MiB long
 
@@ -15,8 +16,25 @@ def piped() -> str:
     """All of standard input. Raises InputError for what is empty, too large or no UTF-8, UsageError at a terminal."""
     if sys.stdin.isatty():
         raise click.UsageError(str(Words("文章を指定するか、標準入力から渡してください。", "Give a text, or pipe one in.")))
-    found = sys.stdin.buffer.read(MAX_BYTES + 1)
-    asked = Words("標準入力を読もうとしました。", "Reading standard input.")
+    return _text(sys.stdin.buffer.read(MAX_BYTES + 1), Words("標準入力を読もうとしました。", "Reading standard input."))
+
+
+def from_file(path: Path) -> str:
+    """All of a file. Raises MissingError, and InputError as `piped`."""
+    asked = Words(f"{path} を読もうとしました。", f"Reading {path}.")
+    try:
+        with path.open("rb") as file:
+            found = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise MissingError(
+            asked,
+            found=Words(f"開けません（{error.strerror}）。", f"It cannot be opened ({error.strerror})."),
+            todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
+        ) from error
+    return _text(found, asked)
+
+
+def _text(found: bytes, asked: Words) -> str:
     if not found:
         raise InputError(asked, found=Words("空です。", "It is empty."), todo=Words("文章を渡してください。", "Pipe a text in."))
     if len(found) > MAX_BYTES:

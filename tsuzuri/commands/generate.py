@@ -50,7 +50,7 @@ def command(
             if isinstance(event, Text):
                 write(event.text)
             elif isinstance(event, Usage):
-                used = event.prompt_tokens + event.completion_tokens
+                used = event.completion_tokens + (1 if model.engine.reads_source else event.prompt_tokens)
             elif isinstance(event, Done) and event.finish == "length" and used >= model.context_length:
                 words = Words(
                     f"文脈の上限 {model.context_length} トークンに達したので、ここで切れています。",

@@ -37,14 +37,20 @@ def command(model: Path, out: Path, form: str, calibrate: Path | None, as_json: 
     from tsuzuri.model import weights  # noqa: PLC0415
     from tsuzuri.model.adapt import awq, quantize  # noqa: PLC0415
 
-    loaded = weights.load(model)
-    if quantize.form_of(loaded) is not None:
+    if weights.read_json(model / "config.json").get(weights.METHOD) is not None:
         raise ConfigError(
             Words(f"{model} を量子化しようとしました。", f"Quantising {model}."),
             found=Words("すでに量子化されています。", "It is quantised already."),
             todo=Words("量子化していないモデルを指定してください。", "Name the model before quantisation."),
         )
+    loaded = weights.load(model)
     places = awq.scale(loaded.float(), form, _samples(model, calibrate)) if calibrate else []
+    if calibrate and not places:
+        raise ConfigError(
+            Words(f"{calibrate} で {model} の重みを整えようとしました。", f"Scaling the weights of {model} by {calibrate}."),
+            found=Words("このモデルの構成では、整えられる場所がありません。", "The parts of this model leave no place for it."),
+            todo=Words("--calibrate を付けずに量子化してください。", "Quantise without --calibrate."),
+        )
     record = quantize.quantize(loaded, form)
     with directories.whole(out) as temporary:
         weights.save(loaded, temporary, weights.family_of(model).MODEL_TYPE)

@@ -23,7 +23,7 @@ def command(recipe: Path, settings: tuple[str, ...], until: str | None, as_json:
     from tsuzuri.directory import alone, write_text  # noqa: PLC0415
     from tsuzuri.recipe import recipe as recipes  # noqa: PLC0415
     from tsuzuri.recipe import report  # noqa: PLC0415
-    from tsuzuri.recipe.plan import describe, load, plan  # noqa: PLC0415
+    from tsuzuri.recipe.plan import describe, load, plan, trains  # noqa: PLC0415
     from tsuzuri.recipe.run import check_writable, meet, run  # noqa: PLC0415
     from tsuzuri.train.watch import Terminal, Watch  # noqa: PLC0415
 
@@ -35,7 +35,7 @@ def command(recipe: Path, settings: tuple[str, ...], until: str | None, as_json:
         check_writable(found.out)
     with alone(found.out) if rank == 0 else nullcontext():
         saved = found.out / "plan.json"
-        if rank == 0 and load(saved, found) is None and "pretrain" in found.sections:
+        if rank == 0 and load(saved, found) is None and trains(found):
             made = {"recipe": found.values, "plan": plan(found).as_json()}
             write_text(saved, json.dumps(made, ensure_ascii=False, indent=1))
         meet()  # the plan is there for every process

@@ -1,7 +1,8 @@
 """The past of generation: one sequence, whose keys, values and states are kept between calls.
 
-In: `begin(n)`, then a call of the model with n tokens (N,). Out: `attend` and `recur` as the seam in types.py promises,
-the same numbers as `Causal` over the whole sequence. It knows no ids; `truncate` takes back what came last.
+In: `begin(n)`, then a call of the model with n tokens (N,); for a decoder that looks at another text, `remember` first.
+Out: `attend`, `cross` and `recur` as the seam in types.py promises, the same numbers as `Causal` over the whole sequence.
+It knows no ids; `truncate` takes back what came last.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsuzuri.types import Scan
+from tsuzuri.types import Bias, Project, Scan
 
 FIRST = 256  # tokens of room at first; it doubles, so that n tokens cost O(n) copies
 
@@ -37,20 +38,35 @@ class Cached:
     """A `Past` for one sequence. Tokens come flat, (N,); nothing here needs a batch."""
 
     positions: Tensor
+    segments: Tensor | None = None  # an encoder's business
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", bound: int | None = None) -> None:
+        """`bound`: how long the sequence is to become, for rotary scalings that depend on it; None: as long as it is."""
+        self.bound = bound
         self.length = 0  # tokens seen, those of the call under way included
         self._start = 0  # where the call under way began
         self._rows: dict[int, _Rows] = {}
         self._states: dict[int, Tensor] = {}
-        self._biases: dict[tuple[int | None, int], Tensor] = {}
+        self._memory: Tensor | None = None  # (S, D)
+        self._looked: dict[int, tuple[Tensor, Tensor]] = {}  # keys and values of the memory, (K, S, E)
+        self._masks: dict[int | None, Tensor] = {}
         self.positions = torch.arange(0, device=device)
 
     def begin(self, count: int) -> None:
         """The next call of the model brings `count` tokens."""
         self._start, self.length = self.length, self.length + count
         self.positions = torch.arange(self._start, self.length, device=self.positions.device)
-        self._biases.clear()
+        self._masks.clear()
+
+    @property
+    def extent(self) -> Tensor:
+        """(N,)"""
+        return torch.full_like(self.positions, self.length if self.bound is None else self.bound)
+
+    def remember(self, states: Tensor) -> None:
+        """The memory (S, D) that the decoder looks at; what was made of an earlier one is forgotten."""
+        self._memory = states
+        self._looked.clear()
 
     def truncate(self, length: int) -> int:
         """Forget what came after the first `length` tokens; how many are left: a recurrent state cannot go back, it starts anew."""
@@ -68,7 +84,8 @@ class Cached:
         *,
         scale: float | None = None,
         window: int | None = None,
-        slopes: Tensor | None = None,
+        softcap: float | None = None,
+        bias: Bias | None = None,
     ) -> Tensor:
         """(N, H, E) × (N, K, E) and all before -> (N, H, E). Grouped heads stand as rows of one query: nothing is repeated."""
         if layer not in self._rows:
@@ -77,32 +94,49 @@ class Cached:
         rows.write(k, v, self._start, self.length)
         first = 0 if window is None else max(0, self._start - window + 1)  # nobody looks further back
         keys, values = rows.keys[:, first : self.length], rows.values[:, first : self.length]  # (K, S, E)
-        count, heads, size = q.shape
-        group = heads // keys.shape[0]
-        bias = self._bias(first, window, slopes, keys.dtype, group)
-        queries = q.to(keys.dtype).transpose(0, 1).reshape(1, keys.shape[0], group * count, size)  # (1, K, G N, E)
-        out = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=bias, scale=scale)
-        return out.view(heads, count, size).transpose(0, 1).to(q.dtype)
+        mask = self._mask(first, window, bias, keys, q.shape[1])
+        return _looked_up(q, keys, values, mask, scale, softcap)
+
+    def cross(self, layer: int, q: Tensor, project: Project, *, scale: float | None = None) -> Tensor:
+        """(N, H, E) -> (N, H, E); the memory's keys and values are made once."""
+        assert self._memory is not None, "a decoder that looks at a memory is given one"
+        if layer not in self._looked:
+            k, v = project(self._memory)  # (S, K, E)
+            self._looked[layer] = (k.to(_kept(k)).transpose(0, 1), v.to(_kept(v)).transpose(0, 1))
+        return _looked_up(q, *self._looked[layer], None, scale, None)
 
     def recur(self, layer: int, inputs: Tensor, scan: Scan) -> Tensor:
         """(N, D) -> (N, D), going on from the state after the last call."""
         out, self._states[layer] = scan(inputs, self._states.get(layer))
         return out
 
-    def _bias(self, first: int, window: int | None, slopes: Tensor | None, dtype: torch.dtype, group: int) -> Tensor | None:
-        """What is added to the scores, (G N, S) or (1, K, G N, S) with slopes; None for one token: it sees everything."""
-        count = self.length - self._start
-        if count == 1 and slopes is None:
+    def _mask(self, first: int, window: int | None, bias: Bias | None, keys: Tensor, heads: int) -> Tensor | None:
+        """What is added to the scores, (G N, S), or with a bias (1, K, G N, S); None for one token that sees everything."""
+        count, group = self.length - self._start, heads // keys.shape[0]
+        if count == 1 and bias is None:
             return None
-        key = (window, id(slopes))  # the slopes of a call live as long as the call
-        if key not in self._biases:
-            seen = torch.arange(first, self.length, device=self.positions.device)
+        seen = torch.arange(first, self.length, device=self.positions.device)
+        if window not in self._masks:
             distance = self.positions[:, None] - seen  # (N, S)
             hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-            bias = torch.zeros(distance.shape, dtype=dtype, device=seen.device) if slopes is None else -slopes[:, None, None] * distance
-            bias = bias.masked_fill(hidden, -math.inf).to(dtype)  # (N, S) or (H, N, S)
-            self._biases[key] = bias.repeat(group, 1) if slopes is None else bias.view(1, -1, group * count, len(seen))
-        return self._biases[key]
+            self._masks[window] = torch.zeros(distance.shape, dtype=keys.dtype, device=seen.device).masked_fill(hidden, -math.inf)
+        mask = self._masks[window]
+        if bias is None:
+            return mask.repeat(group, 1)
+        return (bias(self.positions, seen).to(keys.dtype) + mask).view(1, -1, group * count, len(seen))  # from (H, N, S)
+
+
+def _looked_up(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None, softcap: float | None) -> Tensor:
+    """(N, H, E) × (K, S, E) twice -> (N, H, E); mask as `Cached._mask` gives it."""
+    count, heads, size = q.shape
+    queries = q.to(keys.dtype).transpose(0, 1).reshape(1, keys.shape[0], -1, size)  # (1, K, G N, E)
+    if softcap is None:
+        out = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=mask, scale=scale)
+    else:
+        scores = queries @ keys.transpose(-1, -2) * (scale or size**-0.5)  # (1, K, G N, S)
+        scores = softcap * (scores / softcap).tanh()
+        out = (scores if mask is None else scores + mask).softmax(-1) @ values
+    return out.reshape(heads, count, values.shape[-1]).transpose(0, 1).to(q.dtype)
 
 
 def _kept(k: Tensor) -> torch.dtype:

@@ -3,6 +3,7 @@
 In: a model behind the `past` seam, ids, `Sampling`. Out: `types.Engine`: a stream of tokens, scores, an embedding.
 A prompt is read in blocks of BLOCK tokens and the blocks are kept for the next call. Blocks always lie at the same
 places, so what is reused is bit for bit what would be computed again: same seed, same text, reused or not.
+An encoder-decoder reads its prompt as the source, whole and once, and writes a target from its start token on.
 It knows no text, and it computes one sequence at a time.
 """
 
@@ -21,6 +22,8 @@ from torch import Tensor
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.sampling import History, Sampling, choose, generator
 from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError, Words
+from tsuzuri.model.parts.rotary import Scaling, regime
+from tsuzuri.model.past import Bidirectional
 from tsuzuri.types import Finish, Model, Past, Token
 
 BLOCK = 128  # tokens read in one call: bounds the memory of a prompt, and is the grain of reuse
@@ -30,13 +33,23 @@ BLOCK = 128  # tokens read in one call: bounds the memory of a prompt, and is th
 class Decoder(Protocol):
     """A model whose head can be left out where its logits are not needed, and that can embed."""
 
-    @property
-    def head_weight(self) -> Tensor: ...  # (V, D)
     def hidden(self, tokens: Tensor, past: Past) -> Tensor: ...  # (N,) -> (N, D)
+    def logits(self, hidden: Tensor) -> Tensor: ...  # (N, D) -> (N, V)
 
 
 @runtime_checkable
 class Reader(Protocol):
+    """An encoder-decoder: what it is given is a source, what it writes another text."""
+
+    @property
+    def source_vocab_size(self) -> int: ...
+    @property
+    def source_length(self) -> int: ...  # tokens of the longest source
+    def encode(self, tokens: Tensor, past: Past) -> Tensor: ...  # (S,) -> states (S, D)
+
+
+@runtime_checkable
+class Direct(Protocol):
     """A model that has a shorter way to the logits of the last token."""
 
     def read(self, tokens: Tensor, past: Past) -> Tensor: ...  # (N,) -> (V,)
@@ -47,26 +60,53 @@ class LocalEngine:
 
     def __init__(self, model: Model, eos_ids: Collection[int], context_length: int, device: torch.device | str = "cpu") -> None:
         self.model, self.eos_ids, self.context_length, self.device = model, frozenset(eos_ids), context_length, device
-        self.vocab_size = model.head_weight.shape[0] if isinstance(model, Decoder) else None
+        self.vocab_size = model.vocab_size
+        self._scaling: Scaling | None = getattr(getattr(model, "shape", None), "rope_scaling", None)
         self._kept: tuple[Cached, list[int]] | None = None
+        self._reader: Reader | None = model if isinstance(model, Reader) else None
         self._lock = threading.Lock()
 
     def stream(self, ids: Sequence[int], sampling: Sampling) -> Generation:
         """Tokens that follow `ids`, computed as they are asked for. The last one has `finish`: 'stop' at an end-of-text id
         or one of `stop_token_ids`, 'length' at max_tokens or where the context is full.
 
-        Raises ContextError (no room for a token), InputError (no ids, unknown ids) and ConfigError (unknown stop_token_ids).
+        Of an encoder-decoder `ids` are the source and the tokens its target. Raises ContextError (no room for a token),
+        InputError (no ids, unknown ids) and ConfigError (unknown stop_token_ids).
         """
         self.check(ids, room=1)
         self._check_stops(sampling.stop_token_ids)
         return Generation(self, list(ids), sampling)
 
+    @property
+    def reads_source(self) -> bool:
+        """Whether what it is given is the source of another text."""
+        return self._reader is not None
+
     @torch.inference_mode()
     def score(self, ids: Sequence[int]) -> list[float]:
-        """Natural-log probabilities of ids[1:], each given all before it. Raises ContextError and InputError."""
+        """Natural-log probabilities of ids[1:], each given all before it. Raises ContextError, InputError, and ConfigError of an
+        encoder-decoder."""
+        self.no_source(Words("文章の確率を求めようとしました。", "Scoring a text."))
         self.check(ids, room=0)
+        return self._scored(Cached(self.device, len(ids)), ids)
+
+    @torch.inference_mode()
+    def score_target(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
+        """Natural-log probabilities of every id of the target of an encoder-decoder, each given the source and all before it.
+        Raises ContextError, InputError, and ConfigError where nothing reads a source."""
+        if self._reader is None:
+            raise ConfigError(
+                Words("訳文の確率を求めようとしました。", "Scoring a target against its source."),
+                found=Words("このモデルはエンコーダ・デコーダではありません。", "This model is no encoder-decoder."),
+                todo=Words("文章を一つにつなげて score に渡してください。", "Join the texts and give them to score."),
+            )
+        self.check(source, room=0)
+        self._check_ids(target, self.vocab_size, self.context_length - 1, room=0)
+        return self._scored(self.take(source, None), [*self.first(source), *target])
+
+    def _scored(self, past: Cached, ids: Sequence[int]) -> list[float]:
         found: list[float] = []
-        past, wanted = Cached(self.device), torch.tensor(ids[1:], device=self.device, dtype=torch.long)
+        wanted = torch.tensor(ids[1:], device=self.device, dtype=torch.long)
         for start in range(0, len(ids) - 1, BLOCK):
             targets = wanted[start : start + BLOCK]
             past.begin(len(targets))
@@ -76,15 +116,18 @@ class LocalEngine:
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> list[float]:
-        """The mean of the last hidden states, of length 1. Raises ContextError, InputError, and ConfigError without hidden states."""
+        """The mean of the last hidden states, of an encoder-decoder those of its encoder, of length 1. Raises ContextError, InputError,
+        and ConfigError without hidden states."""
         self.check(ids, room=0)
+        if self._reader is not None:
+            return [float(x) for x in F.normalize(self._encoded(self._reader, ids).float().mean(0), dim=0)]
         if not isinstance(self.model, Decoder):
             raise ConfigError(
                 Words("文章をベクトルにしようとしました。", "Embedding a text."),
                 found=Words("このモデルには隠れ状態がありません。", "This model has no hidden states."),
                 todo=Words("ニューラルネットワークのモデルを使ってください。", "Use a neural model."),
             )
-        past, total = Cached(self.device), torch.zeros((), device=self.device)
+        past, total = Cached(self.device, len(ids)), torch.zeros((), device=self.device)
         for block in _blocks(ids, 0):
             past.begin(len(block))
             total = total + self.model.hidden(self._tensor(block), past).float().sum(0)  # (D,)
@@ -95,24 +138,49 @@ class LocalEngine:
         """Reads `ids` after `past`; float32 logits (V,) on the CPU of what comes next."""
         past.begin(len(ids))
         tokens = self._tensor(ids)
-        if isinstance(self.model, Reader):
+        if isinstance(self.model, Direct):
             return self.model.read(tokens, past).float().cpu()
         if isinstance(self.model, Decoder):
-            last = F.linear(self.model.hidden(tokens, past)[-1:], self.model.head_weight)[0]
+            last = self.model.logits(self.model.hidden(tokens, past)[-1:])[0]
         else:
             last = self.model(tokens, past)[-1]
         return last.float().cpu()
 
-    def take(self, ids: Sequence[int]) -> Cached:
-        """A past holding as many whole blocks of `ids` as the last call left, but never the last id: its logits are needed."""
+    @torch.inference_mode()
+    def after(self, ids: Sequence[int]) -> Tensor:
+        """float32 logits (V,) on the CPU of the first token that follows `ids`. They are checked by whoever calls."""
+        past = Cached(self.device) if self._reader is None else self.take(ids, None)
+        return self.read(past, self.first(ids))
+
+    def first(self, ids: Sequence[int]) -> list[int]:
+        """What the decoder reads before it writes: the ids themselves, or the start of a target."""
+        return list(ids) if self._reader is None else [self.model.shape.decoder_start_token_id]  # type: ignore[attr-defined]
+
+    def _encoded(self, reader: Reader, ids: Sequence[int]) -> Tensor:
+        return reader.encode(self._tensor(ids), Bidirectional(torch.arange(len(ids), device=self.device)))
+
+    def take(self, ids: Sequence[int], max_tokens: int | None) -> Cached:
+        """A past holding as many whole blocks of `ids` as the last call left, but never the last id: its logits are needed.
+        Of an encoder-decoder an empty one, which remembers the source."""
+        if self._reader is not None:
+            past = Cached(self.device, self.context_length if max_tokens is None else min(self.context_length, 1 + max_tokens))
+            with torch.inference_mode():
+                past.remember(self._encoded(self._reader, ids))
+            return past
+        bound = self.context_length if max_tokens is None else min(self.context_length, len(ids) + max_tokens)
         with self._lock:
-            (past, known), self._kept = self._kept or (Cached(self.device), []), None
+            (past, known), self._kept = self._kept or (Cached(self.device, bound), []), None
+        if regime(self._scaling, past.bound or 0) != regime(self._scaling, bound):
+            return Cached(self.device, bound)
+        past.bound = bound
         common = _common(known, ids[:-1]) // BLOCK * BLOCK
         past.truncate(common)
         return past
 
     def keep(self, past: Cached, ids: Sequence[int]) -> None:
         """Keep the whole blocks of `ids`, that were read, for the next call; tokens read one by one are let go."""
+        if self._reader is not None:
+            return
         whole = past.truncate(min(past.length, len(ids) // BLOCK * BLOCK) // BLOCK * BLOCK)
         with self._lock:
             self._kept = past, list(ids[:whole])
@@ -122,13 +190,31 @@ class LocalEngine:
 
     def check(self, ids: Sequence[int], room: int) -> None:
         """Raises InputError (none, or unknown ones) and ContextError (no place for these and `room` more)."""
+        if self._reader is None:
+            self._check_ids(ids, self.vocab_size, self.context_length, room)
+        else:  # a source takes no room from what is written
+            self._check_ids(ids, self._reader.source_vocab_size, self._reader.source_length, 0)
+
+    def no_source(self, asked: Words) -> None:
+        """Raises ConfigError of an encoder-decoder: it gives no probability to a text alone."""
+        if self._reader is not None:
+            raise ConfigError(
+                asked,
+                found=Words(
+                    "エンコーダ・デコーダは、元の文章に対する文章の確率だけを持ちます。",
+                    "An encoder-decoder scores a text given its source only.",
+                ),
+                todo=Words("score_target に元の文章と一緒に渡してください。", "Give it to score_target together with its source."),
+            )
+
+    @staticmethod
+    def _check_ids(ids: Sequence[int], vocabulary: int, limit: int, room: int) -> None:
         asked = Words(f"{len(ids)} トークンをモデルに渡そうとしました。", f"Giving the model {len(ids)} tokens.")
         if not ids:
             raise InputError(
                 asked, found=Words("空です。", "There are none."), todo=Words("一つ以上渡してください。", "Give at least one.")
             )
-        if len(ids) + room > self.context_length:
-            limit = self.context_length
+        if len(ids) + room > limit:
             raise ContextError(
                 asked,
                 found=Words(
@@ -137,19 +223,18 @@ class LocalEngine:
                 ),
                 todo=Words("文章を短くしてください。", "Shorten the text."),
             )
-        wrong = [id for id in ids if isinstance(id, bool) or id < 0 or (self.vocab_size is not None and id >= self.vocab_size)]
+        wrong = [id for id in ids if isinstance(id, bool) or id < 0 or id >= vocabulary]
         if wrong:
             raise InputError(
                 asked,
                 found=Words(
-                    f"番号 {wrong[0]} は語彙（{self.vocab_size}）にありません。",
-                    f"Id {wrong[0]} is not in the vocabulary of {self.vocab_size}.",
+                    f"番号 {wrong[0]} は語彙（{vocabulary}）にありません。", f"Id {wrong[0]} is not in the vocabulary of {vocabulary}."
                 ),
                 todo=Words("このモデルのトークナイザで作った番号を渡してください。", "Give ids made by this model's tokenizer."),
             )
 
     def _check_stops(self, ids: Sequence[int]) -> None:
-        unknown = [id for id in ids if self.vocab_size is not None and id >= self.vocab_size]
+        unknown = [id for id in ids if id >= self.vocab_size]
         if unknown:
             raise ConfigError(
                 Words(f"stop_token_ids に {unknown[0]} が指定されました。", f"stop_token_ids was given {unknown[0]}."),
@@ -166,7 +251,8 @@ class Generation(Iterator[Token]):
     def __init__(self, engine: LocalEngine, ids: list[int], sampling: Sampling) -> None:
         self.prompt_tokens, self.cached_tokens, self.completion_tokens = len(ids), 0, 0
         self._engine, self._sampling = engine, sampling
-        self._history, self._generator = History(ids), generator(sampling.seed)
+        self._first = engine.first(ids)
+        self._history, self._generator = History(self._first), generator(sampling.seed)
         self._cancelled = False
         self._tokens = self._run(ids)
 
@@ -181,16 +267,16 @@ class Generation(Iterator[Token]):
         self._tokens.close()
 
     def _run(self, ids: list[int]) -> Generator[Token, None, None]:
-        past = self._engine.take(ids)
+        past = self._engine.take(ids, self._sampling.max_tokens)
         self.cached_tokens = past.length
         sound = True  # False while a call of the model is under way: an exception leaves the cache half written
         try:
-            fresh = _blocks(ids, past.length)
+            fresh = _blocks(self._first, past.length)
             while not self._cancelled:
                 sound = False
                 logits = self._engine.read(past, next(fresh, []) or self._history.output[-1:])
                 sound = True
-                if past.length < len(ids):
+                if past.length < len(self._first):
                     continue
                 token = self._token(logits)
                 self._history.output.append(token.id)
@@ -222,7 +308,7 @@ class Generation(Iterator[Token]):
         if id in self._sampling.stop_token_ids or (id in self._engine.eos_ids and not self._sampling.ignore_eos):
             return "stop"
         count = len(self._history.output) + 1
-        full = self.prompt_tokens + count >= self._engine.context_length
+        full = len(self._first) + count >= self._engine.context_length
         return "length" if full or count == self._sampling.max_tokens else None
 
 

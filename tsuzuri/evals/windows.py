@@ -1,6 +1,6 @@
-"""Bits per byte of a network on documents: every token scored once, with at least half a window before it.
+"""Bits per byte of a model on documents: every token scored once, with at least half a window before it.
 
-In: a decoder, documents of ids, their sizes in UTF-8 bytes. Out: `Bits`. A document starts after the boundary token; its
+In: a model, documents of ids, their sizes in UTF-8 bytes. Out: `Bits`. A document starts after the boundary token; its
 end is not scored, so that an n-gram model and a compressor can be asked for exactly the same.
 """
 
@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from tsuzuri import device as devices
 from tsuzuri.evals.bits import Bits, of_documents
 from tsuzuri.model.past import Causal
-from tsuzuri.model.transformer import Transformer
+from tsuzuri.model.transformer import UNLIMITED
 
 ROWS = 16  # windows at a time
+WINDOW = 1024  # of a model whose context has no limit
 
 
 class Documents(Protocol):
@@ -30,7 +32,7 @@ class Documents(Protocol):
     def document(self, index: int) -> NDArray[np.integer[Any]]: ...
 
 
-def bits_per_byte(model: Transformer, documents: Documents, boundary: int) -> Bits:
+def bits_per_byte(model: Any, documents: Documents, boundary: int) -> Bits:
     """Over all documents, with the interval that `of_documents` gives."""
 
     def score(ids: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
@@ -41,12 +43,12 @@ def bits_per_byte(model: Transformer, documents: Documents, boundary: int) -> Bi
 
 
 @torch.inference_mode()
-def logprobs(model: Transformer, ids: NDArray[np.integer[Any]], boundary: int) -> NDArray[np.float64]:
+def logprobs(model: Any, ids: NDArray[np.integer[Any]], boundary: int) -> NDArray[np.float64]:
     """(T,) ids -> (T,) natural-log probabilities, the first given the boundary. Windows as long as the model's context."""
-    device = next(model.parameters()).device
+    device = devices.of(model)
     framed = np.concatenate(([boundary], ids))
     found = np.empty(len(ids), np.float64)
-    size = model.shape.max_position_embeddings
+    size = model.context_length if model.context_length < UNLIMITED else WINDOW
     for stretch in _batches(list(windows(len(ids), size))):
         width = max(stop - start for start, _, stop in stretch)
         tokens = np.full((len(stretch), width + 1), boundary, np.int64)

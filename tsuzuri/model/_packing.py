@@ -39,7 +39,7 @@ class Packing:
         embedding = self._add([model.embedding])
         plans = []
         for layer in layers:
-            a, f = layer.mixer, layer.feedforward
+            a, f = layer.mixer.part, layer.feedforward.part
             first = None if f is None else self._pair(f.gate, f.up) if hasattr(f, "gate") else self._add([f.up])
             plans.append((self._add([a.query, a.key, a.value]), self._add([a.output]), first, None if f is None else self._add([f.down])))
         tied = model.head is None or getattr(model.head, "weight", None) is None

@@ -7,7 +7,6 @@ It packs the weights once: what is changed in the model afterwards is not seen. 
 
 from __future__ import annotations
 
-import inspect
 import threading
 import weakref
 from collections import deque
@@ -17,12 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tsuzuri.model._compilable import ACTIVATIONS, OLD, supports
+from tsuzuri.model._compilable import ACTIVATIONS, NORMS, supports
 from tsuzuri.model._packing import Packing, form_of
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.native.library import Library, load
-from tsuzuri.native.program import Attention, Norm, Pool, Program
+from tsuzuri.native.program import Attention, Matrix, Norm, Pool, Program
 from tsuzuri.types import Past
 
 __all__ = ["Compiled", "made", "supports"]
@@ -31,7 +30,7 @@ FIRST = 1024  # tokens of room at first, in all sequences together; it doubles
 MOST = 128  # tokens of one call of the library; more are several calls
 
 
-def made(model: nn.Module, threads: int) -> Compiled | None:
+def made(model: object, threads: int) -> Compiled | None:
     """The model compiled, where the library is there and has all its parts."""
     library = load()
     if not isinstance(library, Library) or supports(model) is not None:
@@ -40,12 +39,19 @@ def made(model: nn.Module, threads: int) -> Compiled | None:
     return Compiled(model, Pool(library, threads))
 
 
+class Half(NamedTuple):
+    """One of the two parts of a block, with the norms around it."""
+
+    part: Any  # of the model; None: there is none
+    before: nn.Module | None  # normalises what it reads
+    added: nn.Module | None  # normalises what it adds
+    after: nn.Module | None  # normalises the sum
+
+
 class Layer(NamedTuple):
-    mixer: Any
-    mixer_norm: Any
-    feedforward: Any
-    feedforward_norm: Any
-    window: int | None
+    mixer: Half
+    feedforward: Half
+    at_once: bool  # both parts read the same
 
 
 class Buffers(NamedTuple):
@@ -57,6 +63,7 @@ class Buffers(NamedTuple):
     wide: Tensor  # (most, intermediate)
     out: Tensor  # (most, V) logits
     last: Tensor  # (most, D) after the last norm
+    aside: Tensor  # (most, D) what is normalised before it is added
 
 
 class Compiled:
@@ -65,14 +72,16 @@ class Compiled:
     def __init__(self, model: Transformer, pool: Pool, *, most: int = MOST, kept: torch.dtype | None = None) -> None:
         """`kept`: of keys and values; None: bfloat16 where the weights are quantised, else float32."""
         self.model, self.shape, self.pool, self.most = model, model.shape, pool, most
-        self.vocab_size, self.context_length = model.shape.vocab_size, getattr(model, "context_length", model.shape.max_position_embeddings)
+        self.vocab_size, self.context_length = model.vocab_size, model.context_length
         wide = form_of(model.embedding) in ("f32", "bf16")
         self.kept = kept or (torch.float32 if wide else torch.bfloat16)
         self._packed = Packing(model, layers(model), pool.library)
         shape, size = self.shape, self.shape.head_size
         widths = ((shape.num_attention_heads + 2 * shape.kv_heads) * size, shape.num_attention_heads * size, shape.intermediate_size)
         whole = Program(pool, most)
-        self._buffers = Buffers(*(whole.buffer(n) for n in (shape.hidden_size, *widths, shape.vocab_size, shape.hidden_size)))
+        sizes = (shape.hidden_size, *widths, shape.vocab_size, shape.hidden_size, shape.hidden_size)
+        self._buffers = Buffers(*(whole.buffer(size) for size in sizes))
+        self._last = self._buffers.x if _norm(model.norm) is None else self._buffers.last
         self._pages: weakref.WeakKeyDictionary[Past, tuple[list[int], Tensor]] = weakref.WeakKeyDictionary()
         self._free: deque[int] = deque()
         self._none = torch.zeros(1, 0, dtype=torch.int32)
@@ -102,8 +111,7 @@ class Compiled:
         return self._read(tokens, past, None) if self._one(tokens, past) else self.model.hidden(tokens, past)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        found: Tensor = self.model.logits(hidden)  # type: ignore[operator]
-        return found
+        return self.model.logits(hidden)
 
     @property
     def head_weight(self) -> Tensor:
@@ -130,8 +138,16 @@ class Compiled:
 
     def _one(self, tokens: Tensor, past: Past) -> bool:
         """Whether these are the next tokens of one sequence, that sees all before it."""
-        several = tokens.dim() != 1 or getattr(past, "documents", None) is not None or getattr(past, "memory", None) is not None
-        return not several and getattr(past, "causal", True) and getattr(past, "segments", None) is None and tokens.numel() > 0
+        if tokens.dim() != 1 or not tokens.numel() or not getattr(past, "causal", True) or past.segments is not None:
+            return False
+        whole = hasattr(past, "documents")  # of one call, not of generation
+        if whole and (getattr(past, "documents", None) is not None or getattr(past, "memory", None) is not None):
+            return False
+        if past.positions.shape != tokens.shape:
+            return False
+        positions = past.positions.tolist()
+        following = positions == list(range(positions[0], positions[0] + len(positions)))
+        return following and (not whole or positions[0] == 0)
 
     def _read(self, tokens: Tensor, past: Past, chosen: Sequence[int] | None) -> Tensor:
         """Logits of the chosen tokens, or (None) hidden states of all."""
@@ -146,7 +162,7 @@ class Compiled:
                 program = self._to_hidden if chosen is None or not wanted else self._to_logits
                 program.run(part, range(start + at, start + at + count), [0] * count, table, wanted)
                 if chosen is None:
-                    outputs.append(self._buffers.last[:count, : self.shape.hidden_size].clone())
+                    outputs.append(self._last[:count, : self.shape.hidden_size].clone())
                 elif wanted:
                     outputs.append(self._buffers.out[: len(wanted), : self.vocab_size].clone())
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -193,50 +209,95 @@ class Compiled:
 
     def _written(self, positions: int) -> tuple[Program, Program]:
         """The program up to the logits, and the one up to the last norm."""
-        model, b, packed = self.model, self._buffers, self._packed
-        places = [_tables(part, positions) for part in (model.position, getattr(model, "local_position", None) or model.position)]
+        model, shape, b, packed = self.model, self.shape, self._buffers, self._packed
+        everywhere = _tables(model.position, positions)
+        local = everywhere if model.local_position is None else _tables(model.local_position, positions)
         programs = (Program(self.pool, self.most), Program(self.pool, self.most))
         for program in programs:
-            program.embed(packed.embedding, b.x, getattr(self.shape, "embedding_multiplier", 1.0), places[0].add)
-            if getattr(model, "embedding_norm", None) is not None:
-                program.norm(_norm(model.embedding_norm), b.x, b.x)
+            program.embed(packed.embedding, b.x, self._rounded(shape.embedding_scale), everywhere.add)
+            if model.embedding_norm is not None:
+                self._norm(program, model.embedding_norm, b.x, b.x)
             for number, layer in enumerate(layers(model)):
-                self._layer(program, number, layer, places[layer.window is not None])
+                self._layer(program, number, layer, everywhere if shape.window(number) is None else local)
         to_logits, to_hidden = programs
         to_logits.matmul(
-            packed.head, b.x, b.out, norm=_norm(model.norm), chosen=True, factor=getattr(self.shape, "logit_multiplier", 1.0),
-            cap=getattr(self.shape, "final_logit_softcapping", None),
-        )  # fmt: skip
-        to_hidden.norm(_norm(model.norm), b.x, b.last)
+            packed.head, b.x, b.out, norm=_norm(model.norm), chosen=True, factor=shape.logit_multiplier, cap=shape.final_logit_softcapping
+        )
+        if self._last is b.last:
+            self._norm(to_hidden, model.norm, b.x, b.last)
         return to_logits, to_hidden
+
+    def _rounded(self, factor: float) -> float:
+        """As the plain model rounds it, to the precision of its embeddings."""
+        return float(torch.tensor(factor, dtype=self.model.embedding.weight.dtype))
 
     def _layer(self, program: Program, number: int, layer: Layer, place: Tables) -> None:
         shape, b, matrices = self.shape, self._buffers, self._packed.layers[number]
+        mixer, feedforward = layer.mixer, layer.feedforward
+        self._mix(program, number, mixer, place)
+        if not layer.at_once:
+            self._add(program, matrices.output, b.mixed, mixer)
+        if matrices.first is not None and matrices.down is not None:
+            act = ACTIVATIONS[shape.hidden_act]
+            gate, plain = (act, None) if shape.feedforward == "gated" else (None, act)
+            program.matmul(matrices.first, b.x, b.wide, norm=_norm(feedforward.before), gate=gate, shape=plain)
+        if layer.at_once:
+            self._add(program, matrices.output, b.mixed, mixer)
+        if matrices.down is not None:
+            self._add(program, matrices.down, b.wide, feedforward)
+
+    def _mix(self, program: Program, number: int, half: Half, place: Tables) -> None:
+        """x -> queries, keys and values -> what the heads say"""
+        shape, b, mixer, matrices = self.shape, self._buffers, half.part, self._packed.layers[number]
+        program.matmul(matrices.qkv, b.x, b.qkv, norm=_norm(half.before))
+        queries, keys = shape.num_attention_heads * shape.head_size, shape.kv_heads * shape.head_size
+        if mixer.together:
+            self._norm(program, mixer.query_norm, b.qkv[:, :queries], b.qkv[:, :queries])
+            self._norm(program, mixer.key_norm, b.qkv[:, queries : queries + keys], b.qkv[:, queries : queries + keys])
+        each = (None, None) if mixer.together else (_norm(mixer.query_norm), _norm(mixer.key_norm))
+        query_norm, key_norm = (None if norm is None else norm.weight for norm in each)
         attention = Attention(
             heads=shape.num_attention_heads, kv_heads=shape.kv_heads, head_size=shape.head_size, keys=self._keys[number],
-            values=self._values[number], cos=place.cos, sin=place.sin, slopes=place.slopes, window=layer.window,
-            query_norm=_weight(layer.mixer.query_norm), key_norm=_weight(layer.mixer.key_norm), epsilon=shape.norm_eps,
-            scale=getattr(shape, "attention_scale", None), cap=getattr(shape, "attn_logit_softcapping", None),
+            values=self._values[number], cos=place.cos, sin=place.sin, slopes=place.slopes, window=mixer.window,
+            query_norm=query_norm, key_norm=key_norm, epsilon=shape.norm_eps, scale=mixer.scale, cap=mixer.softcap,
         )  # fmt: skip
-        program.matmul(matrices.qkv, b.x, b.qkv, norm=_norm(layer.mixer_norm))
         program.attend(attention, b.qkv, b.mixed)
-        program.matmul(matrices.output, b.mixed, b.x, add=True)
-        if matrices.first is None or matrices.down is None:
-            return
-        kind, name = OLD.get(str(shape.feedforward), (shape.feedforward, getattr(shape, "hidden_act", "silu")))
-        act = ACTIVATIONS[name]
-        gate, plain = (act, None) if kind == "gated" else (None, act)
-        program.matmul(matrices.first, b.x, b.wide, norm=_norm(layer.feedforward_norm), gate=gate, shape=plain)
-        program.matmul(matrices.down, b.wide, b.x, add=True)
+
+    def _add(self, program: Program, matrix: Matrix, source: Tensor, half: Half) -> None:
+        """What a part found, added to the residual stream."""
+        b = self._buffers
+        if half.added is None:
+            program.matmul(matrix, source, b.x, add=True)
+        else:
+            program.matmul(matrix, source, b.aside)
+            self._norm(program, half.added, b.aside, b.x, add=True)
+        if half.after is not None:
+            self._norm(program, half.after, b.x, b.x)
+
+    @staticmethod
+    def _norm(program: Program, module: nn.Module, source: Tensor, output: Tensor, *, add: bool = False) -> None:
+        norm = _norm(module)
+        assert norm is not None
+        program.norm(norm, source, output, add=add)
 
 
 def layers(model: Transformer) -> list[Layer]:
+    """The parts of each block in the order in which they are computed, and where its norms stand."""
     found = []
+    kind = model.shape.block
     for number, block in enumerate(model.blocks):
         part: Any = block
-        mixer, norm = (part.mixer, part.mixer_norm) if hasattr(part, "mixer") else (part.attention, part.attention_norm)
-        assert mixer.layer == number
-        found.append(Layer(mixer, norm, getattr(part, "feedforward", None), getattr(part, "feedforward_norm", None), mixer.window))
+        assert part.mixer.layer == number
+        halves = []
+        for name in ("mixer", "feedforward"):
+            norm = getattr(part, "norm" if kind == "parallel_one_norm" else f"{name}_norm", None)
+            added, after = getattr(part, f"{name}_after", None), None
+            if kind == "reordered_norm":
+                norm, added = None, norm
+            elif kind == "post_norm":
+                norm, after = None, norm
+            halves.append(Half(getattr(part, name, None), norm, added, after))
+        found.append(Layer(halves[0], halves[1], kind in ("parallel", "parallel_one_norm")))
     return found
 
 
@@ -249,26 +310,22 @@ class Tables(NamedTuple):
     slopes: Tensor | None  # (H,)
 
 
-def _tables(part: Any, positions: int) -> Tables:
-    past = Causal(torch.arange(positions))
-    place = part(past) if "past" in inspect.signature(part.forward).parameters else part(past.positions)
+def _tables(part: nn.Module, positions: int) -> Tables:
+    place = part(Causal(torch.arange(positions)))
     half = None if place.cos is None else place.cos.shape[-1] // 2  # the two halves are the same angles
     cos, sin = (None if t is None else t[:, 0, :half].float().contiguous() for t in (place.cos, place.sin))
-    slopes = getattr(place, "slopes", None)
-    if getattr(place, "bias", None) is not None:  # ALiBi: minus the bias at a distance of one
-        slopes = -place.bias(torch.tensor([1]), torch.tensor([0])).flatten()
-    return Tables(
-        None if place.add is None else place.add.detach().float().contiguous(), cos, sin, None if slopes is None else slopes.float()
+    slopes = None
+    if place.bias is not None:  # ALiBi: minus the bias at a distance of one
+        slopes = -place.bias(torch.tensor([1]), torch.tensor([0])).flatten().float()
+    return Tables(None if place.add is None else place.add.detach().float().contiguous(), cos, sin, slopes)
+
+
+def _norm(module: Any) -> Norm | None:
+    """None where there is none."""
+    if module is None or isinstance(module, nn.Identity):
+        return None
+    name = type(module).__module__.rpartition(".")[2]
+    weight, bias = module.weight.detach().float(), getattr(module, "bias", None)
+    return Norm(
+        NORMS[name], 1 + weight if name == "rms_norm_offset" else weight, module.eps, None if bias is None else bias.detach().float()
     )
-
-
-def _norm(module: Any) -> Norm:
-    bias = getattr(module, "bias", None)
-    kind = "rms_norm" if type(module).__module__.endswith("rms_norm") else "layer_norm"
-    return Norm(kind, module.weight.detach().float(), module.eps, None if bias is None else bias.detach().float())
-
-
-def _weight(module: nn.Module) -> Tensor | None:
-    """Of the norm of one head, where there is one."""
-    weight = getattr(module, "weight", None)
-    return None if weight is None else weight.detach().float()

@@ -1,23 +1,32 @@
 """The pasts of whole sequences: `Causal` and `Bidirectional` for training, `Naive` as their plain twin.
 
-In: positions of the tokens, and which document each belongs to where several are packed in one row.
-Out: `attend` and `recur` as the seam in types.py promises. A token never sees another document.
-The past of generation, which remembers between calls, is `engine/cache.py`.
+In: positions of the tokens, which document each belongs to where several are packed in one row, and the memory that an
+encoder made of another text. Out: `attend`, `cross` and `recur` as the seam in types.py promises. A token never sees
+another document. The past of generation, which remembers between calls, is `engine/cache.py`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsuzuri.types import Scan
+from tsuzuri.types import Bias, Project, Scan
 
 # On a CPU, PyTorch 2.13's fused attention in bfloat16 takes 2.1 times as long forward and backward as two matrix
 # products (B 16, H 4, T 256, E 64: 57 against 27 ms), as long as the scores stay in the cache.
 PRODUCT_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What an encoder made of a text, for a decoder to look at."""
+
+    states: Tensor  # (..., S, D)
+    documents: Tensor | None = None  # (..., S) int64: a token of the decoder sees the states of its own document number
 
 
 class _Whole:
@@ -25,11 +34,22 @@ class _Whole:
 
     causal = True
 
-    def __init__(self, positions: Tensor, documents: Tensor | None = None) -> None:
-        """positions (..., T) int64; documents (..., T) int64, or None when each row is one document."""
-        self.positions = positions
-        self.documents = documents
+    def __init__(
+        self, positions: Tensor, documents: Tensor | None = None, *, segments: Tensor | None = None, memory: Memory | None = None
+    ) -> None:
+        """positions (..., T) int64; documents (..., T) int64, or None when each row is one document: padding is a document of
+        its own; segments (..., T) int64, for encoders that tell two texts apart; memory: what `cross` looks at."""
+        self.positions, self.documents, self.segments, self.memory = positions, documents, segments, memory
         self._masks: dict[int | None, Tensor] = {}
+
+    @property
+    def extent(self) -> Tensor:
+        """(..., T): the length of each token's document"""
+        last = self.positions
+        if self.documents is None:
+            return last.amax(-1, keepdim=True).expand_as(last) + 1
+        same = self.documents[..., :, None] == self.documents[..., None, :]  # (..., T, T)
+        return torch.where(same, last[..., None, :], -1).amax(-1) + 1
 
     def attend(
         self,
@@ -40,20 +60,29 @@ class _Whole:
         *,
         scale: float | None = None,
         window: int | None = None,
-        slopes: Tensor | None = None,
+        softcap: float | None = None,
+        bias: Bias | None = None,
     ) -> Tensor:
         """(..., T, H, E) × (..., T, K, E) -> (..., T, H, E) by PyTorch's fused attention."""
         q, k, v = (x.transpose(-3, -2) for x in (q, k, v))  # (..., H|K, T, E)
         k, v = _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3])
-        plain = self.documents is None and slopes is None and (window is None or window >= q.shape[-2])
-        if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad and q.shape[-2] <= PRODUCT_LIMIT:
-            out = _product(q, k, v, self._bias(window, slopes, q.dtype), scale)
+        plain = self.documents is None and bias is None and (window is None or window >= q.shape[-2])
+        narrow = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad and q.shape[-2] <= PRODUCT_LIMIT
+        if narrow or softcap is not None:
+            out = _product(q, k, v, self._mask(window, bias, q.dtype), scale, softcap)
         elif plain:
             out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=scale)
         else:
-            bias = self._bias(window, slopes, q.dtype)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(window, bias, q.dtype), scale=scale)
         return out.transpose(-3, -2)
+
+    def cross(self, layer: int, q: Tensor, project: Project, *, scale: float | None = None) -> Tensor:
+        """(..., T, H, E) and the memory's (..., S, D) -> (..., T, H, E)"""
+        assert self.memory is not None, "a decoder that looks at a memory is given one"
+        k, v = project(self.memory.states)  # (..., S, K, E)
+        q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
+        k, v = _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3])
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self._visible(), scale=scale).transpose(-3, -2)
 
     def recur(self, layer: int, inputs: Tensor, scan: Scan) -> Tensor:
         """(..., T, D) -> (..., T, D); the state starts anew at every document."""
@@ -66,16 +95,24 @@ class _Whole:
             rows.append(torch.cat([scan(part, None)[0] for part in row.split(lengths)]))
         return torch.stack(rows).reshape(inputs.shape[:-1] + rows[0].shape[-1:])
 
-    def _bias(self, window: int | None, slopes: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """What is added to the scores: (..., 1, T, T), or (..., H, T, T) with slopes; -inf where a token may not look."""
+    def _visible(self) -> Tensor | None:
+        """(..., 1, T, S) bool: which states of the memory a token sees; None: all. Padding, which has none, sees all: its result
+        counts for nothing but must be a number."""
+        assert self.memory is not None
+        if self.memory.documents is None:
+            return None
+        own = torch.zeros_like(self.positions) if self.documents is None else self.documents
+        same = own[..., :, None] == self.memory.documents[..., None, :]  # (..., T, S)
+        return (same | ~same.any(-1, keepdim=True)).unsqueeze(-3)
+
+    def _mask(self, window: int | None, bias: Bias | None, dtype: torch.dtype) -> Tensor:
+        """(..., 1, T, T) bool: where a token may look; or with a bias (..., H, T, T), added to the scores."""
         if window not in self._masks:
             self._masks[window] = self._allowed(window).unsqueeze(-3)  # (..., 1, T, T) bool
         allowed = self._masks[window]
-        if slopes is None:
+        if bias is None:
             return allowed
-        distance = (self.positions[..., :, None] - self.positions[..., None, :]).abs().unsqueeze(-3)  # (..., 1, T, T)
-        bias = -slopes[:, None, None] * distance  # (..., H, T, T)
-        return bias.masked_fill(~allowed, -math.inf).to(dtype)
+        return bias(self.positions, self.positions).masked_fill(~allowed, -math.inf).to(dtype)
 
     def _allowed(self, window: int | None) -> Tensor:
         time = self.positions.shape[-1]
@@ -94,7 +131,7 @@ class Causal(_Whole):
 
 
 class Bidirectional(_Whole):
-    """Each token sees its whole document (encoders)."""
+    """Each token sees its whole document (encoders); with a window, the window - 1 on either side."""
 
     causal = False
 
@@ -111,7 +148,8 @@ class Naive(_Whole):
         *,
         scale: float | None = None,
         window: int | None = None,
-        slopes: Tensor | None = None,
+        softcap: float | None = None,
+        bias: Bias | None = None,
     ) -> Tensor:
         heads, size = q.shape[-2:]
         k, v = (x.repeat_interleave(heads // x.shape[-2], dim=-2) for x in (k, v))
@@ -124,8 +162,10 @@ class Naive(_Whole):
             for i in range(q.shape[1]):
                 seen = [j for j in range(q.shape[1]) if self._sees(b, i, j, documents, window)]
                 scores = torch.einsum("he,jhe->hj", q[b, i], k[b, seen]) * (scale or size**-0.5)
-                if slopes is not None:
-                    scores = scores - slopes[:, None] * (positions[b, i] - positions[b, seen]).abs()
+                if softcap is not None:
+                    scores = softcap * (scores / softcap).tanh()
+                if bias is not None:
+                    scores = scores + bias(positions[b, i : i + 1], positions[b, seen])[:, 0]
                 out[b, i] = torch.einsum("hj,jhe->he", scores.softmax(-1), v[b, seen])
         return out.reshape(shape)
 
@@ -139,9 +179,11 @@ def _repeat(x: Tensor, heads: int) -> Tensor:
     return x if x.shape[-3] == heads else x.repeat_interleave(heads // x.shape[-3], dim=-3)
 
 
-def _product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float | None) -> Tensor:
-    """softmax(q kᵀ · scale + bias) v by two matrix products: (..., H, T, E) each, bias as `_bias` gives it."""
+def _product(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None, softcap: float | None) -> Tensor:
+    """softmax(cap(q kᵀ · scale) + mask) v by two matrix products: (..., H, T, E) each, mask as `_mask` gives it."""
     scores = (q * (scale or q.shape[-1] ** -0.5)) @ k.transpose(-1, -2)  # (..., H, T, T)
-    if bias.dtype == torch.bool:
-        bias = torch.zeros(bias.shape, dtype=q.dtype).masked_fill(~bias, -math.inf)
-    return (scores + bias).softmax(-1) @ v
+    if softcap is not None:
+        scores = softcap * (scores / softcap).tanh()
+    if mask.dtype == torch.bool:
+        mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill(~mask, -math.inf)
+    return (scores + mask).softmax(-1) @ v

@@ -8,19 +8,21 @@ A quantised model has a `quantization_config` of the method "tsuzuri" and keeps 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsuzuri.errors import ConfigError, FormatError, MissingError, Words
 from tsuzuri.folder import find, names
 from tsuzuri.model import safe
 from tsuzuri.model.adapt import quantize
+from tsuzuri.model.families._packed import Packed
 from tsuzuri.model.transformer import Transformer
 
 FAMILIES = "tsuzuri.model.families"
@@ -31,44 +33,148 @@ METHOD = "quantization_config"
 MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 MB
 
 
-def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Transformer:
-    """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
+def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu", quantised: bool = False) -> Any:
+    """The model of a directory, in `dtype` (None: as stored). `quantised`: whether one is welcome whose matrices are narrow; it can be
+    asked, but neither trained nor written in another form. Raises MissingError, FormatError and ConfigError."""
     config = read_json(directory / "config.json")
-    if METHOD in config:
+    if config.get(METHOD) is not None and quantised:
         return _load_quantised(directory, config, dtype, device)
-    family = decoder(_model_type(config))
+    whole(config)
+    family = find(FAMILIES, _model_type(config))
+    if hasattr(family, "load"):
+        return _loads_itself(family, directory, dtype)
+    found = _found(directory, family)
     shape = family.shape(config)
-    stored = _stored(directory, family.names(shape))
-    model = Transformer(shape, device="meta")
+    if hasattr(family, "fitted"):
+        shape = family.fitted(shape, found)
+    model = build(family, shape, device="meta")
+    stored = _stored(directory, family, shape, found)
     _check_shapes(model, stored, directory)
     wanted = dtype or reduce(torch.promote_types, {value.dtype for value in stored.values()})  # of several, the one that holds all
-    model.load_state_dict({name: value.to(device=device, dtype=wanted) for name, value in stored.items()}, assign=True)
+    model.load_state_dict({name: value.to(device=device, dtype=wanted).contiguous() for name, value in stored.items()}, assign=True)
     return model.requires_grad_(False)
 
 
-def restore(model: Transformer, directory: Path, family: str) -> None:
+def whole(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for the config.json of a quantised model: its matrices are no weights that one could go on from."""
+    if config.get(METHOD) is not None:
+        form = quantize.described(config[METHOD])
+        raise ConfigError(
+            Words("モデルの重みを扱おうとしました。", "Handling the weights of a model."),
+            found=Words(
+                f"{form} に量子化されていて、学習も、ほかの形への書き出しもできません。",
+                f"It is quantised to {form}: it can neither be trained nor written in another form.",
+            ),
+            todo=Words("量子化する前のモデルを指定してください。", "Name the model before quantisation."),
+        )
+
+
+def _loads_itself(family: ModuleType, directory: Path, dtype: torch.dtype | None) -> Any:
+    if dtype not in (None, torch.float32):
+        raise ConfigError(
+            Words(
+                f"{family.MODEL_TYPE} のモデルを {dtype} で読もうとしました。",
+                f"Loading a model of the family {family.MODEL_TYPE} in {dtype}.",
+            ),
+            found=Words("回数から計算するので、数値の型は選べません。", "It computes from counts; there is no number type to choose."),
+            todo=Words("dtype の指定を外してください。", "Leave dtype out."),
+        )
+    return family.load(directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A model under a head that its directory does not have."""
+
+    model: Any
+    new: tuple[str, ...]  # weights, by our names, that were drawn and have to be trained
+    left: tuple[str, ...]  # weights of the directory, by its names, that this model has no use for
+
+
+def load_body(directory: Path, *, seed: int = 1, **choices: Any) -> Body:
+    """The model of a directory with another head (`head`, `labels` … of `Shape`), in float32, to be trained further. What the
+    directory has of the new head in the same shape is taken. Raises as `load`, and FormatError where the body is incomplete."""
+    config = read_json(directory / "config.json")
+    whole(config)
+    family = decoder(_model_type(config))
+    shape = replace(family.shape(config), **choices)
+    model = build(family, shape).initialise(seed)
+    prefix = getattr(family, "PREFIX", "")
+    found = {name.removeprefix(prefix): (name, value) for name, value in _found(directory, family).items()}
+    table = {ours: theirs.removeprefix(prefix) for ours, theirs in family.names(shape).items()}
+    stored = {ours: found[theirs][1] for ours, theirs in table.items() if theirs in found}
+    used = {theirs for theirs in table.values() if theirs in found}
+    for each in packed(family, shape):
+        theirs = each.theirs.removeprefix(prefix)
+        if theirs in found:
+            stored |= zip(each.ours, _split(each, found[theirs][1], directory), strict=True)
+            used.add(theirs)
+    weights = dict(model.named_parameters())
+    stored = {ours: value for ours, value in stored.items() if not ours.startswith("head.") or value.shape == weights[ours].shape}
+    missing = sorted(ours for ours in weights if ours not in stored and not ours.startswith("head."))
+    if missing:
+        some = "、".join(missing[:3])
+        raise _mixed(directory, Words(f"足りない重みがあります：{some}", f"Weights are missing: {some}"))
+    for ours, value in stored.items():
+        if value.shape != weights[ours].shape or value.dtype not in DTYPES:
+            raise _mixed(directory, Words(f"形が config.json と合いません（{ours}）。", f"A shape differs from config.json ({ours})."))
+    with torch.no_grad():
+        for ours, value in stored.items():
+            weights[ours].copy_(value)
+    new = tuple(ours for ours in weights if ours not in stored)
+    unused = {table[ours] for ours in new if ours in table} | (set(found) - used)
+    left = tuple(sorted(found[name][0] for name in unused if name in found))
+    return Body(model, new, left)
+
+
+def _derived(family: ModuleType) -> tuple[str, ...]:
+    """Endings of names that are computed from the config, or repeat others."""
+    found: tuple[str, ...] = getattr(family, "DERIVED", ("rotary_emb.inv_freq",))
+    return found
+
+
+def build(family: ModuleType, shape: Any, *, device: str | torch.device = "cpu") -> Any:
+    """A model of that shape, its weights not yet filled: the family's own class, or the stack of `transformer.py`."""
+    return getattr(family, "MODEL", Transformer)(shape, device=device)
+
+
+def restore(model: Any, directory: Path, family: str) -> None:
     """Fill an existing model of the same shape with the weights of a directory (resuming a run)."""
-    stored = _stored(directory, decoder(family).names(model.shape))
+    module = decoder(family)
+    stored = _stored(directory, module, model.shape, _found(directory, module))
     _check_shapes(model, stored, directory)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.copy_(stored[name])
+        own = dict(model.named_parameters())
+        for name, value in stored.items():  # adapters, where there are any, are kept elsewhere
+            own[name].copy_(value)
 
 
-def save(model: Transformer, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
+def save(model: Any, directory: Path, family: str = "llama", state: Mapping[str, Tensor] | None = None) -> None:
     """Write config.json and model.safetensors into an existing directory. `state`: weights gathered from shards."""
+    module = find(FAMILIES, family)
+    if hasattr(module, "load") and hasattr(model, "save"):
+        model.save(directory)
+        return
+    decoder(family)
     if quantize.form_of(model) is not None:
         assert state is None, "a model that trains is not quantised"
-        _save_quantised(model, directory, family)
+        _save_quantised(model, directory, module)
         return
-    module = decoder(family)
     config = module.config(model.shape)  # first: a shape that the family cannot say has no names either
     weights = dict(model.named_parameters()) if state is None else state
-    tensors = {theirs: weights[ours].detach().contiguous().cpu() for ours, theirs in module.names(model.shape).items()}
+    tensors = {theirs: weights[ours] for ours, theirs in module.names(model.shape).items()}
+    for each in packed(module, model.shape):
+        tensors[each.theirs] = each.join([weights[name] for name in each.ours])
+    tensors = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     config |= {"dtype": dtype, "torch_dtype": dtype}
     (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     safe.write(directory / WEIGHTS, tensors, {"format": "pt"})
+
+
+def family(name: str) -> ModuleType:
+    """The module of a family. Raises ConfigError with the right names."""
+    return find(FAMILIES, name)
 
 
 def family_of(directory: Path) -> ModuleType:
@@ -122,40 +228,84 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def decoder(name: str) -> ModuleType:
-    """A family that says how its weights are called. One that keeps no such table (counts, not layers) loads itself."""
+    """A family that is trained. One of counts has no table of weights: it is fitted, and loads itself."""
     family = find(FAMILIES, name)
     if not hasattr(family, "names"):
         raise ConfigError(
             Words(f"{name} のモデルの重みを扱おうとしました。", f"Handling the weights of a model of the family {name}."),
-            found=Words(
-                "層を重ねたモデルではないので、この読み書きはできません。", "It has no layers; it is not read and written this way."
-            ),
-            todo=Words(
-                f"層を重ねたモデルを指定するか、Python から tsuzuri.model.families.{name} で開いてください。",
-                f"Name a model of layers, or open it from Python with tsuzuri.model.families.{name}.",
-            ),
+            found=Words("数えて作るモデルなので、学習する重みがありません。", "It is made by counting and has no weights to train."),
+            todo=Words("学習するモデルの系統を指定してください。", "Name a family that is trained."),
         )
     return family
 
 
-def _stored(directory: Path, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """Our name -> tensor, from one file or from the shards of an index. Every name must be there and no other."""
-    found: dict[str, Tensor] = {}
-    for file in _files(directory):
-        part = safe.read(file)
-        for name in set(part) & set(found):
-            raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
-        found.update(part)
-    missing = sorted(set(names.values()) - set(found))
-    extra = sorted(set(found) - set(names.values()))
-    extra = [name for name in extra if not name.endswith("rotary_emb.inv_freq")]  # derived, in old checkpoints
-    if "head.weight" not in names and _same(found, "lm_head.weight", names["embedding.weight"]):
-        extra.remove("lm_head.weight")  # a copy of the tied embedding, in old checkpoints
+def packed(family: ModuleType, shape: Any) -> list[Packed]:
+    """The tensors of this family that hold several of ours, or one of ours turned."""
+    found: list[Packed] = family.packed(shape) if hasattr(family, "packed") else []
+    return found
+
+
+def _stored(directory: Path, family: ModuleType, shape: Any, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our name -> tensor. Every name must be there and no other."""
+    names, fused = family.names(shape), packed(family, shape)
+    wanted = {*names.values(), *(each.theirs for each in fused)}
+    found = _prefixed(found, wanted, getattr(family, "PREFIX", ""))
+    found = family.otherwise(found, shape) if hasattr(family, "otherwise") else found
+    missing = sorted(wanted - set(found))
+    extra = [
+        name for name in sorted(set(found) - wanted) if not name.endswith(_derived(family)) and not _copied(found, name, family, names)
+    ]
     if missing or extra:
         some = "、".join((missing or extra)[:3])
         ja, en = ("足りない", "missing") if missing else ("知らない", "unknown")
         raise _mixed(directory, Words(f"{ja}重みがあります：{some}", f"Weights are {en}: {some}"))
-    return {ours: found[theirs] for ours, theirs in names.items()}
+    ours = {ours: found[theirs] for ours, theirs in names.items()}
+    for each in fused:
+        ours |= zip(each.ours, _split(each, found[each.theirs], directory), strict=True)
+    return ours
+
+
+def _found(directory: Path, family: ModuleType) -> dict[str, Tensor]:
+    """Their name -> tensor, as stored; endings that the family calls otherwise today under today's name."""
+    found: dict[str, Tensor] = {}
+    for file in _files(directory):
+        part = safe.read(file)
+        for old, new in getattr(family, "OLD", {}).items():
+            part = {name.removesuffix(old) + new if name.endswith(old) else name: value for name, value in part.items()}
+        for name in set(part) & set(found):
+            raise _mixed(directory, Words(f"重み {name} が二つのファイルにあります。", f"The weight {name} is in two files."))
+        found.update(part)
+    return found
+
+
+def _split(each: Packed, value: Tensor, directory: Path) -> Sequence[Tensor]:
+    try:
+        parts = each.split(value)
+        if len(parts) != len(each.ours):
+            raise IndexError(len(parts))
+        return parts
+    except (RuntimeError, IndexError) as error:  # a shape that cannot be divided so
+        text = f"{each.theirs}: {tuple(value.shape)}"
+        raise _mixed(
+            directory, Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text}).")
+        ) from error
+
+
+def _prefixed(found: dict[str, Tensor], wanted: set[str], prefix: str) -> dict[str, Tensor]:
+    """The body of a model saved by itself lacks the prefix that it has inside a model with a head."""
+    there, here = (any(name.startswith(prefix) for name in some) for some in (found, wanted))
+    if not prefix or there == here:
+        return found
+    if there:
+        return {name.removeprefix(prefix): value for name, value in found.items()}
+    return {prefix + name if prefix + name in wanted or name not in wanted else name: value for name, value in found.items()}
+
+
+def _copied(found: Mapping[str, Tensor], name: str, family: ModuleType, names: Mapping[str, str]) -> bool:
+    """Whether it only repeats the embedding: a tied head, written out in old checkpoints."""
+    heads = getattr(family, "TIED", ("lm_head.weight",))
+    embedding = names.get("embedding.weight") or names.get("decoder.embedding.weight", "")
+    return "head.weight" not in names and name in heads and _same(found, name, embedding)
 
 
 def _same(found: Mapping[str, Tensor], one: str, other: str) -> bool:
@@ -186,10 +336,11 @@ def _files(directory: Path) -> list[Path]:
     return [directory / name for name in files]
 
 
-def _check_shapes(model: Transformer, stored: Mapping[str, Tensor], directory: Path) -> None:
-    for name, weight in model.named_parameters():
-        if stored[name].shape != weight.shape or stored[name].dtype not in DTYPES:
-            text = f"{name}: {tuple(stored[name].shape)} {stored[name].dtype}, config.json: {tuple(weight.shape)}"
+def _check_shapes(model: nn.Module, stored: Mapping[str, Tensor], directory: Path) -> None:
+    shapes = {name: weight.shape for name, weight in model.named_parameters()}
+    for name, value in stored.items():
+        if value.shape != shapes[name] or value.dtype not in DTYPES:
+            text = f"{name}: {tuple(value.shape)} {value.dtype}, config.json: {tuple(shapes[name])}"
             found = Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text}).")
             raise _mixed(directory, found)
 
@@ -205,8 +356,8 @@ def _mixed(directory: Path, found: Words) -> FormatError:
 # ── quantised: for every matrix NAME.values (int8 (rows, K), or uint8 (rows, K/2) of nibbles) and NAME.scales (float16 (rows, K/32))
 
 
-def _save_quantised(model: Transformer, directory: Path, family: str) -> None:
-    config = decoder(family).config(model.shape)
+def _save_quantised(model: Any, directory: Path, family: ModuleType) -> None:
+    config = family.config(model.shape)
     narrow = {name: module for name, module in model.named_modules() if isinstance(module, quantize.Quantised)}
     tensors = {name: weight.detach().contiguous().cpu() for name, weight in model.named_parameters()}
     for name, module in narrow.items():
@@ -218,11 +369,16 @@ def _save_quantised(model: Transformer, directory: Path, family: str) -> None:
     safe.write(directory / WEIGHTS, tensors, {"format": "pt"})
 
 
-def _load_quantised(directory: Path, config: dict[str, Any], dtype: torch.dtype | None, device: str | torch.device) -> Transformer:
+def _load_quantised(directory: Path, config: dict[str, Any], dtype: torch.dtype | None, device: str | torch.device) -> Any:
     """As it was saved: mapped into memory, nothing is quantised again."""
     form = quantize.described(config.pop(METHOD))
-    model = Transformer(decoder(_model_type(config)).shape(config), device="meta")
-    found = safe.read(directory / WEIGHTS)
+    family, found = decoder(_model_type(config)), safe.read(directory / WEIGHTS)
+    shape = family.shape(config)
+    if hasattr(family, "fitted"):  # it asks for their names
+        there = {name.removesuffix(".values") + ".weight" * name.endswith(".values") for name in found}
+        names = family.names(replace(shape, tie_word_embeddings=False))
+        shape = family.fitted(shape, {theirs for ours, theirs in names.items() if ours in there})
+    model = build(family, shape, device="meta")
     wide = [value.dtype for name, value in found.items() if not name.endswith((".values", ".scales"))]
     given = dtype or getattr(torch, str(config.get("dtype")), None) or reduce(torch.promote_types, wide, torch.bfloat16)
     wanted = given if given in DTYPES else torch.float32

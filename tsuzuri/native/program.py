@@ -108,8 +108,10 @@ class Program:
         assert output.shape[1] >= matrix.columns
         self._points(operation, output=output, factor=factor)
 
-    def norm(self, norm: Norm, source: Tensor, output: Tensor) -> None:
-        operation = Operation(kind=NORM, columns=len(norm.weight))
+    def norm(self, norm: Norm, source: Tensor, output: Tensor, *, add: bool = False) -> None:
+        """output = norm(source), added to what is there where `add` says so; the two may be one."""
+        operation = Operation(kind=NORM, columns=len(norm.weight), add=add)
+        assert min(source.shape[1], output.shape[1]) >= len(norm.weight)
         self._normed(operation, norm, len(norm.weight))
         self._points(operation, input=source, output=output)
 
@@ -188,7 +190,7 @@ class Program:
             step.count, step.chosen_count, step.pages, step.pages_stride = count, len(chosen), pages.data_ptr(), pages.stride(0)
             for place, values in enumerate((ids, positions, sequences, chosen)):
                 start = place * self.most
-                ints[start : start + len(values)] = values
+                ints[start : start + len(values)] = list(values)
             if self.pool.library.calls.tsuzuri_run(address, ctypes.byref(step)):
                 raise _no_room(Words("メモリが足りません。", "There is not enough memory."))
 

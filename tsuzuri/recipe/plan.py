@@ -11,6 +11,7 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,15 +19,18 @@ import torch
 from tsuzuri import device as devices
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.folder import find
-from tsuzuri.model.transformer import Shape, Transformer
+from tsuzuri.model import weights
+from tsuzuri.model.transformer import Shape
 from tsuzuri.recipe.measure import Power, matrix_rate, power
 from tsuzuri.recipe.recipe import STAGES, Recipe
+from tsuzuri.recipe.stages.pretrain import is_counted
 from tsuzuri.train.data import Batch
 from tsuzuri.train.loss import next_token
 from tsuzuri.train.optim import Optimizer
 from tsuzuri.train.watch import clock
 
 STEP = 0.05  # of the share of a training that does not fit
+STATES = ("mamba2", "rnn", "gru", "lstm")  # mixers that keep a state and look back at nothing
 PROBE_SECONDS = 8.0  # of steps, unless four take longer
 
 
@@ -65,12 +69,12 @@ class Plan:
 def plan(recipe: Recipe) -> Plan:
     """Counts on a model without memory, and one probe step of the real shape (a few seconds). Raises ConfigError where
     nothing is trained."""
-    if "pretrain" not in recipe.sections:
+    if not trains(recipe):
         raise ConfigError(
             Words("費用を見積もろうとしました。", "Planning a run."),
             found=Words(
-                "この設定ファイルには pretrain の段階がなく、学習するものがありません。",
-                "The recipe has no stage pretrain; nothing is trained.",
+                "この設定ファイルには、学習するモデルがありません（pretrain の段階がないか、数えて作る系統です）。",
+                "The recipe trains nothing: it has no stage pretrain, or a family that is made by counting.",
             ),
             todo=Words("tsuzuri run でそのまま実行できます。", "It can be run as it is, with tsuzuri run."),
         )
@@ -78,10 +82,11 @@ def plan(recipe: Recipe) -> Plan:
     where = devices.choose(recipe.head.device)
     settings = recipe.sections["pretrain"]
     shape = settings.model.shape(recipe.sections["tokenizer"].vocab_size, settings.length)
-    empty = Transformer(shape, device="meta")
+    family = weights.decoder(settings.model.family)
+    empty = weights.build(family, shape, device="meta")
     parameters = sum(weight.numel() for weight in empty.parameters())
     rate = matrix_rate(where, settings.precision)
-    speed = _probe(shape, settings, where)
+    speed = _probe(family, shape, settings, where)
     share = _share(recipe.head.minutes, _seconds(_stages(recipe, parameters, shape, speed)))
     stages = _stages(recipe.shortened(share), parameters, shape, speed)
     seconds = _seconds(stages)
@@ -106,6 +111,11 @@ def plan(recipe: Recipe) -> Plan:
     )
 
 
+def trains(recipe: Recipe) -> bool:
+    """Whether there is anything to plan."""
+    return "pretrain" in recipe.sections and not is_counted(recipe.sections["pretrain"].model.family)
+
+
 def _share(minutes: float | None, seconds: float) -> float:
     """How much of the training fits: all of it, or a multiple of 0.05, so that the same machine comes to the same share again."""
     if minutes is None or seconds <= minutes * 60:
@@ -117,38 +127,49 @@ def _seconds(stages: list[StagePlan]) -> float:
     return sum(stage.seconds or 0.0 for stage in stages)
 
 
-def _stages(recipe: Recipe, parameters: int, shape: Shape, speed: float) -> list[StagePlan]:
+def _stages(recipe: Recipe, parameters: int, shape: Any, speed: float) -> list[StagePlan]:
     trained = [name for name in recipe.head.stages if name in ("pretrain", "sft")]
     return [_stage(name, recipe.sections[name], parameters, shape, speed) for name in trained]
 
 
-def _components(model: Transformer) -> dict[str, int]:
+def _components(model: Any) -> dict[str, int]:
     """Parameters of embedding, attention, feed-forward, norms and head."""
     found: dict[str, int] = {}
     for name, weight in model.named_parameters():
-        kind = next((k for k in ("norm", "attention", "feedforward", "embedding", "head", "position") if k in name), "other")
+        kind = next((k for k in ("norm", "mixer", "feedforward", "embedding", "head", "position") if k in name), "other")
         found[kind] = found.get(kind, 0) + weight.numel()
     return found
 
 
-def _memory(shape: Shape, parameters: int, settings: Any) -> dict[str, int]:
+def _memory(shape: Any, parameters: int, settings: Any) -> dict[str, int]:
     """Bytes while training. Activations: what autograd keeps of one micro-batch, counted from the block's tensors."""
     width = devices.dtype(settings.precision).itemsize
     rows = settings.micro_batch or settings.batch
-    tokens = rows * settings.length
-    attention = rows * shape.num_attention_heads * settings.length**2 * 2  # scores and weights
-    block = tokens * (8 * shape.hidden_size + 4 * shape.intermediate_size) + attention
     return {
         "weights": parameters * width,
         "gradients": parameters * width,
         "masters": parameters * 4 if width == 2 else 0,
         "moments": parameters * 4 * 2,
-        "activations": shape.num_hidden_layers * block * width,
-        "logits": 512 * shape.vocab_size * 4 + shape.vocab_size * shape.hidden_size * 4,
+        "activations": _activations(shape, rows, settings.length) * width,
+        "logits": 512 * shape.vocab_size * 4 + shape.vocab_size * getattr(shape, "hidden_size", 0) * 4,
     }
 
 
-def _stage(name: str, settings: Any, parameters: int, shape: Shape, speed: float) -> StagePlan:
+def _attending(shape: Any) -> int:
+    """How many layers look back at every token."""
+    mixers = [shape.mixer(layer) for layer in range(shape.num_hidden_layers)] if isinstance(shape, Shape) else []
+    return sum(mixer not in STATES for mixer in mixers)
+
+
+def _activations(shape: Any, rows: int, length: int) -> int:
+    """Numbers kept of `rows` rows."""
+    if not isinstance(shape, Shape):
+        return rows * length * int(shape.kept)
+    scores = _attending(shape) * rows * shape.num_attention_heads * length**2 * 2  # and weights
+    return rows * length * shape.num_hidden_layers * (8 * shape.hidden_size + 4 * shape.intermediate_size) + scores
+
+
+def _stage(name: str, settings: Any, parameters: int, shape: Any, speed: float) -> StagePlan:
     per_step = settings.batch * settings.length
     steps = settings.steps
     if steps is None:
@@ -156,15 +177,15 @@ def _stage(name: str, settings: Any, parameters: int, shape: Shape, speed: float
         if expected is None:
             return StagePlan(name, None, per_step, None, None)
         steps = settings.total(expected(settings))
-    attention = 12 * shape.num_hidden_layers * shape.num_attention_heads * shape.head_size * settings.length
+    attention = 12 * _attending(shape) * shape.num_attention_heads * shape.head_size * settings.length if _attending(shape) else 0
     flops = (6.0 * parameters + attention) * per_step * steps
     return StagePlan(name, steps, per_step, flops, per_step * steps / speed, about=settings.steps is None)
 
 
-def _probe(shape: Shape, settings: Any, where: torch.device) -> float:
+def _probe(family: ModuleType, shape: Any, settings: Any, where: torch.device) -> float:
     """Tokens a second of a real step on random ids, two documents a row: forward, backward, optimizer. The median after a
     warm-up, over some seconds: on a shared machine the quickest step is not what a run gets."""
-    model = Transformer(shape).initialise(0).to(where).to(devices.dtype(settings.precision, where))
+    model = weights.build(family, shape).initialise(0).to(where).to(devices.dtype(settings.precision, where))
     optimizer = Optimizer(model, settings)
     ids = torch.randint(shape.vocab_size, (settings.batch, settings.length + 1), device=where)
     positions = torch.arange(settings.length, device=where).expand(settings.batch, -1)

@@ -100,7 +100,11 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     derived = {} if head.size is None else derive(head.size)
     sections = {}
     for name, module in modules.items():
-        section = _merge(derived.get(name, {}) | _seeded(module, head.seed), given.get(name) or {}, name)
+        own = given.get(name) or {}
+        dialled = derived.get(name, {})
+        if hasattr(module, "taken"):
+            dialled = module.taken(dialled, own)
+        section = _merge(dialled | _seeded(module, head.seed), own, name)
         sections[name] = _decided(build(module.Settings, section, name), head.device)
         _fits(name, module, sections)
     return Recipe(head, sections, {**dump(head), **{name: dump(section) for name, section in sections.items()}})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,13 +153,97 @@ def export_section(found: dict[str, Any]) -> list[str]:
     return [f"## {Words('書き出し', 'Export')}", "", f"- `{found['directory']}` ({size}) {told}"]
 
 
+def seq2seq_section(found: dict[str, Any]) -> list[str]:
+    count, skipped, size, steps = f"{found['pairs']:,}", found["skipped"], f"{found['parameters'] / 1e6:.2f} M", f"{found['steps']:,}"
+    own, other = f"{found['validation_loss']:.3f}", f"{found['shuffled_loss']:.3f}"
+    return [
+        f"## {Words('文章の組からの学習', 'Learning from pairs')}",
+        "",
+        str(
+            Words(
+                f"- {count} 組（長すぎて除いたもの {skipped} 組）、{size} パラメータ、{steps} ステップ",
+                f"- {count} pairs ({skipped} too long and left out), {size} parameters, {steps} steps",
+            )
+        ),
+        str(
+            Words(
+                f"- 検証用の損失：{own}。元の文を入れ替えると {other}",
+                f"- held-out loss: {own}; with the sources exchanged: {other}",
+            )
+        ),
+    ]
+
+
+SYSTEMS = {
+    "model": Words("このモデル", "this model"),
+    "nearest": Words("最も似た文の訳の引き写し", "the translation of the most similar sentence"),
+    "copy": Words("元の文の写し", "the source, copied"),
+}
+
+
+def translation_section(found: dict[str, Any]) -> list[str]:
+    title = Words(
+        f"翻訳（学習していない {found['sentences']} 文。大きいほどよい）",
+        f"Translation ({found['sentences']} held-out sentences; more is better)",
+    )
+    cells, told = [], []
+    for system, name in SYSTEMS.items():
+        scores = [found[metric][system] for metric in ("chrF", "BLEU")]
+        cells.append([name, *(f"{s['score']:.1f} ({s['interval'][0]:.1f} – {s['interval'][1]:.1f})" for s in scores)])
+    for metric in ("chrF", "BLEU"):
+        less = found[metric]["difference"]
+        low, high = less["interval"]
+        told.append(
+            str(
+                Words(
+                    f"- {metric}：「{SYSTEMS[less['to']].ja}」との差 {less['score']:+.1f}（95 % 区間 {low:+.1f} – {high:+.1f}）",
+                    f"- {metric}: against '{SYSTEMS[less['to']].en}' {less['score']:+.1f} (95 %: {low:+.1f} – {high:+.1f})",
+                )
+            )
+        )
+    shown = [f"- {t['source']} → **{' '.join(t['text'].split())}** ({t['reference']})" for t in found["translations"]]
+    return [f"## {title}", "", *table([Words("訳", "system"), "chrF (95 %)", "BLEU (95 %)"], cells), "", *told, "", *shown]
+
+
+def vectors_section(found: dict[str, Any]) -> list[str]:
+    words, vocabulary, left_out = f"{found['words']:,}", f"{found['vocab_size']:,}", f"{found['left_out']:,}"
+    spent, speed, loss = clock(found["train_seconds"]), f"{found['words_per_second']:,.0f}", f"{found['losses'][-1]:.3f}"
+    size, method = found["vector_size"], found["method"]
+    lines = [
+        f"## {Words('単語ベクトル', 'Word vectors')}",
+        "",
+        f"- {method}, {found['units']}{Words('：', ': ')}`{found['directory']}`",
+        str(
+            Words(
+                f"- 語彙 {vocabulary}、{size} 次元。読んだ語 {words}（ほかに、まれなので除いた語 {left_out}）",
+                f"- a vocabulary of {vocabulary}, {size} numbers each; read {words} words ({left_out} more were too rare)",
+            )
+        ),
+        str(
+            Words(f"- 学習だけの時間：{spent}（{speed} 語／秒）、損失 {loss}", f"- training alone: {spent} ({speed} words/s), loss {loss}")
+        ),
+    ]
+    if found["partners"]:
+        half = f"{statistics.median(found['partners'].values()):g}"
+        told = Words(
+            f"- 関連する語の組 {len(found['partners'])} 組：相手は、語彙のうち中央値で {half} 番目に近い（でたらめなら {found['vocab_size'] // 2:,} 番目）",
+            f"- {len(found['partners'])} pairs of related words: the partner is the {half}th nearest, in the median (by chance: the {found['vocab_size'] // 2:,}th)",
+        )
+        lines.append(str(told))
+    near = [[word, "、".join(other for other, _ in row)] for word, row in found["neighbours"].items()]
+    return [*lines, "", *table([Words("語", "word"), Words("近い語", "nearest")], near)] if near else lines
+
+
 SECTIONS = {
+    "seq2seq": seq2seq_section,
+    "translation": translation_section,
     "corpus": corpus_section,
     "tokenizer": tokenizer_section,
     "pretrain": pretrain_section,
     "sft": sft_section,
     "evaluate": evaluate_section,
     "export": export_section,
+    "vectors": vectors_section,
 }
 
 

@@ -139,9 +139,14 @@ class Bpe:
 def train(texts: Iterable[str], vocab_size: int) -> Bpe:
     """Joins the pair that is most frequent, ties to the lower ids, until there are `vocab_size` ids or nothing is left to join."""
     counted = Counter(piece for text in texts for piece in split(text))
-    times = list(counted.values())
     plain = Bpe([])
     pieces = [plain.encode(piece) for piece in counted]
+    return Bpe(merges(pieces, list(counted.values()), plain.vocab_size, vocab_size))
+
+
+def merges(pieces: list[list[int]], times: Sequence[int], first: int, vocab_size: int) -> list[Pair]:
+    """The pairs to join, in order; joined ids begin at `first`. `pieces`: ids of each different piece; `times`: how often it
+    stands in the text. The pieces are joined in place."""
     counts: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> the pieces it was seen in
     for index, ids in enumerate(pieces):
@@ -150,14 +155,14 @@ def train(texts: Iterable[str], vocab_size: int) -> Bpe:
             where[pair].add(index)
     queue = [(-count, pair) for pair, count in counts.items()]  # a count here may be too high by now, never too low
     heapq.heapify(queue)
-    merges: list[Pair] = []
-    while queue and (id := plain.vocab_size + len(merges)) < vocab_size:
+    found: list[Pair] = []
+    while queue and (id := first + len(found)) < vocab_size:
         negative, pair = heapq.heappop(queue)
         if -negative != counts[pair]:
             if counts[pair]:
                 heapq.heappush(queue, (-counts[pair], pair))
             continue
-        merges.append(pair)
+        found.append(pair)
         fresh = set()
         for index in where.pop(pair):
             before, after = pieces[index], joined(pieces[index], pair, id)
@@ -171,7 +176,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Bpe:
                     fresh.add(new)
         for new in fresh:
             heapq.heappush(queue, (-counts[new], new))
-    return Bpe(merges)
+    return found
 
 
 def joined(ids: list[int], pair: Pair, id: int) -> list[int]:

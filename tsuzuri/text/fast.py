@@ -22,6 +22,7 @@ from tsuzuri.text.split import split
 from tsuzuri.text.stream import Stream
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")  # ids 0 … 3 of every tokenizer we train
+ENCODER = ("[CLS]", "[MASK]", "[SEP]", "[PAD]")  # the same of a tokenizer for an encoder (`framing.py`)
 FILE = "tokenizer.json"
 PROBE = "".join(map(chr, range(0x21, 0x7F))) + " \n今日は、カタカナ。🍣"  # what must come back
 LARGEST = 1 << 20  # ids; four times the largest public vocabulary. The library takes the memory for all of them at once
@@ -51,6 +52,11 @@ class FastTokenizer:
     def kind(self) -> str:
         """bpe, unigram, wordpiece or characters."""
         return kinds.of(self._state)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What tokenizer.json says; to be read, not changed."""
+        return self._state
 
     @property
     def fingerprint(self) -> str:
@@ -83,6 +89,12 @@ class FastTokenizer:
             bytelevel.utf8(text)
         return [list(found.ids) for found in self._core.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """`encode`, and the characters start … stop of the text that each id covers, wholly or in part."""
+        bytelevel.utf8(text)
+        found = self._core.encode(text, add_special_tokens=False)
+        return list(found.ids), list(found.offsets)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special ones as they are written. Bytes that are no UTF-8 become U+FFFD."""
         return b"".join(self.token_bytes(id) for id in ids).decode("utf-8", errors="replace")
@@ -109,11 +121,14 @@ class FastTokenizer:
             "bos_token": SPECIAL[0],
             "eos_token": SPECIAL[2],
             "pad_token": SPECIAL[3],
+            **dict(zip(("cls_token", "mask_token", "sep_token"), ENCODER, strict=False)),
             "clean_up_tokenization_spaces": False,
             "add_bos_token": False,
             "add_eos_token": False,
             "model_max_length": 1 << 30,
         }
+        if ENCODER[3] in self.special:
+            config |= {"pad_token": ENCODER[3], "model_input_names": ["input_ids", "attention_mask"]}
         text = json.dumps(
             {k: v for k, v in config.items() if not isinstance(v, str) or v in self.special or k == "tokenizer_class"}, indent=1
         )
@@ -123,13 +138,20 @@ class FastTokenizer:
         return json.dumps(self._state, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def train(kind: str, texts: Iterable[str], vocab_size: int) -> FastTokenizer:
-    """A tokenizer of `vocab_size` from texts; the same texts give the same tokenizer.
+def train(kind: str, texts: Iterable[str], vocab_size: int, special: tuple[str, ...] = SPECIAL) -> FastTokenizer:
+    """A tokenizer of `vocab_size` from texts; the same texts give the same tokenizer. With `ENCODER` it says too how others
+    frame a text.
 
     Raises ConfigError for an unknown kind, a vocabulary too small for bytes and specials, or larger than the text supports.
     """
     check(kind, vocab_size)
-    found = FastTokenizer(kinds.KINDS[kind](texts, vocab_size, SPECIAL))
+    core = kinds.KINDS[kind](texts, vocab_size, special)
+    if special == ENCODER:
+        first, _, last, _ = ENCODER
+        core.post_processor = tokenizers.processors.TemplateProcessing(
+            single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1", special_tokens=[(first, 0), (last, 2)]
+        )
+    found = FastTokenizer(core)
     if found.vocab_size != vocab_size:
         raise ConfigError(
             _asked(kind, vocab_size),
@@ -182,12 +204,7 @@ def load(path: Path) -> FastTokenizer:
             )
         if file.stat().st_size > MAX_FILE:
             raise ValueError("too large")
-        text = file.read_text(encoding="utf-8")
-        _check(json.loads(text))
-        found = FastTokenizer(tokenizers.Tokenizer.from_str(text))
-        if _pieces_are_bytes(found._state) and found.decode(found.encode(PROBE)).removeprefix(" ") != PROBE:
-            raise ValueError("text does not come back")
-        return found
+        return parse(file.read_text(encoding="utf-8"), asked)
     except TsuzuriError:
         raise
     except OSError as error:
@@ -197,14 +214,32 @@ def load(path: Path) -> FastTokenizer:
             found=Words(f"{name} を開けません（{error.strerror}）。", f"{name} cannot be opened ({error.strerror})."),
             todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
         ) from error
+    except ValueError as error:  # too large, or no UTF-8
+        raise _unreadable(asked) from error
+
+
+def parse(text: str, asked: Words) -> FastTokenizer:
+    """The content of a tokenizer.json. Raises FormatError, with `asked`."""
+    try:
+        _check(json.loads(text))
+        found = FastTokenizer(tokenizers.Tokenizer.from_str(text))
+        if _pieces_are_bytes(found._state) and found.decode(found.encode(PROBE)).removeprefix(" ") != PROBE:
+            raise ValueError("text does not come back")
+        return found
+    except TsuzuriError:
+        raise
     except BaseException as error:  # the library raises bare Exception, or a panic that is no Exception, for a file it cannot read
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise FormatError(
-            asked,
-            found=Words("tokenizer.json として読めません。", "It cannot be read as a tokenizer.json."),
-            todo=Words("壊れているか、別の形式です。入手し直してください。", "It is damaged or of another format: fetch it again."),
-        ) from error
+        raise _unreadable(asked) from error
+
+
+def _unreadable(asked: Words) -> FormatError:
+    return FormatError(
+        asked,
+        found=Words("tokenizer.json として読めません。", "It cannot be read as a tokenizer.json."),
+        todo=Words("壊れているか、別の形式です。入手し直してください。", "It is damaged or of another format: fetch it again."),
+    )
 
 
 def _check(state: Any) -> None:

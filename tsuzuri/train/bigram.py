@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tsuzuri.errors import ConfigError, Words
-from tsuzuri.model.transformer import Transformer
+from tsuzuri.model.transformer import Shape, Transformer
 
 if TYPE_CHECKING:
     from tsuzuri.train.objectives.pretrain import Documents
@@ -29,6 +29,7 @@ RATE = 0.02
 DISCOUNT = 0.75  # taken from each count and given to unseen pairs (Kneser & Ney 1995); what is usual for pairs
 SPREAD = 0.1  # standard deviation of the embedding before the first step; it doubles
 ROWS = 512  # contexts at a time: 512 × V floats
+CLOSED = ("rnn", "gru", "lstm")  # mixers without a projection back into the residual that starts at zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def fit(
     `discount` 0 fits the counts themselves. `told` hears the loss of each step. Raises ConfigError for a model with a tied
     head: W E is symmetric there, and what follows is not what precedes.
     """
-    check(model.shape.tie_word_embeddings)
+    check(model.shape)
     place = model.embedding.weight.device
     table = Pairs(*(value.to(place) for value in (pairs.first, pairs.second, pairs.counts, pairs.totals, pairs.unseen)))
     own, other = (weight.detach().float() for weight in (model.embedding.weight, model.head_weight))  # whatever it computes in
@@ -84,18 +85,29 @@ def fit(
     return total
 
 
-def check(tied: bool) -> None:
-    """Raises ConfigError for a head that is tied to the embedding."""
-    if tied:
+def possible(shape: Any) -> Words | None:
+    """Why a model of this shape cannot start so; None where it can."""
+    if not isinstance(shape, Shape) or shape.block != "pre_norm" or {*map(shape.mixer, range(shape.num_hidden_layers))} & {*CLOSED}:
+        return Words(
+            "このモデルの層は恒等写像から始まらず、二つ組の表とは別のものになります。",
+            "The layers of this model do not start as the identity: it is no table of pairs.",
+        )
+    if shape.tie_word_embeddings:
+        return Words(
+            "tie_word_embeddings のモデルでは、二つ組の並びを表せません。",
+            "A model with tie_word_embeddings cannot say which of two comes first.",
+        )
+    return None
+
+
+def check(shape: Any) -> None:
+    """Raises ConfigError for a shape that cannot start so."""
+    found = possible(shape)
+    if found:
         raise ConfigError(
             Words("設定「pretrain.start」に bigram が指定されました。", "The setting 'pretrain.start' was given bigram."),
-            found=Words(
-                "tie_word_embeddings のモデルでは、二つ組の並びを表せません。",
-                "A model with tie_word_embeddings cannot say which of two comes first.",
-            ),
-            todo=Words(
-                "start を random にするか、tie_word_embeddings を外してください。", "Use start: random, or leave tie_word_embeddings out."
-            ),
+            found=found,
+            todo=Words("start を auto か random にしてください。", "Use start: auto or random."),
         )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
@@ -17,32 +18,51 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORED = -100  # a target that is not trained
+OPEN = 256  # rows that are still looked at for another pair
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B rows of T tokens. Where several documents share a row, `documents` numbers them; None: one document a row."""
+    """B rows of T tokens. Where several documents share a row, `documents` numbers them; None: one document a row.
+
+    An objective may give its targets, and its rows, another shape: what is first counts rows, whatever else stands behind.
+    """
 
     tokens: Tensor  # (B, T) int64
     targets: Tensor  # (B, T) int64, IGNORED where nothing is trained
     positions: Tensor  # (B, T) int64, from 0 in each document
     documents: Tensor | None  # (B, T) int64
+    segments: Tensor | None = None  # (B, T) int64, for encoders that tell two texts apart
 
     @property
     def trained(self) -> int:
         """How many targets count."""
         return int((self.targets != IGNORED).sum())
 
-    def split(self, rows: int) -> list[Batch]:
+    def split(self, rows: int) -> list[Self]:
         """The same rows in micro-batches of at most `rows`."""
-        parts = (torch.split(x, rows) for x in (self.tokens, self.targets, self.positions))
-        count = -(-len(self.tokens) // rows)
-        documents = [None] * count if self.documents is None else list(torch.split(self.documents, rows))
-        return [Batch(*fields) for fields in zip(*parts, documents, strict=True)]
+        return [self.some(slice(start, start + rows)) for start in range(0, len(self.tokens), rows)]
 
-    def to(self, device: torch.device) -> Batch:
-        documents = None if self.documents is None else self.documents.to(device)
-        return Batch(self.tokens.to(device), self.targets.to(device), self.positions.to(device), documents)
+    def some(self, rows: slice) -> Self:
+        """Only these rows."""
+        return self._each(lambda value: value[rows])
+
+    def to(self, device: torch.device) -> Self:
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Every tensor of the batch changed alike, whatever kind of batch it is."""
+        there = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in there.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs(Batch):
+    """Targets, and the sources that they are written from: S tokens a row, numbered as the targets are."""
+
+    source: Tensor  # (B, S) int64
+    source_positions: Tensor  # (B, S) int64, from 0 in each source
+    source_documents: Tensor | None  # (B, S) int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +138,34 @@ def collate(rows: Sequence[Sequence[tuple[NDArray[np.int64], NDArray[np.int64], 
     alone = bool((documents == documents[:, :1]).all())
     numbers = None if alone else torch.from_numpy(documents)
     return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), torch.from_numpy(positions), numbers)
+
+
+Pair: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # source; tokens of the target, and what each trains
+
+
+def pack_pairs(sizes: Sequence[tuple[int, int]], room: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Pairs of (source, target) sizes -> rows of pair numbers that fit into `room` on both sides: the fullest first, each into the
+    first of the last OPEN rows that still has place for both. Every pair stands in exactly one row."""
+    order = sorted(range(len(sizes)), key=lambda n: (-max(size / most for size, most in zip(sizes[n], room, strict=True)), n))
+    rows: list[list[int]] = []
+    left: list[tuple[int, int]] = []
+    for number in order:
+        source, target = sizes[number]
+        assert source <= room[0] and target <= room[1], "a pair is longer than a row"
+        near = range(max(0, len(rows) - OPEN), len(rows))
+        row = next((row for row in near if left[row][0] >= source and left[row][1] >= target), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            left.append(room)
+        rows[row].append(number)
+        left[row] = left[row][0] - source, left[row][1] - target
+    return [tuple(row) for row in rows]
+
+
+def collate_pairs(rows: Sequence[Sequence[Pair]], room: tuple[int, int], padding: int) -> Pairs:
+    """Rows of pairs -> one batch of `room` (source, target) tokens a row; what is left over is padding."""
+    targets = collate([[(tokens, wanted, 0) for _, tokens, wanted in row] for row in rows], room[1], padding)
+    sources = collate([[(source, source, 0) for source, _, _ in row] for row in rows], room[0], padding)
+    own = {field.name: getattr(targets, field.name) for field in fields(targets)}
+    return Pairs(**own, source=sources.tokens, source_positions=sources.positions, source_documents=sources.documents)

@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from torch import Tensor
 from tsuzuri import device as devices
 from tsuzuri.errors import ConfigError, StopRequested, TrainingError, Words
 from tsuzuri.model import weights
+from tsuzuri.model.adapt import lora
+from tsuzuri.model.encoder_decoder import EncoderDecoder
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.train import checkpoint
 from tsuzuri.train.data import Batch, order
@@ -38,7 +40,7 @@ class Objective(Protocol):
     @property
     def rows(self) -> int: ...
     def batch(self, indices: list[int]) -> Batch: ...
-    def loss(self, model: Transformer, batch: Batch) -> Tensor: ...
+    def loss(self, model: Any, batch: Any) -> Tensor: ...  # a model and batches of the objective's own kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class Outcome:
 
 
 def train(
-    model: Transformer,
+    model: Transformer | EncoderDecoder,
     objective: Objective,
     settings: LoopSettings,
     directory: Path,
@@ -111,8 +113,8 @@ def train(
     recipe: dict[str, Any],
     family: str = "llama",
     write_extras: Callable[[Path], None] = lambda _: None,
-    start: Callable[[Transformer], None] | None = None,
-    evaluate: Callable[[Transformer, int], dict[str, float | str]] | None = None,
+    start: Callable[[Any], None] | None = None,
+    evaluate: Callable[[Any, int], dict[str, float | str]] | None = None,
     matrix_rate: float | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
@@ -138,7 +140,7 @@ def train(
     steps = settings.total(objective.rows)
     watch.begin(steps, resumed_at)
     try:
-        with _stop_requests() as stopped:
+        with stop_requests() as stopped:
             while run.step < steps:
                 metrics = run.advance(steps, matrix_rate)
                 due = settings.evaluate_every and run.step % settings.evaluate_every == 0 and run.step < steps
@@ -163,7 +165,7 @@ class _Run:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Transformer | EncoderDecoder,
         objective: Objective,
         settings: LoopSettings,
         directory: Path,
@@ -178,16 +180,20 @@ class _Run:
         self.device = next(model.parameters()).device
         self.step, self.tokens, self.seconds, self.loss = 0, 0, 0.0, math.nan
         devices.seed_all(settings.seed)
-        model.requires_grad_(True).to(devices.dtype(settings.precision, self.device))
+        self.adapters = [name for name, _ in model.named_parameters() if lora.is_adapter(name)]
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(not self.adapters or name in self.adapters)  # an adapted model trains its adapters alone
+        model.to(devices.dtype(settings.precision, self.device))
         self.optimizer: Optimizer | None = None
 
-    def resume(self, watch: Watch, start: Callable[[Transformer], None] | None) -> int:
+    def resume(self, watch: Watch, start: Callable[[Any], None] | None) -> int:
         """Take over the newest good checkpoint; the step it was written at, 0 without one. Shards the model where several run."""
         found, notices = checkpoint.latest(self.root)
         for notice in notices:
             watch.notice(notice)
         if found:
             weights.restore(self.model, found / "model", self.family)
+            self._restore_adapters(checkpoint.load(found).tensors)
         elif start:
             begun = time.perf_counter()
             start(self.model)
@@ -249,10 +255,17 @@ class _Run:
         if self.rank == 0:
             random_tensors, random_values = checkpoint.rng_state()
             values = {"tokens": self.tokens, "seconds": self.seconds, "loss": self.loss, "rng": random_values, "recipe": self.recipe}
-            state = checkpoint.State(self.step, {**tensors, **random_tensors}, values)
+            beside = {f"adapter.{name}": gathered[name] for name in self.adapters}
+            state = checkpoint.State(self.step, {**tensors, **random_tensors, **beside}, values)
             checkpoint.save(self.root, state, lambda path: self._write_model(path, gathered), keep=self.settings.keep)
         if self.world > 1:
             torch.distributed.barrier()
+
+    def _restore_adapters(self, tensors: Mapping[str, Tensor]) -> None:
+        weight = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name in self.adapters:
+                weight[name].copy_(tensors[f"adapter.{name}"])
 
     def _write_model(self, path: Path, gathered: dict[str, Tensor]) -> None:
         weights.save(self.model, path, self.family, gathered)
@@ -265,8 +278,7 @@ def _share(batch: Batch, rank: int, world: int) -> Batch:
         return batch
     if len(batch.tokens) % world:
         raise wrong(Words(f"batch がプロセス数 {world} で割り切れません。", f"batch is not a multiple of the {world} processes."))
-    documents = None if batch.documents is None else batch.documents[rank::world]
-    return Batch(batch.tokens[rank::world], batch.targets[rank::world], batch.positions[rank::world], documents)
+    return batch.some(slice(rank, None, world))
 
 
 def _stopped(step: int, steps: int) -> StopRequested:
@@ -288,7 +300,7 @@ def _diverged(step: int) -> TrainingError:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
+def stop_requests() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM set the event instead of ending the process; a second one ends it at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -12,16 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsuzuri.model.past import Causal
+from tsuzuri.model.encoder_decoder import EncoderDecoder
+from tsuzuri.model.past import Bidirectional, Causal, Memory
 from tsuzuri.model.transformer import Transformer
-from tsuzuri.train.data import IGNORED, Batch
+from tsuzuri.train import balance
+from tsuzuri.train.data import IGNORED, Batch, Pairs
 
 CHUNK = 512  # tokens at a time: 512 × 8k floats stay in the cache of a small machine
 
 
 def plain(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """The twin to read: summed negative log-likelihood in nats, in float32 at least."""
-    logits = F.linear(hidden, head)
+    return cross_entropy(F.linear(hidden, head), targets)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logits (N, V), targets (N,) -> summed negative log-likelihood in nats, in float32 at least."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return F.cross_entropy(wide, targets, ignore_index=IGNORED, reduction="sum")
 
@@ -65,5 +71,30 @@ class _Chunked(torch.autograd.Function):
 
 def next_token(model: Transformer, batch: Batch) -> Tensor:
     """Nats summed over the targets of a batch: what every objective that predicts the next token has in common."""
-    hidden = model.hidden(batch.tokens, Causal(batch.positions, batch.documents))  # (B, T, D)
-    return chunked(hidden.flatten(0, -2), model.head_weight, batch.targets.flatten())
+    return _summed(model, batch, Causal(batch.positions, batch.documents))
+
+
+def given_source(model: EncoderDecoder, batch: Pairs) -> Tensor:
+    """Nats summed over the targets of a batch, each target given its own source and the tokens before it (teacher forcing)."""
+    states = model.encode(batch.source, Bidirectional(batch.source_positions, batch.source_documents))  # (B, S, D)
+    return _summed(model, batch, Causal(batch.positions, batch.documents, memory=Memory(states, batch.source_documents)))
+
+
+def _summed(model: Transformer | EncoderDecoder, batch: Batch, past: Causal) -> Tensor:
+    targets = batch.targets.flatten()
+    if not (isinstance(model, Transformer | EncoderDecoder) and model.head_is_linear):
+        return cross_entropy(model(batch.tokens, past).flatten(0, -2), targets) + balance.price(model, batch)
+    hidden = model.hidden(batch.tokens, past)  # (B, T, D)
+    return chunked(hidden.flatten(0, -2), model.head_weight, targets) + balance.price(model, batch)
+
+
+def bidirectional(batch: Batch) -> Bidirectional:
+    """The past of a batch for an encoder."""
+    return Bidirectional(batch.positions, batch.documents, segments=batch.segments)
+
+
+def at_targets(model: Transformer, batch: Batch) -> Tensor:
+    """Nats summed over the targets of an encoder, each at its own token: the head is computed only there."""
+    hidden = model.hidden(batch.tokens, bidirectional(batch))  # (B, T, D)
+    there = batch.targets != IGNORED  # (B, T)
+    return cross_entropy(model.logits(hidden[there]), batch.targets[there])

@@ -81,7 +81,7 @@ class Optimizer:
 
     def __init__(self, model: nn.Module, settings: OptimSettings) -> None:
         self.settings = settings
-        self.named = dict(model.named_parameters())
+        self.named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.muon = [name for name, weight in self.named.items() if settings.optimizer == "muon" and is_matrix(name, weight)]
         self.adamw = [name for name in self.named if name not in set(self.muon)]
         narrow = (torch.bfloat16, torch.float16)
@@ -186,8 +186,9 @@ class Optimizer:
 
 
 def is_matrix(name: str, weight: Tensor) -> bool:
-    """Whether Muon may take it: a matrix that maps hidden to hidden, not a table of vectors (embedding, positions, head)."""
-    return weight.dim() == 2 and not any(word in name for word in ("embedding", "table", "head"))
+    """Whether Muon may take it: a matrix that maps hidden to hidden, not a table of vectors (embedding, positions, head)
+    and not a narrow factor of one."""
+    return weight.dim() == 2 and not any(word in name for word in ("embedding", "table", "head", "lora"))
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:

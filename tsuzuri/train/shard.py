@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from tsuzuri import device
+from tsuzuri.model.encoder_decoder import EncoderDecoder
 from tsuzuri.model.transformer import Transformer
 
 
@@ -22,11 +23,13 @@ def join() -> None:
         distributed.init_process_group(backend, rank=rank, world_size=world)
 
 
-def shard(model: Transformer) -> None:
+def shard(model: Transformer | EncoderDecoder) -> None:
     """Shard every block and then the rest. The loss reads `hidden` and `head_weight`, so both count as forward."""
     join()
     mesh = init_device_mesh(next(model.parameters()).device.type, (distributed.get_world_size(),))
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
-    register_fsdp_forward_method(model, "hidden")
+    for method in ("hidden", "encode"):
+        if hasattr(model, method):
+            register_fsdp_forward_method(model, method)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tsuzuri.errors import ConfigError, FormatError
+from tsuzuri.folder import find, names
 from tsuzuri.model import safe, weights
 from tsuzuri.model.adapt import quantize
-from tsuzuri.model.past import Causal
+from tsuzuri.model.encoder_decoder import EncoderDecoder
+from tsuzuri.model.families.ngram import NgramModel
+from tsuzuri.model.past import Bidirectional, Causal, Memory
 from tsuzuri.model.transformer import Shape, Transformer
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from test_open_folders import usual
 
 SIZES = {"vocab_size": 50, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
 FORMS = list(quantize.BITS)
@@ -102,6 +110,53 @@ def test_an_unknown_form_is_answered_with_the_known_ones() -> None:
         quantize.quantize(built(), "q4_1")
 
 
+def test_a_model_with_nothing_to_narrow_is_refused() -> None:
+    """Counted ones have no matrices, others none whose rows can be cut into groups."""
+    for model in (built(hidden_size=20, intermediate_size=20), NgramModel.fit([[1, 2, 3]], 5, 2)):
+        with pytest.raises(ConfigError, match="32"):
+            quantize.quantize(model, "q8_0")  # type: ignore[arg-type]
+
+
+# ── every family
+
+TRAINED = [name for name in names(weights.FAMILIES) if hasattr(find(weights.FAMILIES, name), "names")]
+
+
+def answer(model: Any) -> torch.Tensor:
+    ids = torch.arange(9)
+    if isinstance(model, EncoderDecoder):
+        memory = Memory(model.encode(ids.flip(0), Bidirectional(ids)))
+        return model(ids, Causal(ids, memory=memory))
+    found: torch.Tensor = model(ids, Causal(ids) if getattr(model.shape, "causal", True) else Bidirectional(ids))
+    return found
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_family_is_rounded_saved_and_read_again(name: str, tmp_path: Path) -> None:
+    """From a directory in the family's own layout, packed tensors and all: the model of the rounded weights, to the bit."""
+    family = find(weights.FAMILIES, name)
+    wide = weights.build(family, usual(family, **{**SIZES, "intermediate_size": 256, "max_position_embeddings": 64, **family.USUAL}))
+    generator = torch.Generator().manual_seed(0)
+    for weight in wide.requires_grad_(False).parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=generator)
+    (tmp_path / "wide").mkdir()
+    weights.save(wide, tmp_path / "wide", name)
+    for form in FORMS:
+        model, twin = (weights.load(tmp_path / "wide") for _ in range(2))
+        narrowed = set(quantize.quantize(model, form).narrowed)
+        for key, weight in twin.named_parameters():
+            if key in narrowed:
+                weight.copy_(quantize.dequantised(form, *quantize.FORMS[form](weight)))
+        blocks = [key for key, module in twin.named_modules() if isinstance(module, torch.nn.Linear) and "blocks." in key]
+        assert blocks and {f"{key}.weight" for key in blocks} <= narrowed
+        assert torch.equal(answer(model), answer(twin)) and not torch.equal(answer(model), answer(wide))
+        out = tmp_path / form
+        out.mkdir()
+        weights.save(model, out, name)
+        again = weights.load(out, quantised=True)
+        assert again.shape == model.shape and torch.equal(answer(again), answer(model))
+
+
 # ── files
 
 
@@ -111,12 +166,20 @@ def test_saved_and_loaded_is_the_same(form: str, tied: bool, tmp_path: Path) -> 
     model = built(tie_word_embeddings=tied, intermediate_size=80, attention_bias=True)
     quantize.quantize(model, form)
     weights.save(model, tmp_path)
-    again = weights.load(tmp_path)
+    again = weights.load(tmp_path, quantised=True)
     assert quantize.form_of(again) == form
     assert torch.equal(logits(again), logits(model))
     stored = safe.header(tmp_path / weights.WEIGHTS)
     assert stored["embedding.values"].dtype == ("I8" if form == "q8_0" else "U8") and stored["embedding.scales"].dtype == "F16"
-    assert weights.load(tmp_path, dtype=torch.bfloat16).norm.weight.dtype == torch.bfloat16
+    assert weights.load(tmp_path, dtype=torch.bfloat16, quantised=True).norm.weight.dtype == torch.bfloat16
+
+
+def test_who_does_not_ask_for_one_gets_none(tmp_path: Path) -> None:
+    """Training would move the few weights that are left wide, and an export would be no model for others."""
+    saved(tmp_path)
+    for load in (weights.load, weights.load_body):
+        with pytest.raises(ConfigError, match="q8_0"):
+            load(tmp_path)
 
 
 def saved(tmp_path: Path) -> dict[str, torch.Tensor]:
@@ -146,7 +209,7 @@ def test_what_does_not_fit_is_refused(name: str, change: object, tmp_path: Path)
     tensors.pop(name, None)
     safe.write(tmp_path / weights.WEIGHTS, tensors if changed is None else {**tensors, name: changed})
     with pytest.raises(FormatError):
-        weights.load(tmp_path)
+        weights.load(tmp_path, quantised=True)
 
 
 @pytest.mark.parametrize(
@@ -157,4 +220,4 @@ def test_another_quantisation_is_refused_by_name(config: object, tmp_path: Path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": config}))
     with pytest.raises(ConfigError, match="quantization_config"):
-        weights.load(tmp_path)
+        weights.load(tmp_path, quantised=True)

@@ -4,8 +4,8 @@
 
 What divides x is folded into what makes x: the norm before queries, keys and values, and before gate and up; the rows of `up`
 before `down`; the rows of `value` before `output`. So the scaled model computes the same as before, with nothing added to it, and is
-then quantised like any other. In: a model and some text. Out: the same model, scaled in place. A norm with a bias, and a feed-forward
-without a gate before `down`, are left as they are.
+then quantised like any other. In: a decoder and some text. Out: the same model, scaled in place. A norm with a bias or one that others
+read too, a block whose norms stand elsewhere, and a feed-forward without a gate before `down` are left as they are.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsuzuri.errors import ConfigError, Words
 from tsuzuri.model.adapt import quantize
 from tsuzuri.model.past import Causal
+from tsuzuri.model.transformer import Transformer
 
 TRIALS = tuple(step / 10 for step in range(11))  # of α; 0 changes nothing
+BEFORE = ("pre_norm", "pre_norm_but_first", "parallel", "sandwich")  # blocks in which each part has a norm before it
 MOST_ROWS = 512  # inputs that a trial is judged by
 
 
@@ -36,8 +39,15 @@ class Scaled:
 
 @torch.no_grad()
 def scale(model: Any, form: str, samples: Sequence[Tensor]) -> list[Scaled]:
-    """Scale `model`, not yet quantised, for the form it will be quantised to. `samples`: ids (T,) of ordinary text."""
+    """Scale `model`, not yet quantised, for the form it will be quantised to. `samples`: ids (T,) of ordinary text. Raises ConfigError
+    for another form, and for a model that does not continue text."""
     quantize.check(form)
+    if not isinstance(model, Transformer) or not model.shape.causal:
+        raise ConfigError(
+            Words("量子化の前に重みを整えようとしました（AWQ）。", "Scaling the weights before quantisation (AWQ)."),
+            found=Words("文章の続きを書くモデルではありません。", "The model is none that continues a text."),
+            todo=Words("--calibrate を付けずに量子化してください。", "Quantise without --calibrate."),
+        )
     found: list[Scaled] = []
     for name, modules, source, period in _places(model):
         inputs = _inputs(model, modules[0], samples)  # (n, K)
@@ -59,10 +69,11 @@ def scale(model: Any, form: str, samples: Sequence[Tensor]) -> list[Scaled]:
 def _places(model: Any) -> Iterator[tuple[str, list[nn.Linear], nn.Module, int | None]]:
     """(name, matrices that read the same input, what makes that input, after how many numbers its factors must repeat)"""
     for number, block in enumerate(model.blocks):
-        mixer, norm = (block.mixer, block.mixer_norm) if hasattr(block, "mixer") else (block.attention, block.attention_norm)
-        feed = getattr(block, "feedforward", None)
-        if _only_scales(norm) and all(hasattr(mixer, part) for part in ("query", "key", "value", "output")):
-            yield f"blocks.{number}.qkv", [mixer.query, mixer.key, mixer.value], norm, None
+        mixer, feed = block.mixer, getattr(block, "feedforward", None)
+        if model.shape.block not in BEFORE:
+            continue
+        if _only_scales(block.mixer_norm) and all(hasattr(mixer, part) for part in ("query", "key", "value", "output")):
+            yield f"blocks.{number}.qkv", [mixer.query, mixer.key, mixer.value], block.mixer_norm, None
             yield f"blocks.{number}.output", [mixer.output], mixer.value, mixer.head_size
         if feed is not None and hasattr(feed, "gate") and _only_scales(block.feedforward_norm):
             yield f"blocks.{number}.gate_up", [feed.gate, feed.up], block.feedforward_norm, None

@@ -43,11 +43,13 @@ class Record:
 
 
 def quantize(model: nn.Module, form: str) -> Record:
-    """Narrow every matrix of `model`, in place, to the nearest number of `form`. Raises ConfigError for another form."""
+    """Narrow every matrix of `model`, in place, to the nearest number of `form`. Raises ConfigError for another form, and for a
+    model in which there is nothing to narrow."""
     check(form)
-    narrowed, kept = [], []
-    before = _size(model)
-    for name, module in model.named_modules():
+    narrowed: list[str] = []
+    kept: list[str] = []
+    before = _size(model) if isinstance(model, nn.Module) else 0
+    for name, module in model.named_modules() if isinstance(model, nn.Module) else ():
         weight = module._parameters.get("weight")
         if weight is None or weight.dim() != 2:
             continue
@@ -56,6 +58,15 @@ def quantize(model: nn.Module, form: str) -> Record:
             continue
         become(module, form, *FORMS[form](weight.detach()))
         narrowed.append(f"{name}.weight")
+    if not narrowed:
+        raise ConfigError(
+            Words(f"モデルを {form} に量子化しようとしました。", f"Quantising the model to {form}."),
+            found=Words(
+                f"縮められる行列（入力の数が {GROUP} で割り切れるもの）がありません。",
+                f"It has no matrix to narrow, whose inputs are a multiple of {GROUP}.",
+            ),
+            todo=Words("量子化せずに使ってください。", "Use it without quantisation."),
+        )
     return Record(form, tuple(narrowed), tuple(kept), before, _size(model))
 
 

@@ -6,6 +6,7 @@ as having no effect on the logits; `done` refuses what is left.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,12 @@ WITHOUT_EFFECT = frozenset(
         "_attn_implementation_autoset",
     ]
 )
+# What others call the functions of `parts/_activation.py`.
+ACTIVATIONS = {
+    "silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_new": "gelu_pytorch_tanh", "gelu_pytorch_tanh": "gelu_pytorch_tanh",
+    "gelu_fast": "gelu_pytorch_tanh", "gelu_accurate": "gelu_pytorch_tanh", "gelu_python_tanh": "gelu_pytorch_tanh", "gelu_python": "gelu",
+    "relu": "relu", "relu2": "relu2", "relu_squared": "relu2", "tanh": "tanh",
+}  # fmt: skip
 TODO = Words("対応する形のモデルを使うか、この項目を直してください。", "Use a model of a supported shape, or correct this field.")
 
 
@@ -70,6 +77,13 @@ class Fields:
             raise self.wrong(name, Words(f"{value!r} です。正の数が要ります。", f"It is {value!r}; a positive number is needed."))
         return float(value)
 
+    def amount(self, name: str, default: float) -> float:
+        """A number that may be 0."""
+        if type(self.config.get(name)) in (int, float) and self.config[name] == 0:
+            self.left.discard(name)
+            return 0.0
+        return self.number(name, default)
+
     def flag(self, name: str, default: bool) -> bool:
         value = self._take(name, default)
         if not isinstance(value, bool):
@@ -91,6 +105,14 @@ class Fields:
                 Words(f"{self.config[name]!r} です。計算できるのは {text} です。", f"It is {self.config[name]!r}; {text} can be computed."),
             )
 
+    def choice(self, name: str, names: Mapping[str, str], default: str | None = None) -> str:
+        """Our word for their value, which has to be one of `names` (theirs -> ours)."""
+        value = self._take(name, default)
+        if not isinstance(value, str) or value not in names:
+            text = " / ".join(repr(one) for one in names)
+            raise self.wrong(name, Words(f"{value!r} です。計算できるのは {text} です。", f"It is {value!r}; {text} can be computed."))
+        return names[value]
+
     def done(self) -> None:
         """Refuses fields nobody took: silently ignoring one could change the result."""
         if self.left:
@@ -111,3 +133,35 @@ class Fields:
         if value is None and default is None:
             raise self.wrong(name, Words("項目がありません。", "It is missing."))
         return default if value is None else value
+
+
+def said(shape: Any, fixed: Mapping[str, Any], family: str) -> None:
+    """Raises ConfigError for a shape that the family cannot say: one in which a field is not as the family always has it."""
+    for name, value in fixed.items():
+        found = getattr(shape, name)
+        if found != value:
+            raise ConfigError(
+                Words(f"モデルを {family} として書き出そうとしました。", f"Writing the model as {family}."),
+                found=Words(
+                    f"{name} が {found!r} です。{family} では {value!r} に限ります。", f"{name} is {found!r}; {family} has {value!r}."
+                ),
+                todo=Words(
+                    f"family を tsuzuri にするか、形を {family} に合わせてください。",
+                    f"Use the family tsuzuri, or give the model {family}'s shape.",
+                ),
+            )
+
+
+def every(shape_type: type, *varying: str) -> dict[str, Any]:
+    """The defaults of all fields of a shape but those that vary: what a family that knows none of them always has."""
+    return {field.name: field.default for field in dataclasses.fields(shape_type) if field.name not in varying}
+
+
+def one_key_each(shape: Any) -> dict[str, Any]:
+    """For `said`: every head has keys of its own, and together the heads are as wide as the hidden state."""
+    heads, size = shape.num_attention_heads, shape.hidden_size // shape.num_attention_heads
+    return {
+        "hidden_size": heads * size,
+        "head_dim": None if shape.head_dim is None else size,
+        "num_key_value_heads": None if shape.num_key_value_heads is None else heads,
+    }

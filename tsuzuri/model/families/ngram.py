@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,17 @@ from torch import Tensor
 from tsuzuri.config import build, dump
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, SpaceError, Words
 from tsuzuri.model.families._ngram_counts import Discounts, Floats, Ints, Table, children, discounts, sound, tables, walk
+from tsuzuri.model.transformer import UNLIMITED
 from tsuzuri.types import Past
 
 MODEL_TYPE = "ngram"
+SPECIAL = Words(
+    "直前の n − 1 トークンだけを見て、回数を数えて確率にする。学習はいらず、どのニューラルネットワークもまずこれに勝たねばならない。",
+    "Sees only the n − 1 tokens before and turns counts into probabilities: nothing is trained, and every network has to beat it first.",
+)
+EQUATION = "p(w|c) = (count(cw) − D) / count(c) + λ(c)·p(w|shorter c)"
+PAPER = "Shannon 1948; Kneser & Ney 1995; Chen & Goodman 1999"
+PUBLIC: dict[str, str] = {}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_ORDER = 64
@@ -101,6 +109,17 @@ class NgramConfig:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The `model:` section of a recipe."""
+
+    family: str = MODEL_TYPE
+    order: int = 5
+
+    def __post_init__(self) -> None:
+        _check(1, self.order, None)
+
+
 class NgramModel:
     """`model(tokens, past) -> logits` from counts. The logits are natural-log probabilities over all V ids, never -inf."""
 
@@ -110,6 +129,17 @@ class NgramModel:
         self.boundary, self.discounts = boundary, taken
         self._orders = orders
         self._start = vocab_size if boundary is None else boundary
+
+    context_length = UNLIMITED
+
+    @property
+    def size(self) -> int:
+        """Distinct n-grams of all orders."""
+        return sum(len(table.keys) for table in self._orders)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """None: nothing here is moved by a gradient."""
+        return iter(())
 
     @classmethod
     def fit(cls, documents: Iterable[Ints], vocab_size: int, order: int = 5, boundary: int | None = None) -> NgramModel:
@@ -220,6 +250,14 @@ class NgramModel:
             raise _corrupt(directory, f"{WEIGHTS}: {type(error).__name__}") from error
         orders = _checked_tables(directory, config, arrays)
         return cls(config.vocab_size, config.boundary, orders, [(a, b, c) for a, b, c in config.discounts])
+
+
+load = NgramModel.load
+
+
+def fit(settings: Settings, documents: Iterable[Ints], vocab_size: int, boundary: int) -> NgramModel:
+    """What the pre-training stage does with this family. Each document is followed by the boundary, so that its end is learned."""
+    return NgramModel.fit((np.append(document, boundary) for document in documents), vocab_size, settings.order, boundary)
 
 
 def _unfinished(name: str) -> str:

@@ -11,10 +11,16 @@ from typing import Any
 import torch
 
 from tsuzuri.config import build, dump
+from tsuzuri.errors import Words
 from tsuzuri.model.families._fields import TODO, WITHOUT_EFFECT
 from tsuzuri.model.transformer import Shape, Transformer
 
 MODEL_TYPE = "tsuzuri"
+USUAL: dict[str, Any] = {}
+SPECIAL = Words("部品の組み合わせを自由に選べる、学ぶための系統。", "Any combination of parts: the family for learning what each does.")
+EQUATION = "Shape"
+PAPER = "—"
+PUBLIC: dict[str, str] = {}
 
 
 def shape(config: Mapping[str, Any]) -> Shape:

@@ -1,4 +1,4 @@
-"""What a position part says about where each token stands: something to add, to rotate by, or to slope by."""
+"""What a position part says about where each token stands: something to add, to rotate by, or to bias scores with."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from tsuzuri.types import Bias
+
 
 class Place(NamedTuple):
     add: Tensor | None = None  # (..., D) added to the embeddings
-    cos: Tensor | None = None  # (..., 1, E) queries and keys are rotated by it
-    sin: Tensor | None = None  # (..., 1, E)
-    slopes: Tensor | None = None  # (H,) scores fall by slope × distance
+    cos: Tensor | None = None  # (..., 1, R) the first R numbers of queries and keys are rotated by it
+    sin: Tensor | None = None  # (..., 1, R)
+    bias: Bias | None = None  # positions of queries (..., Q) and keys (..., S) -> (..., H, Q, S), added to the scores

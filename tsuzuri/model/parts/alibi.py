@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsuzuri.model.parts._place import Place
+from tsuzuri.types import Past
 
 if TYPE_CHECKING:
     from tsuzuri.model.transformer import Shape
@@ -21,9 +22,13 @@ class Part(nn.Module):
         super().__init__()
         self.heads = shape.num_attention_heads
 
-    def forward(self, positions: Tensor) -> Place:
-        """(...) -> slopes (H,)"""
-        return Place(slopes=torch.tensor(slopes(self.heads), device=positions.device))
+    def forward(self, past: Past) -> Place:
+        return Place(bias=self.bias)
+
+    def bias(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """positions (..., Q) and (..., S) -> −slope × distance (..., H, Q, S)"""
+        distance = (queries[..., :, None] - keys[..., None, :]).abs().unsqueeze(-3)  # (..., 1, Q, S)
+        return -torch.tensor(slopes(self.heads), device=keys.device)[:, None, None] * distance
 
 
 def slopes(heads: int) -> list[float]:

@@ -5,7 +5,8 @@
          k k k k            k   k                k
 
 Vaswani et al. 2017, section 3.2.2; Shazeer 2019 (MQA); Ainslie et al. 2023 (GQA); queries and keys may be
-normalised per head first (Henry et al. 2020, QK-norm). Who may look at whom is the past's business.
+normalised first (Henry et al. 2020, QK-norm), each head by itself or all heads of a token together.
+Who may look at whom is the past's business. `Cross` looks at another sequence instead, the memory of an encoder.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from tsuzuri.model.parts import rms_norm
+from tsuzuri.model.parts._build import norm
 from tsuzuri.model.parts._place import Place
 from tsuzuri.model.parts.rotary import rotate
 from tsuzuri.types import Past
@@ -22,27 +23,57 @@ from tsuzuri.types import Past
 if TYPE_CHECKING:
     from tsuzuri.model.transformer import Shape
 
-KIND = "attention"
+KIND = "mixer"
 
 
 class Part(nn.Module):
     def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
-        size, self.head_size, self.layer, self.window = shape.hidden_size, shape.head_size, layer, shape.sliding_window
+        size, self.head_size, self.layer, self.window = shape.hidden_size, shape.head_size, layer, shape.window(layer)
+        self.scale, self.softcap = shape.attention_scale, shape.attn_logit_softcapping
         queries, keys = shape.num_attention_heads * self.head_size, shape.kv_heads * self.head_size
         self.query = nn.Linear(size, queries, bias=shape.attention_bias)
         self.key = nn.Linear(size, keys, bias=shape.attention_bias)
         self.value = nn.Linear(size, keys, bias=shape.attention_bias)
-        self.output = nn.Linear(queries, size, bias=shape.attention_bias)
-        self.query_norm: nn.Module = rms_norm.Part(self.head_size, shape.norm_eps) if shape.qk_norm else nn.Identity()
-        self.key_norm: nn.Module = rms_norm.Part(self.head_size, shape.norm_eps) if shape.qk_norm else nn.Identity()
+        self.output = nn.Linear(queries, size, bias=shape.output_bias)
+        self.together = shape.qk_norm == "token"
+        sides = (queries, keys) if self.together else (self.head_size, self.head_size)
+        self.query_norm, self.key_norm = (nn.Identity() if shape.qk_norm == "none" else norm(shape, side) for side in sides)
 
     def forward(self, x: Tensor, place: Place, past: Past) -> Tensor:
         """(..., D) -> (..., D)"""
-        q, k, v = (project(x).unflatten(-1, (-1, self.head_size)) for project in (self.query, self.key, self.value))
-        q, k = self.query_norm(q), self.key_norm(k)  # (..., H, E), (..., K, E)
+        q, k, v = self.query(x), self.key(x), self.value(x)  # (..., H E), (..., K E)
+        if self.together:
+            q, k = self.query_norm(q), self.key_norm(k)
+        q, k, v = (each.unflatten(-1, (-1, self.head_size)) for each in (q, k, v))  # (..., H, E), (..., K, E)
+        if not self.together:
+            q, k = self.query_norm(q), self.key_norm(k)
         if place.cos is not None and place.sin is not None:
             q, k = rotate(q, place.cos, place.sin), rotate(k, place.cos, place.sin)
-        heads = past.attend(self.layer, q, k, v, window=self.window, slopes=place.slopes)  # (..., H, E)
-        out: Tensor = self.output(heads.flatten(-2))
+        heads = past.attend(self.layer, q, k, v, scale=self.scale, window=self.window, softcap=self.softcap, bias=place.bias)
+        out: Tensor = self.output(heads.flatten(-2))  # (..., H, E) -> (..., D)
         return out
+
+
+class Cross(nn.Module):
+    """Queries of one sequence, keys and values of the memory (Vaswani et al. 2017, section 3.2.3)."""
+
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        size, self.head_size, self.layer, self.scale = shape.hidden_size, shape.head_size, layer, shape.attention_scale
+        queries, keys = shape.num_attention_heads * self.head_size, shape.kv_heads * self.head_size
+        self.query = nn.Linear(size, queries, bias=shape.attention_bias)
+        self.key = nn.Linear(size, keys, bias=shape.attention_bias)
+        self.value = nn.Linear(size, keys, bias=shape.attention_bias)
+        self.output = nn.Linear(queries, size, bias=shape.output_bias)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        """(..., D) -> (..., D)"""
+        q = self.query(x).unflatten(-1, (-1, self.head_size))  # (..., H, E)
+        out: Tensor = self.output(past.cross(self.layer, q, self.project, scale=self.scale).flatten(-2))
+        return out
+
+    def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., S, D) -> keys and values (..., S, K, E)"""
+        k, v = (side(states).unflatten(-1, (-1, self.head_size)) for side in (self.key, self.value))
+        return k, v

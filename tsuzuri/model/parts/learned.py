@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
 
 from tsuzuri.model.parts._place import Place
+from tsuzuri.types import Past
 
 if TYPE_CHECKING:
     from tsuzuri.model.transformer import Shape
@@ -17,8 +18,9 @@ KIND = "position"
 class Part(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.table = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
+        self.table = nn.Embedding(shape.max_position_embeddings + shape.position_offset, shape.hidden_size)
+        self.offset = shape.position_offset
 
-    def forward(self, positions: Tensor) -> Place:
+    def forward(self, past: Past) -> Place:
         """(...) -> add (..., D). A position past the table is the caller's error: the engine bounds the context."""
-        return Place(add=self.table(positions))
+        return Place(add=self.table(past.positions + self.offset))

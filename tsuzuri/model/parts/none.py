@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
 
 from tsuzuri.model.parts._place import Place
+from tsuzuri.types import Past
 
 if TYPE_CHECKING:
     from tsuzuri.model.transformer import Shape
@@ -18,5 +19,5 @@ class Part(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
 
-    def forward(self, positions: Tensor) -> Place:
+    def forward(self, past: Past) -> Place:
         return Place()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tsuzuri.model.parts._place import Place
+from tsuzuri.types import Past
 
 if TYPE_CHECKING:
     from tsuzuri.model.transformer import Shape
@@ -20,8 +21,9 @@ class Part(nn.Module):
         super().__init__()
         self.size = shape.hidden_size
 
-    def forward(self, positions: Tensor) -> Place:
+    def forward(self, past: Past) -> Place:
         """(...) -> add (..., D): even columns sine, odd columns cosine"""
+        positions = past.positions
         steps = torch.arange(0, self.size, 2, device=positions.device, dtype=torch.float32)
         angles = positions[..., None] * 10000.0 ** (-steps / self.size)  # (..., D/2)
         table = torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)  # (..., D)

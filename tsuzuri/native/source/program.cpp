@@ -115,7 +115,7 @@ void Program::work(void* self, int phase, int64_t begin, int64_t end, int worker
     const Job& job = program.jobs_[size_t(phase)];
     const Operation& op = *job.op;
     switch (job.part) {
-        case WHOLE: op.kind == EMBED ? program.embed(op, begin, end) : program.norm(op, begin, end); break;
+        case WHOLE: op.kind == EMBED ? program.embed(op, begin, end) : program.norm(op, begin, end, worker); break;
         case PREPARE: {
             uint8_t* columns = program.columns_.data() + (64 - reinterpret_cast<uintptr_t>(program.columns_.data()) % 64) % 64;
             float* normed = reinterpret_cast<float*>(program.scratch_[size_t(worker)].at(column_bytes(op.columns)));
@@ -147,12 +147,17 @@ void Program::embed(const Operation& op, int64_t begin, int64_t end) const {
     }
 }
 
-void Program::norm(const Operation& op, int64_t begin, int64_t end) const {
+void Program::norm(const Operation& op, int64_t begin, int64_t end, int worker) {
+    float* aside = op.add ? reinterpret_cast<float*>(scratch_[size_t(worker)].at(op.columns * 4)) : nullptr;
+    if (op.add) scratch_[size_t(worker)].phase = -1;
     for (int64_t t = begin; t < end; t++) {
         const float* x = op.input + t * op.input_stride;
         float* out = op.output + t * op.output_stride;
-        if (op.norm == NORM_RMS) kernels_->rms_norm(x, op.norm_weight, op.epsilon, op.columns, out);
-        else kernels_->layer_norm(x, op.norm_weight, op.norm_bias, op.epsilon, op.columns, out);
+        float* normed = op.add ? aside : out;
+        if (op.norm == NORM_RMS) kernels_->rms_norm(x, op.norm_weight, op.epsilon, op.columns, normed);
+        else kernels_->layer_norm(x, op.norm_weight, op.norm_bias, op.epsilon, op.columns, normed);
+        if (op.add)
+            for (int64_t i = 0; i < op.columns; i++) out[i] += normed[i];
     }
 }
 

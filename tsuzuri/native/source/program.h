@@ -32,7 +32,7 @@ struct Operation {
     float epsilon;
     int32_t gate;   // blocks come in pairs, gate and up; as many outputs as half the rows
     int32_t shape;
-    int32_t add;    // to what the output holds (the residual)
+    int32_t add;    // MATMUL and NORM: to what the output holds (the residual)
     int32_t chosen; // only the tokens that `Step.chosen` names; output i is that of the i-th of them
     float factor;   // EMBED and MATMUL: the output is multiplied by it
     float cap;      // cap · tanh(output / cap); 0: none
@@ -82,7 +82,7 @@ class Program {
     static void work(void* self, int phase, int64_t begin, int64_t end, int worker);
     void plan(const Step& step);
     void embed(const Operation& op, int64_t begin, int64_t end) const;
-    void norm(const Operation& op, int64_t begin, int64_t end) const;
+    void norm(const Operation& op, int64_t begin, int64_t end, int worker);
     void prepare(const Operation& op, int64_t token, uint8_t* column, float* normed) const;
     void multiply(const Job& job, int phase, int64_t begin, int64_t end, int worker);
     void finish(const Operation& op, int64_t block, int64_t first, int count, const float* sums, const float* up) const;

@@ -13,20 +13,26 @@ import numpy as np
 import torch
 
 from tsuzuri import device
+from tsuzuri import directory as directories
 from tsuzuri.chat import conversations, template
 from tsuzuri.errors import ConfigError, FormatError, Words
 from tsuzuri.folder import suggestion
 from tsuzuri.model import weights
+from tsuzuri.model.adapt import lora
+from tsuzuri.model.adapt.lora import LoraSettings
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context
+from tsuzuri.recipe.stages import _counted
 from tsuzuri.recipe.stages._sample import sample
+from tsuzuri.recipe.stages.pretrain import context_length, is_counted
 from tsuzuri.text import fast
 from tsuzuri.train import checkpoint, loop
 from tsuzuri.train.objectives import sft
 from tsuzuri.types import Message
 
 NEEDS = ("tokenizer", "pretrain")
+MERGED = "merged"  # where the stage trained an adapter
 QUESTION = "あなたは誰ですか。"  # what is answered on the way
 SHARED = True  # under torchrun, every process takes part
 CHARACTERS_PER_TOKEN = 1.4  # of Japanese with a vocabulary of 4,096; guessed before there is one
@@ -39,6 +45,7 @@ class Settings(loop.LoopSettings):
     length: int = 256  # tokens a row
     repeat: dict[str, int] | None = None  # how often conversations of a source stand in the training set
     validation_fraction: float = 0.05
+    lora: LoraSettings | None = None  # train an adapter beside the weights, not the weights
     skip_longer: bool = False  # leave out, counted, what is longer than a row; else it stops the run
     seed: int = 2
 
@@ -64,8 +71,7 @@ class Settings(loop.LoopSettings):
 
 def check(settings: Settings, before: Mapping[str, Any]) -> None:
     """A conversation may not be longer than the model's context."""
-    pretrain = before["pretrain"]
-    context = pretrain.model.max_position_embeddings or pretrain.length
+    context = context_length(before["pretrain"], before["tokenizer"].vocab_size)
     if settings.length > context:
         raise ConfigError(
             Words(f"設定「sft.length」に {settings.length} が指定されました。", f"The setting 'sft.length' was given {settings.length}."),
@@ -88,6 +94,8 @@ def inputs(settings: Settings) -> list[Path]:
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     directory = context.before("pretrain")
     tokenizer = fast.load(context.before("tokenizer") / "files")
+    if is_counted(context.recipe.sections["pretrain"].model.family):
+        return _count(settings, context, tokenizer)
     start = newest_model(directory)
     model = weights.load(start, dtype=torch.float32).to(device.choose(context.recipe.head.device))
     train, held, skipped = examples(settings, tokenizer)
@@ -98,6 +106,8 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
                 f"Left out {skipped} conversations longer than length={settings.length} tokens.",
             )
         )
+    if settings.lora is not None:
+        lora.attach(model, settings.lora, settings.seed)
     end, boundary = tokenizer.special["<|im_end|>"], tokenizer.special["<|endoftext|>"]
     objective = sft.Objective(sft.Settings(settings.length), train, boundary, end)
     held_out = sft.Objective(sft.Settings(settings.length), held, boundary, end)
@@ -123,8 +133,34 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         matrix_rate=matrix_rate(next(model.parameters()).device, settings.precision),
         watch=context.watch,
     )
+    scored = held_loss(model, held_out)
+    if settings.lora is not None:
+        _merged(model, context, tokenizer, start)
     counts = {"conversations": len(train), "held_out": len(held), "skipped": skipped}
-    return {**asdict(outcome), "train_seconds": outcome.seconds, **counts, "validation_loss": held_loss(model, held_out)}
+    return {**asdict(outcome), "train_seconds": outcome.seconds, **counts, "validation_loss": scored}
+
+
+def _merged(model: Transformer, context: Context, tokenizer: fast.FastTokenizer, base: Path) -> None:
+    """Beside the checkpoints: the adapter in PEFT's layout, and the model with the adapter in its weights."""
+    family = context.recipe.sections["pretrain"].model.family
+    with directories.whole(context.directory / "adapter") as temporary:
+        lora.save(model, temporary, family, str(base))
+    lora.merge(model)
+    with directories.whole(context.directory / MERGED) as temporary:
+        weights.save(model, temporary, family)
+        write_extras(temporary, tokenizer)
+
+
+def _count(settings: Settings, context: Context, tokenizer: fast.FastTokenizer) -> dict[str, Any]:
+    """A family of counts counts the text of pre-training and the conversations together: to go on from counts is to add."""
+    train, held, skipped = examples(settings, tokenizer)
+    boundary, end = tokenizer.special["<|endoftext|>"], tokenizer.special["<|im_end|>"]
+    before = _counted.read(context)
+    conversations = [example.ids for example in train]
+    outcome, model = _counted.count(context, tokenizer, [*before, *conversations], lambda path: write_extras(path, tokenizer))
+    counts = {"conversations": len(train), "held_out": len(held), "skipped": skipped}
+    held_out = sft.Objective(sft.Settings(settings.length), held, boundary, end)
+    return {**outcome, **counts, "validation_loss": held_loss(model, held_out)}
 
 
 def expected_rows(settings: Settings) -> int:
@@ -168,12 +204,12 @@ def _all_met(repeat: Mapping[str, int], sources: Collection[str]) -> None:
 
 
 @torch.inference_mode()
-def held_loss(model: Transformer, objective: sft.Objective) -> float | None:
+def held_loss(model: Any, objective: sft.Objective) -> float | None:
     """Nats a trained target, over all held-out conversations; None when there is none."""
     nats, targets = 0.0, 0
     for start in range(0, objective.rows, 16):
         batch = objective.batch(list(range(start, min(start + 16, objective.rows))))
-        nats += float(objective.loss(model, batch.to(next(model.parameters()).device)))
+        nats += float(objective.loss(model, batch.to(device.of(model))))
         targets += batch.trained
     return nats / targets if targets else None
 
@@ -188,7 +224,10 @@ def write_extras(path: Path, tokenizer: fast.FastTokenizer) -> None:
 
 
 def newest_model(directory: Path) -> Path:
-    """The model directory of the last checkpoint of a finished stage. Raises FormatError where that one is damaged."""
+    """The model directory of the last checkpoint of a finished stage, or of what it merged. Raises FormatError where the checkpoint
+    is damaged."""
+    if (directory / MERGED).is_dir():
+        return directory / MERGED
     found, notices = checkpoint.latest(directory / "checkpoints")
     if found is None or notices:
         raise FormatError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tsuzuri import directory as directories
 from tsuzuri.errors import ConfigError, Words
@@ -21,6 +21,7 @@ NEEDS = ("corpus",)
 class Settings:
     kind: str = "bpe"  # bpe, unigram, wordpiece, characters
     vocab_size: int = 8000
+    special: Literal["chat", "encoder"] = "chat"  # special tokens: <|im_start|> and its like, or [CLS] and its like
     train_bytes: int = 16_000_000  # of text, from the first documents
 
     def __post_init__(self) -> None:
@@ -47,7 +48,8 @@ def inputs(settings: Settings) -> list[Path]:
 
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     text = context.before("corpus") / "text"
-    tokenizer = fast.train(settings.kind, _texts(text / "train.jsonl.zst", settings.train_bytes), settings.vocab_size)
+    special = fast.ENCODER if settings.special == "encoder" else fast.SPECIAL
+    tokenizer = fast.train(settings.kind, _texts(text / "train.jsonl.zst", settings.train_bytes), settings.vocab_size, special)
     with directories.whole(context.directory / "files") as temporary:
         tokenizer.save(temporary)
     held = list(_texts(text / "validation.jsonl.zst", 1_000_000))

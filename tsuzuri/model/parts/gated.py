@@ -1,11 +1,12 @@
-"""ReLU²: down(relu(up(x))²) (So et al. 2021, Primer): as good as SwiGLU with two matrices instead of three."""
+"""Gated feed-forward: down(act(gate(x)) · up(x)) (Shazeer 2020, eq. 5–6): with silu SwiGLU, with gelu GEGLU."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tsuzuri.model.parts._activation import ACTIVATIONS
 
 if TYPE_CHECKING:
     from tsuzuri.model.transformer import Shape
@@ -14,12 +15,14 @@ KIND = "feedforward"
 
 
 class Part(nn.Module):
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
+        self.gate = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=shape.mlp_bias)
         self.up = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=shape.mlp_bias)
         self.down = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=shape.mlp_bias)
+        self.activation = ACTIVATIONS[shape.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)"""
-        out: Tensor = self.down(F.relu(self.up(x)).square())
+        out: Tensor = self.down(self.activation(self.gate(x)) * self.up(x))
         return out

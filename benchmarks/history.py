@@ -1,0 +1,144 @@
+"""Language models from counting to today, on the same text, for the same seconds, of about the same size: bits per byte.
+
+In: `sample/pretrain` and recipes/tiny.yaml. Out: `results/history.json`, and a table. Every model but the n-gram is trained by the
+one loop with AdamW, on the same rows in the same order, from random weights, for as many steps as fit into `--seconds` (timed on its
+own first steps); all are scored by `evals/windows.py` on the same documents. The learning rate of each family is the best of a few
+that were tried with a quarter of the time; all tries are in the record.
+
+    python benchmarks/history.py                       one seed, about half an hour on two cores
+    python benchmarks/history.py --seconds 10 --out …  a trial
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import _protocol
+import torch
+from time_to_bits import Work, prepare, read_recipe
+
+from tsuzuri import device
+from tsuzuri.config import build
+from tsuzuri.evals.bits import Bits
+from tsuzuri.evals.windows import bits_per_byte
+from tsuzuri.model import weights
+from tsuzuri.model.families import ngram
+from tsuzuri.recipe.stages.pretrain import ModelSettings
+from tsuzuri.train import loop
+from tsuzuri.train.optim import Optimizer
+
+TIMED = 4  # steps
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model of about three million numbers, and learning rates to try."""
+
+    name: str
+    model: dict[str, Any]
+    rates: tuple[float, ...]
+
+
+ENTRIES = (
+    Entry("hmm", {"family": "hmm", "num_states": 512}, (0.03, 0.1)),
+    Entry("rnn", {"family": "rnn", "hidden_size": 320, "num_hidden_layers": 2}, (1e-3, 3e-3)),
+    Entry("gru", {"family": "gru", "hidden_size": 256, "num_hidden_layers": 2}, (3e-3, 8e-3)),
+    Entry("lstm", {"family": "lstm", "hidden_size": 256, "num_hidden_layers": 2}, (3e-3, 8e-3)),
+    Entry(
+        "transformer",
+        {"family": "llama", "hidden_size": 192, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 512},
+        (3e-3, 8e-3),
+    ),
+    Entry("mamba2", {"family": "mamba2", "hidden_size": 192, "num_hidden_layers": 5}, (3e-3, 8e-3)),
+    Entry(
+        "bamba",
+        {"family": "bamba", "hidden_size": 192, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 384},
+        (3e-3, 8e-3),
+    ),
+)
+
+
+def main() -> None:
+    parser = _protocol.arguments(__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=90, help="of training, for each")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--held-bytes", type=int, default=300_000, help="of the documents scored")
+    parser.add_argument("--only", default="", help="names, with commas between")
+    options = parser.parse_args()
+    threads = device.threads()
+    with tempfile.TemporaryDirectory() as name:
+        work = prepare(read_recipe(None), Path(name), 0, options.held_bytes)
+        rows = [] if options.only else [counted(work)]
+        chosen = [entry for entry in ENTRIES if not options.only or entry.name in options.only.split(",")]
+        rows += [trained(work, entry, options.seconds, options.seed, Path(name)) for entry in chosen]
+    record = {"options": {k: str(v) for k, v in vars(options).items() if k != "out"}, "threads": threads, "rows": rows}
+    sys.stdout.write(f"{_protocol.write('history', record, options.out)}\n")
+
+
+def counted(work: Work) -> dict[str, Any]:
+    begun = time.perf_counter()
+    texts = [work.documents.document(index) for index in range(len(work.documents))]
+    model = ngram.fit(ngram.Settings(), texts, work.shape.vocab_size, work.boundary)
+    seconds = time.perf_counter() - begun
+    return told(
+        {"name": "ngram", "parameters": model.size, "seconds": seconds, "steps": None, "tokens": work.documents.tokens}, model, work
+    )
+
+
+def trained(work: Work, entry: Entry, seconds: float, seed: int, place: Path) -> dict[str, Any]:
+    """The best learning rate of a quarter of the time, then the whole time with it."""
+    tries = {}
+    for rate in entry.rates:
+        _, model = once(work, entry, seconds / 4, rate, seed, place / f"{entry.name}-{rate}")
+        tries[rate] = bits_per_byte(model, work.held, work.boundary).bits_per_byte
+    rate = min(tries, key=lambda rate: tries[rate])
+    row, model = once(work, entry, seconds, rate, seed, place / entry.name)
+    return told({**row, "tries": {str(rate): bits for rate, bits in tries.items()}}, model, work)
+
+
+def once(work: Work, entry: Entry, seconds: float, rate: float, seed: int, place: Path) -> tuple[dict[str, Any], Any]:
+    family = weights.family(entry.model["family"])
+    shape = build(getattr(family, "Settings", ModelSettings), entry.model).shape(work.shape.vocab_size, work.settings.length)
+    same = {"optimizer": "adamw", "learning_rate": rate, "evaluate_every": 0, "checkpoint_every": 0, "seed": seed}
+    settings = replace(work.settings, **same)
+    settings = replace(settings, steps=max(1, round(seconds / pace(work, family, shape, settings))))
+    model = weights.build(family, shape).initialise(seed)
+    outcome = loop.train(model, work.objective, settings, place, recipe={}, family=entry.model["family"])
+    row = {"name": entry.name, "model": entry.model, "learning_rate": rate, "steps": outcome.steps, "tokens": outcome.tokens}
+    return row | {"seconds": outcome.seconds, "parameters": sum(weight.numel() for weight in model.parameters())}, model
+
+
+def pace(work: Work, family: Any, shape: Any, settings: Any) -> float:
+    """Seconds of a step: the median of a few real ones on a model that is then thrown away."""
+    model = weights.build(family, shape).initialise(0).requires_grad_(True).to(device.dtype(settings.precision))
+    optimizer, found = Optimizer(model, settings), []
+    for number in range(TIMED):
+        begun = time.perf_counter()
+        batch = work.objective.batch(list(range(number * settings.batch, (number + 1) * settings.batch)))
+        (work.objective.loss(model, batch) / batch.trained).backward()
+        optimizer.step(0.0)
+        found.append(time.perf_counter() - begun)
+    return statistics.median(found[1:])
+
+
+@torch.inference_mode()
+def told(row: dict[str, Any], model: Any, work: Work) -> dict[str, Any]:
+    bits: Bits = bits_per_byte(model, work.held, work.boundary)
+    low, high = bits.interval or (bits.bits_per_byte, bits.bits_per_byte)
+    steps = "–" if row["steps"] is None else f"{row['steps']:,}"
+    sys.stdout.write(
+        f"| {row['name']} | {row['parameters'] / 1e6:.1f} M | {row['seconds']:.0f} s | {steps} | {row['tokens'] / 1e6:.2f} M "
+        f"| {bits.bits_per_byte:.3f} | {low:.3f} – {high:.3f} |\n"
+    )
+    sys.stdout.flush()
+    return {**row, "bits": {key: value for key, value in asdict(bits).items() if key not in ("nats", "sizes")}}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""エンコーダに、文章の分類を学習させます。 / Teach an encoder to label texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tsuzuri.chat.labels import Encoder
+from tsuzuri.errors import InputError, Words
+from tsuzuri.evals import encoders
+from tsuzuri.recipe.run import Context
+from tsuzuri.recipe.stages import _task
+from tsuzuri.text import examples, framing
+from tsuzuri.train.objectives import classify
+
+NEEDS, check, inputs = _task.NEEDS, _task.check, _task.inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(_task.Settings):
+    pass
+
+
+def run(settings: Settings, context: Context) -> dict[str, Any]:
+    learned, test = (examples.read(examples.Labelled, _task.read(names)) for names in (settings.inputs, settings.test))
+    labels = tuple(sorted({one.label for one in learned}))
+    unknown = {one.label for one in test} - {*labels}
+    if unknown:
+        raise InputError(
+            Words("分類の例を読みました。", "Reading examples of labels."),
+            found=Words(
+                f"test にしかない分類があります：{'、'.join(sorted(unknown))}", f"Labels only in test: {', '.join(sorted(unknown))}"
+            ),
+            todo=Words("inputs にその例を加えてください。", "Add examples of them to inputs."),
+        )
+    started = _task.start(context, "classify", labels, settings.seed)
+    tokenizer = started.tokenizer
+    some = [classify.Example(tokenizer.encode(one.text), labels.index(one.label)) for one in learned]
+    objective = classify.Objective(classify.Settings(settings.length), some, framing.frame(tokenizer))
+    texts, right = [one.text for one in test], [one.label for one in test]
+
+    def accuracy(said: list[str]) -> encoders.Score:
+        return encoders.mean([float(one == other) for one, other in zip(right, said, strict=True)])
+
+    def score(encoder: Encoder) -> encoders.Score:
+        return accuracy([row[0].label for row in encoder.classify(texts)])
+
+    rivals = {
+        str(Words("最多の分類", "the commonest label")): accuracy(encoders.majority(learned, texts)),
+        str(Words("文字 n-gram の単純ベイズ", "naive Bayes of character n-grams")): accuracy(encoders.naive_bayes(learned, texts)),
+    }
+    return _task.train(started, objective, settings, context, score, rivals) | {"labels": list(labels), "metric": "accuracy"}

@@ -1,0 +1,132 @@
+"""隠した語を当てる学習をします（エンコーダの事前学習）。 / Pre-train an encoder: guess hidden tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsuzuri import device
+from tsuzuri.errors import ConfigError, Words
+from tsuzuri.model import weights
+from tsuzuri.model.transformer import Shape, Transformer
+from tsuzuri.recipe.measure import matrix_rate
+from tsuzuri.recipe.run import Context
+from tsuzuri.recipe.stages import pretrain
+from tsuzuri.text import fast, framing
+from tsuzuri.text.split import split
+from tsuzuri.train import loop
+from tsuzuri.train.objectives import masked
+
+NEEDS = ("corpus", "tokenizer")
+SHARED = True  # under torchrun, every process takes part
+HELD_ROWS, DRAWN = 64, 7  # what is scored on the way, and the seed of what is hidden there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(loop.LoopSettings):
+    model: pretrain.ModelSettings
+    length: int = 256  # tokens a row
+    share: float = 0.15  # of the tokens that are hidden, or shown as another, and have to be guessed
+    whole_words: bool = False  # hide the tokens of a word together
+    train_tokens: int | None = None  # of the corpus, whole documents; None: all of it
+
+    def __post_init__(self) -> None:
+        loop.LoopSettings.__post_init__(self)
+        loop.positive(self, "length", "train_tokens", "share")
+        if self.length < 8 or self.share >= 1:
+            raise loop.wrong(Words("length は 8 以上、share は 1 未満です。", "length is at least 8, share less than 1."))
+
+
+def shape_of(settings: Settings, vocab_size: int, padding: int) -> Shape:
+    """The shape of the model; a family that counts positions from the padding token on (RoBERTa) is told its number."""
+    found = settings.model.shape(vocab_size, settings.length)
+    return replace(found, position_offset=padding + 1) if found.position_offset else found
+
+
+def check(settings: Settings, before: Mapping[str, Any]) -> None:
+    """The family is one of encoders, and the tokenizer one for them."""
+    shape = shape_of(settings, before["tokenizer"].vocab_size, fast.ENCODER.index("[PAD]"))
+    weights.decoder(settings.model.family).config(shape)
+    if shape.causal or shape.head != "masked":
+        raise ConfigError(
+            Words("設定「masked.model.family」が指定されました。", "The setting 'masked.model.family' was given."),
+            found=Words(f"{settings.model.family} はエンコーダではありません。", f"{settings.model.family} is no encoder."),
+            todo=Words("bert、roberta、modernbert から選んでください。", "Choose bert, roberta or modernbert."),
+        )
+    if before["tokenizer"].special != "encoder":
+        raise ConfigError(
+            Words("設定「tokenizer.special」が chat です。", "The setting 'tokenizer.special' is chat."),
+            found=Words("エンコーダには [CLS] や [MASK] が要ります。", "An encoder needs [CLS], [MASK] and their like."),
+            todo=Words("tokenizer.special=encoder にしてください。", "Give tokenizer.special=encoder."),
+        )
+
+
+def inputs(settings: Settings) -> list[Path]:
+    return []
+
+
+def run(settings: Settings, context: Context) -> dict[str, Any]:
+    tokenizer = fast.load(context.before("tokenizer") / "files")
+    train, held = (pretrain.corpus_ids(context, tokenizer, part) for part in ("train", "validation"))
+    documents = pretrain.Head(train, settings.train_tokens)
+    frame, where = framing.frame(tokenizer), device.choose(context.recipe.head.device)
+    model = Transformer(shape_of(settings, tokenizer.vocab_size, frame.padding)).initialise(settings.seed).to(where)
+    own = masked.Settings(settings.length, settings.share, settings.whole_words)
+    objective = masked.Objective(own, documents, frame, tokenizer.vocab_size, words_of(tokenizer))
+    scored = masked.Objective(own, held, frame, tokenizer.vocab_size, words_of(tokenizer))
+
+    def evaluate(model: Transformer, step: int) -> dict[str, float | str]:
+        return {"validation_loss": held_loss(model, scored)}
+
+    outcome = loop.train(
+        model,
+        objective,
+        settings,
+        context.directory,
+        recipe=context.recipe.values,
+        family=settings.model.family,
+        write_extras=tokenizer.save,
+        evaluate=evaluate,
+        matrix_rate=matrix_rate(where, settings.precision),
+        watch=context.watch,
+    )
+    read = {"parameters": sum(weight.numel() for weight in model.parameters()), "read_documents": len(documents)}
+    found = {**asdict(outcome), "train_seconds": outcome.seconds, **read, "read_bytes": int(sum(documents.byte_lengths))}
+    return {**found, "validation_loss": held_loss(model, scored)}
+
+
+@torch.inference_mode()
+def held_loss(model: Transformer, objective: masked.Objective) -> float:
+    """Nats a hidden token over the first rows of held-out text; the same tokens are hidden each time."""
+    before = torch.get_rng_state()
+    torch.manual_seed(DRAWN)
+    try:
+        batch = objective.batch(list(range(min(HELD_ROWS, objective.rows))))
+    finally:
+        torch.set_rng_state(before)
+    nats = sum(float(objective.loss(model, part.to(next(model.parameters()).device))) for part in batch.split(16))
+    return nats / max(1, batch.trained)
+
+
+def words_of(tokenizer: fast.FastTokenizer) -> Callable[[Sequence[int]], list[int]]:
+    """ids -> which piece of the text (`text/split.py`: a run of one script) each token begins in."""
+
+    def words(ids: Sequence[int]) -> list[int]:
+        sizes = [len(tokenizer.token_bytes(id)) for id in ids]
+        ends, total = [], 0
+        for piece in split(tokenizer.decode(ids)):
+            total += len(piece.encode())
+            ends.append(total)
+        found, at, word = [], 0, 0
+        for size in sizes:
+            while word < len(ends) - 1 and at >= ends[word]:
+                word += 1
+            found.append(word)
+            at += size
+        return found
+
+    return words
