@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
+import sys
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +18,19 @@ from torch import nn
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.sampling import Sampling
+from tsuzuri.folder import find, names
+from tsuzuri.model import weights
+from tsuzuri.model._compilable import LAYERS
 from tsuzuri.model.adapt import quantize
-from tsuzuri.model.compiled import PAGE, Compiled, supports
+from tsuzuri.model.compiled import PAGE, Compiled, made, supports
+from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.model.past import Bidirectional, Causal
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.native import build, library
 from tsuzuri.native.program import Pool
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from test_open_folders import of_kind, usual
 
 SIZES = {"vocab_size": 70, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
 CHOICES = [
@@ -34,7 +45,25 @@ CHOICES = [
     {"position": "alibi", "feedforward": "plain", "hidden_act": "relu2"},
     {"position": "sinusoidal"},
     {"position": "none", "hidden_size": 60, "vocab_size": 71},
+    {"block": "parallel", "partial_rotary_factor": 0.5, "norm": "layer_norm", "attention_bias": True, "head_bias": True},
+    {"block": "parallel_one_norm", "num_key_value_heads": 1, "norm": "layer_norm_scale", "tie_word_embeddings": True, "head_bias": True},
+    {"block": "sandwich", "norm": "rms_norm_offset", "qk_norm": "head", "embedding_multiplier": None, "attn_logit_softcapping": 2.0},
+    {"block": "sandwich", "sliding_window": 9, "layer_types": ("sliding_attention", "full_attention"), "rope_local_theta": 100.0},
+    {"block": "reordered_norm", "qk_norm": "token", "num_key_value_heads": 2, "final_logit_softcapping": 0.5},
+    {"block": "reordered_norm", "qk_norm": "token", "norm": "layer_norm", "attention_scale": 0.4, "logit_multiplier": 0.3},
+    {"block": "post_norm", "norm": "layer_norm", "feedforward": "plain", "hidden_act": "gelu_pytorch_tanh", "position": "learned"},
+    {"block": "pre_norm_but_first", "embedding_norm": True, "attention": "attention_by_depth", "hidden_act": "gelu"},
+    {"position": "sinusoidal_halves", "feedforward": None, "block": "parallel", "embedding_multiplier": 3.25},
+    {"rope_scaling": Scaling(rope_type="linear", factor=2.0)},
+    {"rope_scaling": Scaling(rope_type="yarn", factor=4.0, original_max_position_embeddings=75, attention_factor=1.2)},
 ]
+COMPUTED = {  # families whose usual shape the library has; the others it refuses
+    "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "openai_gpt", "palm", "phi3", "qwen2",
+    "qwen3", "tsuzuri",
+}  # fmt: skip
+ITS_OWN = {"bamba": {"layer_types": ("mamba2", "full_attention")}}  # what makes it that family, where the usual small shape lacks it
+FAMILIES = [name for name in names(weights.FAMILIES) if hasattr(find(weights.FAMILIES, name), "names")]
+REFUSED = {"bare", "experts", "relative", "alibi_bfloat16", "mamba2", "rnn", "lstm", "gru"}  # parts
 NOISE = {None: 1e-5, "bf16": 1e-5, "q8_0": 0.03, "q4_0": 0.03}  # of the logits' deviation: 8-bit activations and bfloat16 keys
 
 
@@ -54,15 +83,19 @@ def pool() -> Pool:
 
 def built(form: str | None = None, **choices: object) -> Transformer:
     shape = Shape(**{**SIZES, "max_position_embeddings": 300, **choices})  # type: ignore[arg-type]
-    model = Transformer(shape).requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.1, generator=generator)
+    model = Transformer(shape)
+    randomise(model)
     if form == "bf16":
         return model.bfloat16()
     if form:
         quantize.quantize(model, form)
     return model
+
+
+def randomise(model: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for weight in model.requires_grad_(False).parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=generator)
 
 
 def some_ids(count: int, vocabulary: int = 70) -> torch.Tensor:
@@ -83,6 +116,78 @@ def test_the_same_logits_as_the_model(pool: Pool, choices: dict[str, object], fo
     assert float((found - wanted).std() / wanted.std()) < NOISE[form]
     hidden = model.hidden(ids, Causal(torch.arange(150)))
     assert float((compiled.hidden(ids, Causal(torch.arange(150))) - hidden).std() / hidden.std()) < NOISE[form]
+
+
+@pytest.mark.parametrize("form", NOISE)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_is_computed_or_refused(pool: Pool, name: str, form: str | None) -> None:
+    """What is refused is answered by the model itself; a new family has to say here which of the two it is."""
+    family = find(weights.FAMILIES, name)
+    sizes = {**SIZES, "intermediate_size": 256, "max_position_embeddings": 150}
+    model: Any = weights.build(family, usual(family, **{**sizes, **family.USUAL, **ITS_OWN.get(name, {})}))
+    randomise(model)
+    if form in quantize.BITS and name != "hmm":
+        quantize.quantize(model, form)
+    elif form is not None:
+        model.bfloat16()
+    assert (supports(model) is None) == (name in COMPUTED), supports(model)
+    assert (made(model, 1) is None) == (name not in COMPUTED)
+    if name in COMPUTED:
+        same(Compiled(model, pool), model, NOISE[form])
+
+
+def same(compiled: Compiled, model: Transformer, noise: float, count: int = 150) -> None:
+    """All tokens at once, and cut into calls, one of them a single token."""
+    ids, past, rows = some_ids(count), Cached(), []
+    found, hidden = (each(ids, Causal(torch.arange(count))) for each in (compiled, compiled.hidden))
+    for part in ids.split([count // 2, 1, count - count // 2 - 1]):
+        past.begin(len(part))
+        rows.append(compiled(part, past))
+    assert torch.equal(torch.cat(rows), found)
+    wanted = plain(model, ids)
+    assert float((found - wanted).std() / wanted.std()) < noise
+    wanted = model.hidden(ids, Causal(torch.arange(count)))
+    assert float((hidden - wanted).std() / wanted.std()) < noise
+
+
+@pytest.mark.parametrize("block", of_kind("block"))
+@pytest.mark.parametrize("norm", of_kind("norm"))
+def test_every_combination_of_parts_is_computed_or_refused(pool: Pool, block: str, norm: str) -> None:
+    for feedforward, position, attention in itertools.product(of_kind("feedforward"), of_kind("position"), of_kind("mixer")):
+        model = built(block=block, norm=norm, feedforward=feedforward, position=position, attention=attention, max_position_embeddings=40)
+        chosen = {block, feedforward, position, attention}
+        assert (supports(model) is None) == (not chosen & REFUSED), chosen
+        if not chosen & REFUSED:
+            same(Compiled(model, pool), model, NOISE[None], 40)
+
+
+def test_the_factor_of_embeddings_is_rounded_as_the_weights_are(pool: Pool) -> None:
+    model = built("bf16", hidden_size=60, embedding_multiplier=None)
+    compiled, ids = Compiled(model, pool), some_ids(20)
+    found = compiled(ids, Causal(torch.arange(20)))
+    rounded = built("bf16", hidden_size=60, embedding_multiplier=float(torch.tensor(60.0).sqrt().bfloat16()))
+    wanted, wide = plain(rounded, ids), plain(model, ids)
+    assert float((found - wanted).std() / wanted.std()) < NOISE["bf16"] < float((found - wide).std() / wide.std())
+
+
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [
+        ("hidden_act", {"hidden_act": "relu", "feedforward": "plain"}),
+        ("hidden_act", {"hidden_act": "relu2"}),
+        ("qk_norm", {"qk_norm": "head", "norm": "layer_norm"}),
+        ("causal", {"causal": False}),
+        ("cross_attention", {"cross_attention": True}),
+        ("type_vocab_size", {"type_vocab_size": 2}),
+        ("head", {"head": "masked"}),
+        ("mamba2", {"layer_types": ("full_attention", "mamba2")}),
+        ("rope_scaling", {"rope_scaling": Scaling(rope_type="dynamic", factor=2.0, original_max_position_embeddings=75)}),
+        ("layers", {"num_hidden_layers": 500, "hidden_size": 8, "intermediate_size": 8, "vocab_size": 8}),
+    ],
+)
+def test_a_choice_that_it_does_not_compute_is_named(field: str, choices: dict[str, object]) -> None:
+    found = str(supports(built(**choices)))
+    assert (str(LAYERS) if field == "layers" else field) in found
 
 
 @pytest.mark.parametrize("form", NOISE)

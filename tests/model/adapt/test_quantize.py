@@ -112,14 +112,16 @@ def test_an_unknown_form_is_answered_with_the_known_ones() -> None:
 
 def test_a_model_with_nothing_to_narrow_is_refused() -> None:
     """Counted ones have no matrices, others none whose rows can be cut into groups."""
-    for model in (built(hidden_size=20, intermediate_size=20), NgramModel.fit([[1, 2, 3]], 5, 2)):
+    tables = [weights.build(find(weights.FAMILIES, name), usual(find(weights.FAMILIES, name))) for name in sorted(TABLES)]
+    for model in (built(hidden_size=40, intermediate_size=40), NgramModel.fit([[1, 2, 3]], 5, 2), *tables):
         with pytest.raises(ConfigError, match="32"):
             quantize.quantize(model, "q8_0")  # type: ignore[arg-type]
 
 
 # ── every family
 
-TRAINED = [name for name in names(weights.FAMILIES) if hasattr(find(weights.FAMILIES, name), "names")]
+TABLES = {"hmm"}  # of probabilities, no matrices that inputs are multiplied by
+TRAINED = [name for name in names(weights.FAMILIES) if hasattr(find(weights.FAMILIES, name), "names") and name not in TABLES]
 
 
 def answer(model: Any) -> torch.Tensor:
@@ -133,7 +135,8 @@ def answer(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_family_is_rounded_saved_and_read_again(name: str, tmp_path: Path) -> None:
-    """From a directory in the family's own layout, packed tensors and all: the model of the rounded weights, to the bit."""
+    """From a directory in the family's own layout, packed tensors and all: the model of the rounded weights, to the bit. (What some
+    products make of the same bits depends on where in memory they lie, in the last place.)"""
     family = find(weights.FAMILIES, name)
     wide = weights.build(family, usual(family, **{**SIZES, "intermediate_size": 256, "max_position_embeddings": 64, **family.USUAL}))
     generator = torch.Generator().manual_seed(0)
@@ -149,12 +152,18 @@ def test_every_family_is_rounded_saved_and_read_again(name: str, tmp_path: Path)
                 weight.copy_(quantize.dequantised(form, *quantize.FORMS[form](weight)))
         blocks = [key for key, module in twin.named_modules() if isinstance(module, torch.nn.Linear) and "blocks." in key]
         assert blocks and {f"{key}.weight" for key in blocks} <= narrowed
-        assert torch.equal(answer(model), answer(twin)) and not torch.equal(answer(model), answer(wide))
+        for key in narrowed:
+            assert torch.equal(model.get_submodule(key.rpartition(".")[0]).weight, twin.get_parameter(key)), key
+        torch.testing.assert_close(answer(model), answer(twin), rtol=1e-6, atol=1e-6)
+        assert float((answer(model) - answer(wide)).abs().max()) > 1e-4
         out = tmp_path / form
         out.mkdir()
         weights.save(model, out, name)
         again = weights.load(out, quantised=True)
-        assert again.shape == model.shape and torch.equal(answer(again), answer(model))
+        assert again.shape == model.shape
+        for (key, one), (other, two) in zip(model.state_dict().items(), again.state_dict().items(), strict=True):
+            assert key == other and torch.equal(one, two), key
+        torch.testing.assert_close(answer(again), answer(model), rtol=1e-6, atol=1e-6)
 
 
 # ── files
