@@ -162,10 +162,10 @@ def test_every_combination_of_parts_is_computed_or_refused(pool: Pool, block: st
 
 
 def test_the_factor_of_embeddings_is_rounded_as_the_weights_are(pool: Pool) -> None:
-    model = built("bf16", hidden_size=60, embedding_multiplier=None)
+    model = built("bf16", hidden_size=40, embedding_multiplier=None)
     compiled, ids = Compiled(model, pool), some_ids(20)
     found = compiled(ids, Causal(torch.arange(20)))
-    rounded = built("bf16", hidden_size=60, embedding_multiplier=float(torch.tensor(60.0).sqrt().bfloat16()))
+    rounded = built("bf16", hidden_size=40, embedding_multiplier=float(torch.tensor(40.0).sqrt().bfloat16()))
     wanted, wide = plain(rounded, ids), plain(model, ids)
     assert float((found - wanted).std() / wanted.std()) < NOISE["bf16"] < float((found - wide).std() / wide.std())
 
