@@ -21,7 +21,7 @@ from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-GENERATED = ("history", "families", "models")  # pages in both languages that have a generated part
+GENERATED = ("history", "families", "encoders", "models")  # pages in both languages that have a generated part
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HOUSE = (
@@ -129,9 +129,22 @@ def history(language: str) -> str:
     return "\n".join([*lines, "", told])
 
 
+ENCODERS = ("bert", "marian", "modernbert", "mt5", "roberta", "t5")  # families that read a text both ways
+EARLIER = ("gru", "hmm", "lstm", "ngram", "rnn")  # families from before attention
+
+
 def families(language: str) -> str:
-    """A section a family, from its file and from the cases of its test."""
-    return "\n\n".join(_family(name, language) for name in names("tsuzuri.model.families"))
+    """A section a family of decoders, from its file and from the cases of its test."""
+    rest = [name for name in names("tsuzuri.model.families") if name not in (*ENCODERS, *EARLIER)]
+    return "\n\n".join(_family(name, language) for name in rest)
+
+
+def encoders(language: str) -> str:
+    return "\n\n".join(_family(name, language) for name in ENCODERS)
+
+
+def earlier(language: str) -> str:
+    return "\n\n".join(_family(name, language) for name in EARLIER)
 
 
 def _family(name: str, language: str) -> str:
@@ -273,7 +286,8 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "decode-110m.json": tell_decode,
 }
 PARTS: dict[str, Callable[[str], str]] = {
-    "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "parts": parts,
+    "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "encoders": encoders,
+    "earlier": earlier, "parts": parts,
 }  # fmt: skip
 
 if __name__ == "__main__":
