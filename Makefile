@@ -31,7 +31,7 @@ docs: $(READY)  ## the generated parts of the documentation
 clean:
 	rm -rf $(VENV) build *.egg-info
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard tsuzuri/native/build.py tsuzuri/native/source/*)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 以上が要ります / Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip

@@ -21,10 +21,21 @@ from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-GENERATED = ("history", "families", "models")  # pages in both languages that have a generated part
+GENERATED = ("history", "families", "encoders", "models")  # pages in both languages that have a generated part
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model", "hub")  # from the top; a room calls those below
+HOUSE = (
+    "commands",
+    "recipe",
+    "train",
+    "evals",
+    "chat",
+    "engine",
+    "text",
+    "model",
+    "native",
+    "hub",
+)  # from the top; a room calls those below
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 
@@ -118,9 +129,22 @@ def history(language: str) -> str:
     return "\n".join([*lines, "", told])
 
 
+ENCODERS = ("bert", "marian", "modernbert", "mt5", "roberta", "t5")  # families that read a text both ways
+EARLIER = ("gru", "hmm", "lstm", "ngram", "rnn")  # families from before attention
+
+
 def families(language: str) -> str:
-    """A section a family, from its file and from the cases of its test."""
-    return "\n\n".join(_family(name, language) for name in names("tsuzuri.model.families"))
+    """A section a family of decoders, from its file and from the cases of its test."""
+    rest = [name for name in names("tsuzuri.model.families") if name not in (*ENCODERS, *EARLIER)]
+    return "\n\n".join(_family(name, language) for name in rest)
+
+
+def encoders(language: str) -> str:
+    return "\n\n".join(_family(name, language) for name in ENCODERS)
+
+
+def earlier(language: str) -> str:
+    return "\n\n".join(_family(name, language) for name in EARLIER)
 
 
 def _family(name: str, language: str) -> str:
@@ -239,6 +263,18 @@ def said(ratio: dict[str, float]) -> str:
     return f"{ratio['median']:.2f} ({ratio['low']:.2f} – {ratio['high']:.2f})"
 
 
+def tell_decode(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    size = f"{found['parameters'] / 1e6:.0f} M"
+    for name, pair in found["pairs"].items():
+        form, _, peer = name.partition(" against ")
+        for what, word in (("decode", "生成" if ja else "generation"), ("prefill", "入力の読み込み" if ja else "reading the prompt")):
+            title = f"{word}の速さ、{size}、{form}：{peer} 比" if ja else f"speed of {word}, {size}, {form}: against {peer}"
+            share = f", MBU {pair[what]['mbu']:.0%}" if "mbu" in pair[what] else ""
+            rows.append((title, f"× {said(pair[what]['ratio'])}; {pair[what]['tokens_per_second'][0]:,.0f} tok/s{share}"))
+    return rows
+
+
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tiny.json": tell_tiny,
     "time_to_bits.json": tell_time,
@@ -246,9 +282,12 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "training-110m.json": tell_training,
     "neighbour.json": tell_neighbour,
     "tokenizer.json": tell_tokenizer,
+    "decode-20m.json": tell_decode,
+    "decode-110m.json": tell_decode,
 }
 PARTS: dict[str, Callable[[str], str]] = {
-    "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "parts": parts,
+    "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "encoders": encoders,
+    "earlier": earlier, "parts": parts,
 }  # fmt: skip
 
 if __name__ == "__main__":

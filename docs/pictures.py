@@ -1,7 +1,7 @@
 """The pictures of the guide, drawn from the code they speak of: `python docs/pictures.py` writes docs/pictures/*.svg.
 
-In: `OptimSettings.factor`, `sampling.distribution`, the position parts, and docs/pictures/tokenizers.jsonl, which is what
-`tsuzuri tokenizer compare sample/pretrain --json` printed. Out: each picture in Japanese and in English, the same bytes
+In: `OptimSettings.factor`, `sampling.distribution`, the position parts, the record of benchmarks/long_context.py, and
+docs/pictures/tokenizers.jsonl, which is what `tsuzuri tokenizer compare sample/pretrain --json` printed. Out: each picture in Japanese and in English, the same bytes
 every time. It trains nothing.
 """
 
@@ -24,7 +24,17 @@ from tsuzuri.train.optim import OptimSettings
 
 PLACE = Path(__file__).parent / "pictures"
 MEASURED = PLACE / "tokenizers.jsonl"
+LONG = Path(__file__).parents[1] / "benchmarks" / "results" / "long_context.json"
 LOGITS = (4.0, 3.4, 3.1, 2.6, 2.4, 1.9, 1.5, 1.2, 0.6, 0.1, -0.4, -1.0)  # twelve candidates, the best first
+
+READ = Words("読んだトークン（千）", "tokens read (thousands)")
+GONE_FAR = {  # of benchmarks/long_context.py: the lines that differ; those of the rotary scalings lie on that of full attention
+    "full": Words("すべてを見る", "sees everything"),
+    "yarn": Words("すべてを見る（yarn）", "sees everything (yarn)"),
+    "window and full": Words("窓とすべてを一層ずつ", "one layer of each"),
+    "window": Words("窓 1,024", "window of 1,024"),
+    "mamba2": Words("mamba2（状態）", "mamba2 (a state)"),
+}
 
 Point = tuple[float, float]
 Drawing = tuple[Words, Words, Words, dict[Words, list[Point]]]  # title, x, y, the lines
@@ -106,6 +116,23 @@ def bytes_per_token() -> Drawing:
     )
 
 
+def long_memory() -> Drawing:
+    """What is kept of a long text, as measured."""
+    title = Words("10 万トークンを読む間に残しているもの", "What is kept while 100,000 tokens are read")
+    return title, READ, Words("MiB", "MiB"), _long("bytes", 2**20)
+
+
+def long_time() -> Drawing:
+    """How long the next token takes after a long text, as measured."""
+    title = Words("次の一語にかかる時間", "Time of the next token")
+    return title, READ, Words("ミリ秒", "ms"), _long("decode_ms", 1)
+
+
+def _long(field: str, unit: float) -> dict[Words, list[Point]]:
+    rows = {row["model"]: row["marks"] for row in json.loads(LONG.read_text(encoding="utf-8"))["rows"]}
+    return {words: [(mark["tokens"] / 1000, mark[field] / unit) for mark in rows[name]] for name, words in GONE_FAR.items()}
+
+
 def distance() -> Drawing:
     """How much of a score is left at a distance: rotary for a query equal to its key, ALiBi as the factor exp(-slope · distance)."""
     apart = range(129)
@@ -133,6 +160,8 @@ PICTURES: dict[str, Callable[[], Drawing]] = {
     "temperature": temperature,
     "bytes-per-token": bytes_per_token,
     "distance": distance,
+    "long-memory": long_memory,
+    "long-time": long_time,
 }
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def write(path: Path, records: list[dict[str, str]]) -> None:
 def manifest() -> dict[str, Any]:
     """What lies here: sizes, hashes, and each source with its licence and credits."""
     files = []
-    for path in sorted(HERE.glob("*/*.jsonl.zst")):
+    for path in sorted(path for kind in ("chat", "pretrain") for path in (HERE / kind).glob("*.jsonl.zst")):
         records = list(lines(path))
         sources: dict[tuple[str, str], Counter[str]] = {}
         for record in records:

@@ -73,15 +73,17 @@ def moral(data: Path) -> tuple[list[Any], list[Any]]:
 
 def tag(data: Path) -> tuple[list[Any], list[Any]]:
     """Names of laws, dates and articles. What a name is, the law's number behind it in brackets says; it is taken out, so that
-    it cannot be seen. A law's text is in one part only."""
+    it cannot be seen. A law's text is in one part only, and so is a sentence that several laws have."""
     records = [*lines(data / "pretrain" / "gov_laws_2013.jsonl.zst")]
     random.Random(12).shuffle(records)  # noqa: S311
-    parts: tuple[list[Any], list[Any]] = ([], [])
+    parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for number, record in enumerate(records):
         for paragraph in record["text"].split("\n"):
             if LAW.search(paragraph) and 30 <= len(paragraph) <= 160:
-                parts[number % 5 == 0].append({**law(paragraph), **origin(record)})
-    return parts
+                found = law(paragraph)
+                parts[number % 5 == 0].setdefault(found["text"], {**found, **origin(record)})
+    train, test = parts
+    return [*train.values()], [found for text, found in test.items() if text not in train]
 
 
 def law(paragraph: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tsuzuri.engine import cache
 from tsuzuri.engine.cache import FIRST, Cached
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.sampling import Sampling
@@ -128,3 +129,39 @@ def test_greedy_text_of_the_engine_is_that_of_the_plain_loop(choices: dict[str, 
     assert [token.logprob for token in found] == pytest.approx(
         [float(row[id]) for row, id in zip(expected, ids[300:], strict=True)], abs=1e-5
     )
+
+
+# ── a long text with a window
+
+LONG = {"max_position_embeddings": 4000, "num_hidden_layers": 1}
+
+
+@pytest.mark.parametrize("choices", [{"sliding_window": 7}, {"sliding_window": 7, "position": "alibi", "num_key_value_heads": 2}], ids=str)
+def test_what_a_window_lets_go_changes_nothing(choices: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "BACK", 20)
+    model, ids, past = built(**choices, **LONG), tokens(1500), Cached(bound=1500)
+    found = in_parts(model, ids, [100, *[1] * 300, 128, 128, *[1] * 400, 128, 128, 128, *[1] * 60], past)
+    places = max(FIRST, 2 * (128 + 7 + 20))  # and not 1,500
+    assert past.nbytes <= 2 * places * (model.shape.num_key_value_heads or 4) * 8 * 8  # float64
+    torch.testing.assert_close(found, whole(model, ids), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("back", [1, 10, 20, 21, 600, 1400])
+def test_a_window_is_taken_back_where_it_can_be(back: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was let go is not looked at by mistake: it is read again from the start."""
+    monkeypatch.setattr(cache, "BACK", 20)
+    model, ids, past = built(sliding_window=7, **LONG), tokens(1500), Cached(bound=1500)
+    in_parts(model, ids, [100] * 15, past)
+    left = past.truncate(1500 - back)
+    assert left in (0, 1500 - back)
+    if back <= 20:
+        assert left == 1500 - back
+    rest = ids[left:]
+    torch.testing.assert_close(in_parts(model, rest, [50] * (len(rest) // 50) + [len(rest) % 50], past), whole(model, ids)[left:])
+
+
+def test_a_window_beside_full_attention_keeps_all_of_the_latter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "BACK", 20)
+    choices = {"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 4, "max_position_embeddings": 4000}
+    model, ids = built(**choices), tokens(1200)
+    torch.testing.assert_close(in_parts(model, ids, [100] * 12, Cached(bound=1200)), whole(model, ids), rtol=1e-9, atol=1e-9)

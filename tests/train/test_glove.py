@@ -55,7 +55,7 @@ def test_steps_move_as_autograd_and_adagrad_of_pytorch(x_max: float) -> None:
         loss.backward()
         adagrad.step()
         found = glove.step(*((one, other) if turn % 2 == 0 else (other, one)), cells, rows, 0.05)
-        assert found == pytest.approx(float(loss), rel=1e-6)  # counts are kept in float32
+        assert found == pytest.approx(float(loss.detach()), rel=1e-6)  # counts are kept in float32
     for moved, wanted in zip((one.vectors, one.bias, other.vectors, other.bias), plain, strict=True):
         assert (moved - wanted).abs().max() < 1e-6
 

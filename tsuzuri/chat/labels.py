@@ -189,7 +189,7 @@ def load(directory: str | Path, *, dtype: str | None = None, threads: int | None
     place = devices.choose(device)
     if threads is not None:
         devices.threads(threads)
-    model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place)
+    model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place, quantised=True)
     if not is_encoder(model):
         raise ConfigError(
             Words(f"モデル {path.name} をエンコーダとして開こうとしました。", f"Opening the model {path.name} as an encoder."),

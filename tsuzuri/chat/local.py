@@ -26,7 +26,8 @@ from tsuzuri.engine.engine import Generation, LocalEngine
 from tsuzuri.engine.sampling import History, Sampling, distribution
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
 from tsuzuri.folder import suggestion
-from tsuzuri.model import weights
+from tsuzuri.model import compiled, weights
+from tsuzuri.model.adapt import quantize as quantisation
 from tsuzuri.model.past import Causal
 from tsuzuri.text import fast
 from tsuzuri.text.bytelevel import utf8
@@ -77,33 +78,47 @@ class Candidate:
     sampled: float  # under the sampling asked for
 
 
-def load(directory: str | Path, *, dtype: str | None = None, threads: int | None = None, device: str = "auto") -> LocalModel:
+def load(
+    directory: str | Path, *, dtype: str | None = None, quantize: str | None = None, threads: int | None = None, device: str = "auto"
+) -> LocalModel:
     """The model of a directory, ready to talk to.
 
-    dtype: "float32", "bfloat16" or None: as it is stored, or float32 where this machine has no arithmetic for that. threads: computing threads of the process; None leaves them.
+    dtype: "float32", "bfloat16" or None: as it is stored, or float32 where this machine has no arithmetic for that.
+    quantize: "q8_0", "q4_0" or None: as it is stored. threads: computing threads of the process; None leaves them.
     Raises MissingError, FormatError and ConfigError.
     """
-    return LocalModel(directory, dtype=dtype, threads=threads, device=device)
+    return LocalModel(directory, dtype=dtype, quantize=quantize, threads=threads, device=device)
 
 
 class LocalModel:
     """One model and its tokenizer. Every method may be called from any thread; `chat_events` is a `Chat`."""
 
-    def __init__(self, directory: str | Path, *, dtype: str | None = None, threads: int | None = None, device: str = "auto") -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        dtype: str | None = None,
+        quantize: str | None = None,
+        threads: int | None = None,
+        device: str = "auto",
+    ) -> None:
         path = _existing(Path(directory))
         if threads is not None:
             devices.threads(_count(threads))
         place = devices.choose(device)
         self.name = path.resolve().name
-        self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place)
+        self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place, quantised=True)
         if labels.is_encoder(self.model):
             raise _encoder(path.name)
+        if quantize is not None:
+            _quantised(self.model, quantize)
+        native = compiled.made(self.model, torch.get_num_threads()) if place.type == "cpu" else None
         if dtype is None and self._weights:
             self.model.to(devices.fit(self._weights[0].dtype, place))
         self.tokenizer = fast.load(path)
         self.context_length = self.model.context_length
         self.template = template.load(path)
-        self.engine = LocalEngine(self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
+        self.engine = LocalEngine(native or self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
         self._source_end = _source_end(path) if self.engine.reads_source else []
         self._special = frozenset(self.tokenizer.special.values())
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
@@ -120,8 +135,8 @@ class LocalModel:
     def __repr__(self) -> str:
         if not self._weights:
             return f"<LocalModel {self.name}: counted, context {self.context_length}>"
-        count = sum(weight.numel() for weight in self._weights)
-        kind = str(self._weights[0].dtype).removeprefix("torch.")
+        count = quantisation.count(self.model)
+        kind = quantisation.form_of(self.model) or str(self._weights[0].dtype).removeprefix("torch.")
         return f"<LocalModel {self.name}: {count:,} parameters, {kind}, context {self.context_length}>"
 
     @property
@@ -176,7 +191,7 @@ class LocalModel:
         self.engine.check(found, room=0)
         with torch.inference_mode():
             tokens = torch.tensor(found, device=self.engine.device)
-            logits: Tensor = self.model(tokens, Causal(torch.arange(len(found), device=tokens.device)))
+            logits: Tensor = self.engine.model(tokens, Causal(torch.arange(len(found), device=tokens.device)))
         return logits.float().cpu().clone()  # out of inference mode: a tensor one can go on computing with
 
     def score(self, text: str) -> tuple[float, int]:
@@ -385,6 +400,22 @@ def _count(threads: object) -> int:
             todo=Words("threads を直してください。", "Correct threads."),
         )
     return found
+
+
+def _quantised(model: torch.nn.Module, form: str) -> None:
+    """Raises ConfigError for a model that is quantised otherwise already: a second rounding would be a third model."""
+    stored = quantisation.form_of(model)
+    if stored == form:
+        return
+    if stored is not None:
+        raise ConfigError(
+            Words(f"モデルを {form} に量子化しようとしました。", f"Quantising the model to {form}."),
+            found=Words(f"すでに {stored} に量子化されています。", f"It is quantised to {stored} already."),
+            todo=Words(
+                "量子化していないモデルを使うか、quantize を外してください。", "Use the model before quantisation, or leave quantize out."
+            ),
+        )
+    quantisation.quantize(model, form)
 
 
 def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:

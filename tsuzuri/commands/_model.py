@@ -17,7 +17,7 @@ DEFAULT = Path("runs/tiny/model")  # what `make tiny` writes
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--model, --dtype, --threads"""
+    """--model, --dtype, --quantize, --threads"""
     for option in (
         click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads"))),
         click.option(
@@ -27,6 +27,16 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 Words(
                     "数値の型（既定は保存時の型。この計算機で速く計算できなければ float32）",
                     "number type; unless given as stored, or float32 where that is not fast",
+                )
+            ),
+        ),
+        click.option(
+            "--quantize",
+            type=click.Choice(["q8_0", "q4_0"]),
+            help=str(
+                Words(
+                    "読み込むときに 8 ビット（q8_0）か 4 ビット（q4_0）に量子化する（既定は保存時のまま）",
+                    "quantise on loading, to 8 bits (q8_0) or 4 (q4_0); unless given as stored",
                 )
             ),
         ),
@@ -42,7 +52,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def open_model(directory: Path | None, dtype: str | None, threads: int | None) -> LocalModel:
+def open_model(directory: Path | None, dtype: str | None, quantize: str | None, threads: int | None) -> LocalModel:
     """Raises MissingError when no model is named and none was made."""
     if directory is None and not DEFAULT.is_dir():
         raise MissingError(
@@ -55,4 +65,4 @@ def open_model(directory: Path | None, dtype: str | None, threads: int | None) -
         )
     from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here
 
-    return load(directory or DEFAULT, dtype=dtype, threads=threads)
+    return load(directory or DEFAULT, dtype=dtype, quantize=quantize, threads=threads)

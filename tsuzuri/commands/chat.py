@@ -38,6 +38,7 @@ def command(
     system: str | None,
     directory: Path | None,
     dtype: str | None,
+    quantize: str | None,
     threads: int | None,
     stop: tuple[str, ...],
     as_json: bool,
@@ -54,7 +55,7 @@ def command(
     question = piped() if message is None and not sys.stdin.isatty() else message
     if as_json and question is None:
         raise click.UsageError(str(Words("--json は -m か標準入力と一緒に使ってください。", "Use --json with -m or a pipe.")))
-    talk = Talk(open_model(directory, dtype, threads), asked, system)
+    talk = Talk(open_model(directory, dtype, quantize, threads), asked, system)
     if question is None:
         _converse(talk)
     elif as_json:

@@ -23,7 +23,14 @@ from tsuzuri.types import Done, Text, Usage
 @stop_option
 @click.option("--json", "as_json", is_flag=True, help=str(Words("結果を JSON で", "the result as JSON")))
 def command(
-    text: str | None, directory: Path | None, dtype: str | None, threads: int | None, stop: tuple[str, ...], as_json: bool, **settings: Any
+    text: str | None,
+    directory: Path | None,
+    dtype: str | None,
+    quantize: str | None,
+    threads: int | None,
+    stop: tuple[str, ...],
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """文章の続きを、できた分から標準出力に書きます。TEXT を省くと標準入力を読みます。 / Write the continuation of a text
     as it comes. Without TEXT, standard input is read.
@@ -35,7 +42,7 @@ def command(
     asked = options(stop, settings)
     if asked.sampling.logprobs is not None and not as_json:
         raise click.UsageError(str(Words("--logprobs は --json と一緒に使ってください。", "Use --logprobs with --json.")))
-    model = open_model(directory, dtype, threads)
+    model = open_model(directory, dtype, quantize, threads)
     events = model.events(str(prompt), asked)
     if not as_json:
         used = 0

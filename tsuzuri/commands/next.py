@@ -25,7 +25,16 @@ BAR = 24  # characters of a probability of 1
 @click.option("--top", default=10, show_default=True, help=str(Words("表示する候補の数", "how many candidates to show")))
 @sampling_options(only=("temperature", "top_k", "top_p", "min_p", "repetition_penalty"))
 @click.option("--json", "as_json", is_flag=True, help=str(Words("結果を JSON で", "the result as JSON")))
-def command(text: str, directory: Path | None, dtype: str | None, threads: int | None, top: int, as_json: bool, **settings: Any) -> None:
+def command(
+    text: str,
+    directory: Path | None,
+    dtype: str | None,
+    quantize: str | None,
+    threads: int | None,
+    top: int,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """文章の次に来るトークンを、確からしい順に示します。モデルそのものの確率と、温度や top-k、top-p をかけた後の確率が並びます。 / The
     tokens that may come next, most probable first: the model's own probability, and that under temperature, top-k and top-p.
 
@@ -33,7 +42,7 @@ def command(text: str, directory: Path | None, dtype: str | None, threads: int |
     from tsuzuri.engine.sampling import Sampling  # noqa: PLC0415
 
     sampling = Sampling(**settings)
-    rows = open_model(directory, dtype, threads).next(text, top, sampling)
+    rows = open_model(directory, dtype, quantize, threads).next(text, top, sampling)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
     else:

@@ -2,7 +2,7 @@
 
 In: `begin(n)`, then a call of the model with n tokens (N,); for a decoder that looks at another text, `remember` first.
 Out: `attend`, `cross` and `recur` as the seam in types.py promises, the same numbers as `Causal` over the whole sequence.
-It knows no ids; `truncate` takes back what came last.
+It knows no ids; `truncate` takes back what came last. A layer with a window lets go of what nobody will look at again.
 """
 
 from __future__ import annotations
@@ -16,22 +16,35 @@ from torch import Tensor
 from tsuzuri.types import Bias, Project, Scan
 
 FIRST = 256  # tokens of room at first; it doubles, so that n tokens cost O(n) copies
+BACK = 4096  # tokens that can be taken back, at least, where a layer has a window
 
 
 class _Rows:
     """Keys and values of one layer, (K, room, E) each: a head's keys lie together, as attention reads them."""
 
-    def __init__(self, k: Tensor, v: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, k: Tensor, v: Tensor, dtype: torch.dtype, window: int | None) -> None:
         self.keys = k.new_empty(k.shape[1], 0, k.shape[2], dtype=dtype)
         self.values = v.new_empty(v.shape[1], 0, v.shape[2], dtype=dtype)
+        self.window = window
+        self.first = 0  # the place of the first row; what came before it is let go
 
     def write(self, k: Tensor, v: Tensor, start: int, stop: int) -> None:
         """(N, K, E) at places start … stop"""
-        if stop > self.keys.shape[1]:
-            room = max(FIRST, 2 * self.keys.shape[1], stop)
-            self.keys, self.values = (_grown(x, room, start) for x in (self.keys, self.values))
-        self.keys[:, start:stop] = k.transpose(0, 1)
-        self.values[:, start:stop] = v.transpose(0, 1)
+        if stop - self.first > self.keys.shape[1]:
+            first = self.first if self.window is None else max(self.first, self.looks_back(start) - BACK)
+            room = max(FIRST, 2 * (stop - first))
+            self.keys, self.values = (_moved(x, room, first - self.first, start - self.first) for x in (self.keys, self.values))
+            self.first = first
+        self.keys[:, start - self.first : stop - self.first] = k.transpose(0, 1)
+        self.values[:, start - self.first : stop - self.first] = v.transpose(0, 1)
+
+    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (K, S, E) of the places start … stop"""
+        return self.keys[:, start - self.first : stop - self.first], self.values[:, start - self.first : stop - self.first]
+
+    def looks_back(self, start: int) -> int:
+        """The first place that a token at `start` or after it can see."""
+        return 0 if self.window is None else max(0, start - self.window + 1)
 
 
 class Cached:
@@ -52,6 +65,12 @@ class Cached:
         self._masks: dict[int | None, Tensor] = {}
         self.positions = torch.arange(0, device=device)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys, values and states that are kept, spare room included."""
+        kept = [*self._states.values(), *(x for pair in self._looked.values() for x in pair)]
+        return sum(x.nbytes for x in (*kept, *(x for rows in self._rows.values() for x in (rows.keys, rows.values))))
+
     def begin(self, count: int) -> None:
         """The next call of the model brings `count` tokens."""
         self._start, self.length = self.length, self.length + count
@@ -69,10 +88,14 @@ class Cached:
         self._looked.clear()
 
     def truncate(self, length: int) -> int:
-        """Forget what came after the first `length` tokens; how many are left: a recurrent state cannot go back, it starts anew."""
+        """Forget what came after the first `length` tokens; how many are left: a recurrent state cannot go back, and a window
+        not behind what was let go. They start anew."""
         if length < self.length:
-            self.length = 0 if self._states else length
+            gone = any(rows.first > rows.looks_back(length) for rows in self._rows.values())
+            self.length = 0 if self._states or gone else length
             self._states.clear()
+            if gone:
+                self._rows.clear()
         return self.length
 
     def attend(
@@ -89,11 +112,11 @@ class Cached:
     ) -> Tensor:
         """(N, H, E) × (N, K, E) and all before -> (N, H, E). Grouped heads stand as rows of one query: nothing is repeated."""
         if layer not in self._rows:
-            self._rows[layer] = _Rows(k, v, _kept(k))
+            self._rows[layer] = _Rows(k, v, _kept(k), window)
         rows = self._rows[layer]
         rows.write(k, v, self._start, self.length)
-        first = 0 if window is None else max(0, self._start - window + 1)  # nobody looks further back
-        keys, values = rows.keys[:, first : self.length], rows.values[:, first : self.length]  # (K, S, E)
+        first = rows.looks_back(self._start)
+        keys, values = rows.read(first, self.length)  # (K, S, E)
         mask = self._mask(first, window, bias, keys, q.shape[1])
         return _looked_up(q, keys, values, mask, scale, softcap)
 
@@ -145,8 +168,8 @@ def _kept(k: Tensor) -> torch.dtype:
     return torch.float32 if k.device.type == "cpu" and k.dtype == torch.bfloat16 else k.dtype
 
 
-def _grown(rows: Tensor, room: int, used: int) -> Tensor:
-    """The same rows (K, used, E) in a buffer with more room."""
+def _moved(rows: Tensor, room: int, first: int, used: int) -> Tensor:
+    """The rows first … used of (K, …, E) at the beginning of a buffer with `room`."""
     larger = rows.new_empty(rows.shape[0], room, rows.shape[2])
-    larger[:, :used] = rows[:, :used]
+    larger[:, : used - first] = rows[:, first:used]
     return larger

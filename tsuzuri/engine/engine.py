@@ -48,6 +48,13 @@ class Reader(Protocol):
     def encode(self, tokens: Tensor, past: Past) -> Tensor: ...  # (S,) -> states (S, D)
 
 
+@runtime_checkable
+class Direct(Protocol):
+    """A model that has a shorter way to the logits of the last token."""
+
+    def read(self, tokens: Tensor, past: Past) -> Tensor: ...  # (N,) -> (V,)
+
+
 class LocalEngine:
     """`types.Engine`. Safe to call from several threads; each call then has a cache of its own."""
 
@@ -131,6 +138,8 @@ class LocalEngine:
         """Reads `ids` after `past`; float32 logits (V,) on the CPU of what comes next."""
         past.begin(len(ids))
         tokens = self._tensor(ids)
+        if isinstance(self.model, Direct):
+            return self.model.read(tokens, past).float().cpu()
         if isinstance(self.model, Decoder):
             last = self.model.logits(self.model.hidden(tokens, past)[-1:])[0]
         else:

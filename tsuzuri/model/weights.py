@@ -2,6 +2,7 @@
 
 In: config.json and safetensors, whole or in shards with an index; both are untrusted and checked (`safe.py`).
 Out: the same. Which name means which weight is the family's business (`families/`); nothing here knows a tokenizer.
+A quantised model has a `quantization_config` of the method "tsuzuri" and keeps our names, since only tsuzuri reads it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from tsuzuri.errors import ConfigError, FormatError, MissingError, Words
 from tsuzuri.folder import find, names
 from tsuzuri.model import safe
+from tsuzuri.model.adapt import quantize
 from tsuzuri.model.families._packed import Packed
 from tsuzuri.model.transformer import Transformer
 
@@ -27,12 +29,17 @@ FAMILIES = "tsuzuri.model.families"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # that one can compute in
+METHOD = "quantization_config"
 MAX_JSON_BYTES = 64 << 20  # an index of the largest public models is about 10 MB
 
 
-def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Any:
-    """The model of a directory, in `dtype` (None: as stored). Raises MissingError, FormatError and ConfigError."""
+def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu", quantised: bool = False) -> Any:
+    """The model of a directory, in `dtype` (None: as stored). `quantised`: whether one is welcome whose matrices are narrow; it can be
+    asked, but neither trained nor written in another form. Raises MissingError, FormatError and ConfigError."""
     config = read_json(directory / "config.json")
+    if config.get(METHOD) is not None and quantised:
+        return _load_quantised(directory, config, dtype, device)
+    whole(config)
     family = find(FAMILIES, _model_type(config))
     if hasattr(family, "load"):
         return _loads_itself(family, directory, dtype)
@@ -46,6 +53,20 @@ def load(directory: Path, *, dtype: torch.dtype | None = None, device: str | tor
     wanted = dtype or reduce(torch.promote_types, {value.dtype for value in stored.values()})  # of several, the one that holds all
     model.load_state_dict({name: value.to(device=device, dtype=wanted).contiguous() for name, value in stored.items()}, assign=True)
     return model.requires_grad_(False)
+
+
+def whole(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for the config.json of a quantised model: its matrices are no weights that one could go on from."""
+    if config.get(METHOD) is not None:
+        form = quantize.described(config[METHOD])
+        raise ConfigError(
+            Words("モデルの重みを扱おうとしました。", "Handling the weights of a model."),
+            found=Words(
+                f"{form} に量子化されていて、学習も、ほかの形への書き出しもできません。",
+                f"It is quantised to {form}: it can neither be trained nor written in another form.",
+            ),
+            todo=Words("量子化する前のモデルを指定してください。", "Name the model before quantisation."),
+        )
 
 
 def _loads_itself(family: ModuleType, directory: Path, dtype: torch.dtype | None) -> Any:
@@ -74,6 +95,7 @@ def load_body(directory: Path, *, seed: int = 1, **choices: Any) -> Body:
     """The model of a directory with another head (`head`, `labels` … of `Shape`), in float32, to be trained further. What the
     directory has of the new head in the same shape is taken. Raises as `load`, and FormatError where the body is incomplete."""
     config = read_json(directory / "config.json")
+    whole(config)
     family = decoder(_model_type(config))
     shape = replace(family.shape(config), **choices)
     model = build(family, shape).initialise(seed)
@@ -134,6 +156,10 @@ def save(model: Any, directory: Path, family: str = "llama", state: Mapping[str,
         model.save(directory)
         return
     decoder(family)
+    if quantize.form_of(model) is not None:
+        assert state is None, "a model that trains is not quantised"
+        _save_quantised(model, directory, module)
+        return
     config = module.config(model.shape)  # first: a shape that the family cannot say has no names either
     weights = dict(model.named_parameters()) if state is None else state
     tensors = {theirs: weights[ours] for ours, theirs in module.names(model.shape).items()}
@@ -325,3 +351,66 @@ def _mixed(directory: Path, found: Words) -> FormatError:
         found=found,
         todo=Words("config.json と重みが同じモデルのものか確かめてください。", "Check that config.json and the weights belong together."),
     )
+
+
+# ── quantised: for every matrix NAME.values (int8 (rows, K), or uint8 (rows, K/2) of nibbles) and NAME.scales (float16 (rows, K/32))
+
+
+def _save_quantised(model: Any, directory: Path, family: ModuleType) -> None:
+    config = family.config(model.shape)
+    narrow = {name: module for name, module in model.named_modules() if isinstance(module, quantize.Quantised)}
+    tensors = {name: weight.detach().contiguous().cpu() for name, weight in model.named_parameters()}
+    for name, module in narrow.items():
+        tensors |= {f"{name}.values": module.values.contiguous().cpu(), f"{name}.scales": module.scales.contiguous().cpu()}
+    dtype = str(next(module.like.dtype for module in narrow.values())).removeprefix("torch.")
+    method = {"quant_method": quantize.METHOD, "format": quantize.form_of(model), "group_size": quantize.GROUP}
+    config |= {"dtype": dtype, "torch_dtype": dtype, METHOD: method}
+    (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    safe.write(directory / WEIGHTS, tensors, {"format": "pt"})
+
+
+def _load_quantised(directory: Path, config: dict[str, Any], dtype: torch.dtype | None, device: str | torch.device) -> Any:
+    """As it was saved: mapped into memory, nothing is quantised again."""
+    form = quantize.described(config.pop(METHOD))
+    family, found = decoder(_model_type(config)), safe.read(directory / WEIGHTS)
+    shape = family.shape(config)
+    if hasattr(family, "fitted"):  # it asks for their names
+        there = {name.removesuffix(".values") + ".weight" * name.endswith(".values") for name in found}
+        names = family.names(replace(shape, tie_word_embeddings=False))
+        shape = family.fitted(shape, {theirs for ours, theirs in names.items() if ours in there})
+    model = build(family, shape, device="meta")
+    wide = [value.dtype for name, value in found.items() if not name.endswith((".values", ".scales"))]
+    given = dtype or getattr(torch, str(config.get("dtype")), None) or reduce(torch.promote_types, wide, torch.bfloat16)
+    wanted = given if given in DTYPES else torch.float32
+    state: dict[str, Tensor] = {}
+    for name, module in list(model.named_modules()):
+        for own, weight in list(module._parameters.items()):
+            if weight is None:
+                continue
+            place = f"{name}.{own}".removeprefix(".")
+            values, scales = (found.pop(f"{name}.{part}", None) for part in (("values", "scales") if own == "weight" else ("", "")))
+            if values is None or scales is None:
+                state[place] = _plain(found, place, weight, directory).to(device=device, dtype=wanted)
+                continue
+            problem = quantize.problem(form, weight, values, scales)
+            if problem:
+                raise _mixed(directory, Words(f"{place} の量子化された値が合いません（{problem}）。", f"{place} does not fit ({problem})."))
+            module._parameters[own] = torch.nn.Parameter(torch.empty_like(weight, dtype=wanted), requires_grad=False)
+            quantize.become(module, form, values.to(device), scales.to(device))
+            module.like = torch.empty(0, dtype=wanted, device=device)
+            state |= {f"{name}.values": module.values, f"{name}.scale_bits": module.scale_bits}
+    if found:
+        raise _mixed(directory, Words(f"知らない重みがあります：{sorted(found)[0]}", f"Weights are unknown: {sorted(found)[0]}"))
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(False)
+
+
+def _plain(found: dict[str, Tensor], name: str, weight: Tensor, directory: Path) -> Tensor:
+    """The stored tensor of a weight that is not quantised."""
+    if name not in found:
+        raise _mixed(directory, Words(f"足りない重みがあります：{name}", f"Weights are missing: {name}"))
+    value = found.pop(name)
+    if value.shape != weight.shape or value.dtype not in DTYPES:
+        text = f"{name}: {tuple(value.shape)} {value.dtype}, config.json: {tuple(weight.shape)}"
+        raise _mixed(directory, Words(f"形が config.json と合いません（{text}）。", f"A shape differs from config.json ({text})."))
+    return value

@@ -100,7 +100,7 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     derived = {} if head.size is None else derive(head.size)
     sections = {}
     for name, module in modules.items():
-        own = given.get(name) or {}
+        own = {} if given.get(name) is None else _mapping(given[name], name)
         dialled = derived.get(name, {})
         if hasattr(module, "taken"):
             dialled = module.taken(dialled, own)
@@ -161,14 +161,18 @@ def derive(size: int) -> dict[str, dict[str, Any]]:
     return {"pretrain": {"model": model, "learning_rate": round(8e-3 * (4 / size) ** 0.5, 6)}}
 
 
-def _merge(derived: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What the recipe says wins over what the dial says, key by key."""
+def _mapping(given: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
         raise _wrong(Words(f"「{where}」は項目の並び（名前: 値）でなければなりません。", f"'{where}' must be a mapping of keys to values."))
+    return given
+
+
+def _merge(derived: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What the recipe says wins over what the dial says, key by key."""
     result: dict[str, Any] = {**derived, **given}
     for key, value in derived.items():
         if isinstance(value, Mapping) and key in given:
-            result[key] = _merge(value, given[key], f"{where}.{key}")
+            result[key] = _merge(value, _mapping(given[key], f"{where}.{key}"), f"{where}.{key}")
     return result
 
 

@@ -14,9 +14,11 @@ from tsuzuri.model.parts.experts import Part, Routed
 from tsuzuri.train.data import Batch
 
 
-def price(model: nn.Module, batch: Batch) -> Tensor | float:
+def price(model: object, batch: Batch) -> Tensor | float:
     """0, with the gradient of coefficient × (mean of `uneven` over the layers) × (targets of the batch); padding is not
     counted. Shape's `router_aux_loss_coef` is the coefficient; without experts, or where it is 0, there is no gradient."""
+    if not isinstance(model, nn.Module):  # counts have no experts
+        return 0.0
     watched = [part for part in model.modules() if isinstance(part, Part) and part.routed is not None]
     if not watched:
         return 0.0

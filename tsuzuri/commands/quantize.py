@@ -1,0 +1,110 @@
+"""モデルを 8 ビットか 4 ビットに縮めて保存します。 / Narrow a model to 8 or 4 bits and save it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsuzuri.errors import ConfigError, InputError, Words
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LENGTH = 256  # tokens of one calibration sample
+SAMPLES = 16
+OWN = ("config.json", "files.json")  # written anew
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--form", type=click.Choice(["q8_0", "q4_0", "nf4"]), default="q8_0", show_default=True, help="形式 / form")
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="この文章を読ませ、大事な入力を守るように量子化する（AWQ） / read this text and protect the inputs that matter (AWQ)",
+)
+@click.option("--json", "as_json", is_flag=True, help="結果を JSON で / the result as JSON")
+def command(model: Path, out: Path, form: str, calibrate: Path | None, as_json: bool) -> None:
+    """MODEL を量子化して OUT に書きます。読み込むときに縮めるだけなら、どのコマンドでも --quantize でできます。 / Quantise MODEL and
+    write it to OUT. To narrow it only on loading, every verb has --quantize."""
+    from tsuzuri import directory as directories  # noqa: PLC0415
+    from tsuzuri.model import weights  # noqa: PLC0415
+    from tsuzuri.model.adapt import awq, quantize  # noqa: PLC0415
+
+    if weights.read_json(model / "config.json").get(weights.METHOD) is not None:
+        raise ConfigError(
+            Words(f"{model} を量子化しようとしました。", f"Quantising {model}."),
+            found=Words("すでに量子化されています。", "It is quantised already."),
+            todo=Words("量子化していないモデルを指定してください。", "Name the model before quantisation."),
+        )
+    loaded = weights.load(model)
+    places = awq.scale(loaded.float(), form, _samples(model, calibrate)) if calibrate else []
+    if calibrate and not places:
+        raise ConfigError(
+            Words(f"{calibrate} で {model} の重みを整えようとしました。", f"Scaling the weights of {model} by {calibrate}."),
+            found=Words("このモデルの構成では、整えられる場所がありません。", "The parts of this model leave no place for it."),
+            todo=Words("--calibrate を付けずに量子化してください。", "Quantise without --calibrate."),
+        )
+    record = quantize.quantize(loaded, form)
+    with directories.whole(out) as temporary:
+        weights.save(loaded, temporary, weights.family_of(model).MODEL_TYPE)
+        for file in sorted(model.iterdir()):
+            if file.is_file() and file.name not in OWN and ".safetensors" not in file.name:
+                shutil.copy(file, temporary / file.name)
+    result = {
+        "form": form,
+        "bytes_before": record.bytes_before,
+        "bytes_after": record.bytes_after,
+        "narrowed": len(record.narrowed),
+        "kept": list(record.kept),
+        "scaled": {place.name: {"alpha": place.alpha, "error": [place.error_before, place.error_after]} for place in places},
+    }
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else _told(result, out))
+
+
+def _samples(model: Path, path: Path) -> list[Tensor]:
+    import torch  # noqa: PLC0415
+
+    from tsuzuri.text import fast  # noqa: PLC0415
+    from tsuzuri.text.corpus.read import read  # noqa: PLC0415
+
+    tokenizer, ids = fast.load(model), []
+    for document in read([path]):
+        ids += tokenizer.encode(document.text)
+        if len(ids) >= LENGTH * SAMPLES:
+            break
+    if not ids:
+        raise InputError(
+            Words(f"{path} を較正のために読もうとしました。", f"Reading {path} for calibration."),
+            found=Words("文章がありません。", "There is no text in it."),
+            todo=Words("普通の文章を指定してください。", "Name a file of ordinary text."),
+        )
+    return [torch.tensor(ids[at : at + LENGTH]) for at in range(0, min(len(ids), LENGTH * SAMPLES), LENGTH)]
+
+
+def _told(result: dict[str, Any], out: Path) -> str:
+    before, after, kept = result["bytes_before"] / 1e6, result["bytes_after"] / 1e6, result["kept"]
+    lines = [
+        str(
+            Words(
+                f"{out} に書きました：{before:.1f} MB から {after:.1f} MB に。", f"Written to {out}: {before:.1f} MB, now {after:.1f} MB."
+            )
+        )
+    ]
+    if kept:
+        names = ", ".join(kept[:3]) + (" …" if len(kept) > 3 else "")
+        lines.append(
+            str(
+                Words(
+                    f"入力の数が 32 で割り切れず、そのまま残した行列：{len(kept)} 個（{names}）",
+                    f"Matrices kept as they are, their inputs being no multiple of 32: {len(kept)} ({names})",
+                )
+            )
+        )
+    return "\n".join(lines)

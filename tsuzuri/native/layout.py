@@ -1,0 +1,74 @@
+"""The bytes that the kernels read: a matrix as blocks of 16 rows (the table in `source/kernels.h`).
+
+In: a matrix in rows, as it is stored. Out: uint8 (blocks, bytes of a block); rows that fill up the last block are zero.
+Only the order changes here, never a number: `unpacked` gives back what `packed` was given.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Format: TypeAlias = Literal["f32", "bf16", "q8", "q4"]
+FORMATS: tuple[Format, ...] = ("f32", "bf16", "q8", "q4")  # by their number in kernels.h
+ROWS = 16  # of a block
+GROUP = 32  # inputs that share a scale
+LINE = 64  # bytes of a cache line: where the weights of a block begin
+
+
+def packed(values: Tensor, scales: Tensor | None = None) -> Tensor:
+    """(rows, K) float32 or bfloat16; or int8 with float16 scales (rows, K/32); or uint8 (rows, K/2), two nibbles a byte, with scales.
+
+    -> uint8 (blocks, bytes of a block). The nibbles are those of GGML's q4_0: byte i of the 16 of a group holds inputs i and i + 16.
+    """
+    rows = _whole_blocks(values)
+    if scales is None:
+        if values.dtype == torch.bfloat16:
+            rows = F.pad(rows, (0, rows.shape[1] % 2))
+            rows = rows.view(len(rows), -1, 2)  # (rows, K/2, 2)
+        blocks = _in_blocks(rows).transpose(1, 2)  # (blocks, K or K/2, 16, ...)
+        return _bytes(blocks)
+    groups = scales.shape[1]
+    every = _in_blocks(_whole_blocks(scales)).transpose(1, 2)  # (blocks, groups, 16)
+    head = _bytes(every)
+    body = rows.reshape(-1, ROWS, groups, rows.shape[1] // groups // 4, 4)  # (blocks, 16, groups, 8 or 4, 4)
+    return torch.cat((F.pad(head, (0, -head.shape[1] % LINE)), _bytes(body.permute(0, 2, 3, 1, 4))), 1)
+
+
+def unpacked(blocks: Tensor, form: Format, rows: int, columns: int) -> tuple[Tensor, Tensor | None]:
+    """What `packed` was given."""
+    count = blocks.shape[0]
+    if form in ("f32", "bf16"):
+        dtype, pair = (torch.float32, 1) if form == "f32" else (torch.bfloat16, 2)
+        found = blocks.view(dtype).view(count, -1, ROWS, pair).transpose(1, 2).reshape(count * ROWS, -1)
+        return found[:rows, :columns].contiguous(), None
+    groups, steps = columns // GROUP, 8 if form == "q8" else 4
+    start = -(-groups * ROWS * 2 // LINE) * LINE
+    scales = blocks[:, : groups * ROWS * 2].contiguous().view(torch.float16).view(count, groups, ROWS).transpose(1, 2)
+    body = blocks[:, start:].reshape(count, groups, steps, ROWS, 4).permute(0, 3, 1, 2, 4).reshape(count * ROWS, -1)
+    values = body[:rows].contiguous()
+    return values.view(torch.int8) if form == "q8" else values, scales.reshape(count * ROWS, groups)[:rows].contiguous()
+
+
+def paired(gate: Tensor, up: Tensor) -> Tensor:
+    """Rows of two matrices in turns of a block, 16 of one and 16 of the other: both are there when a gate opens."""
+    both = torch.stack([_in_blocks(_whole_blocks(x)) for x in (gate, up)], 1)  # (blocks, 2, 16, ...)
+    return both.flatten(0, 2)
+
+
+def _in_blocks(rows: Tensor) -> Tensor:
+    """(rows, ...) -> (blocks, 16, ...)"""
+    return rows.reshape(-1, ROWS, *rows.shape[1:])
+
+
+def _whole_blocks(rows: Tensor) -> Tensor:
+    """Rows of zeros behind, up to a multiple of 16."""
+    missing = -rows.shape[0] % ROWS
+    return torch.cat((rows, rows.new_zeros(missing, *rows.shape[1:]))) if missing else rows
+
+
+def _bytes(blocks: Tensor) -> Tensor:
+    return blocks.contiguous().flatten(1).view(torch.uint8)
