@@ -59,6 +59,8 @@ def test_a_command_of_a_page_runs(page: str, command: str, life: Path, tmp_path:
         arguments += [setting for setting in small if setting.split("=")[0] not in command] + [f"out={tmp_path}"]
     if words[1] == "similar":
         request.getfixturevalue("word_vectors")
+    if words[1] == "label":
+        request.getfixturevalue("classifier")
     done = subprocess.run(arguments, cwd=life, input="こんにちは。\n", capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

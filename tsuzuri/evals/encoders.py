@@ -2,7 +2,7 @@
 
 In: what was right and what was said, item by item. Out: numbers with 95 % intervals (bootstrap over items, Efron 1979), and
 the rivals: what stands between two tokens, the commonest label, naive Bayes of character n-grams, a dictionary, the sentence that shares most with the
-question, cosine of character bigrams.
+question, cosine of characters and of pairs of them.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ def sliding(one: Question, length: int) -> str:
     return context[start : start + length]
 
 
-def bigram_cosine(one: Pair) -> float:
-    a, b = Counter(grams(one.one, 2, 2)), Counter(grams(one.other, 2, 2))
+def cosine(one: Pair, length: int) -> float:
+    """Of the counts of character n-grams of that length."""
+    a, b = Counter(grams(one.one, length, length)), Counter(grams(one.other, length, length))
     norm = math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
     return sum(a[gram] * b[gram] for gram in a) / norm if norm else 0.0

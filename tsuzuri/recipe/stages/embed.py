@@ -63,9 +63,12 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         return encoders.spearman(right, (ones * others).sum(-1).tolist())
 
     rivals = {
-        str(Words("文字二つ組の余弦", "cosine of character bigrams")): encoders.spearman(
-            right, [encoders.bigram_cosine(one) for one in test]
-        ),
+        str(said): encoders.spearman(right, [encoders.cosine(one, length) for one in test])
+        for said, length in (
+            (Words("文字の余弦", "cosine of characters"), 1),
+            (Words("文字二つ組の余弦", "cosine of character bigrams"), 2),
+        )
+    } | {
         str(Words("この課題を学ぶ前", "before it learned this")): cosines(Encoder(started.body.model, tokenizer)),
     }
     return _task.train(started, objective, settings, context, cosines, rivals) | {"metric": "Spearman"}
