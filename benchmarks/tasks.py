@@ -69,7 +69,7 @@ def measured(name: str, data: Path | None, runs: Path) -> dict[str, Any]:
     row = {key: score[key] for key in ("metric", "score", "rivals")} | {
         "recipe": name,
         "data": "sample" if data is None else "more",
-        "learned_from": results["seq2seq"]["pairs"] if name == "translate" else score["rows"],
+        "learned_from": results["seq2seq"]["pairs"] if name == "translate" else score["rows"] * report["recipe"][name].get("group", 1),
         "parameters": body["parameters"],
         "seed": report["recipe"]["seq2seq" if name == "translate" else name]["seed"],
         "seconds": sum(found["seconds"] for found in results.values()),
