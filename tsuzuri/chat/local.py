@@ -44,6 +44,8 @@ class Distribution(TypedDict, total=False):
     top_k: int
     top_p: float
     min_p: float
+    typical_p: float
+    logit_bias: Mapping[int, float]
     repetition_penalty: float
 
 
@@ -54,6 +56,7 @@ class Settings(Distribution, total=False):
     frequency_penalty: float
     seed: int | None
     max_tokens: int | None
+    min_tokens: int
     ignore_eos: bool
     stop_token_ids: Sequence[int]
 

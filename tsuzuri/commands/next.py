@@ -23,7 +23,7 @@ BAR = 24  # characters of a probability of 1
 @click.argument("text")
 @model_options
 @click.option("--top", default=10, show_default=True, help=str(Words("表示する候補の数", "how many candidates to show")))
-@sampling_options(only=("temperature", "top_k", "top_p", "min_p", "repetition_penalty"))
+@sampling_options(only=("temperature", "top_k", "top_p", "min_p", "typical_p", "logit_bias", "repetition_penalty"))
 @click.option("--json", "as_json", is_flag=True, help=str(Words("結果を JSON で", "the result as JSON")))
 def command(
     text: str,

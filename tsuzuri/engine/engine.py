@@ -71,10 +71,11 @@ class LocalEngine:
         or one of `stop_token_ids`, 'length' at max_tokens or where the context is full.
 
         Of an encoder-decoder `ids` are the source and the tokens its target. Raises ContextError (no room for a token),
-        InputError (no ids, unknown ids) and ConfigError (unknown stop_token_ids).
+        InputError (no ids, unknown ids) and ConfigError (unknown ids in the sampling).
         """
         self.check(ids, room=1)
-        self._check_stops(sampling.stop_token_ids)
+        self._known("stop_token_ids", sampling.stop_token_ids)
+        self._known("logit_bias", [*dict(sampling.logit_bias)])
         return Generation(self, list(ids), sampling)
 
     @property
@@ -233,15 +234,15 @@ class LocalEngine:
                 todo=Words("このモデルのトークナイザで作った番号を渡してください。", "Give ids made by this model's tokenizer."),
             )
 
-    def _check_stops(self, ids: Sequence[int]) -> None:
+    def _known(self, name: str, ids: Sequence[int]) -> None:
         unknown = [id for id in ids if id >= self.vocab_size]
         if unknown:
             raise ConfigError(
-                Words(f"stop_token_ids に {unknown[0]} が指定されました。", f"stop_token_ids was given {unknown[0]}."),
+                Words(f"{name} に {unknown[0]} が指定されました。", f"{name} was given {unknown[0]}."),
                 found=Words(
                     f"語彙は {self.vocab_size} トークンで、その番号は現れません。", f"The vocabulary is {self.vocab_size}: it cannot occur."
                 ),
-                todo=Words("stop_token_ids を直してください。", "Correct stop_token_ids."),
+                todo=Words(f"{name} を直してください。", f"Correct {name}."),
             )
 
 
@@ -252,7 +253,8 @@ class Generation(Iterator[Token]):
         self.prompt_tokens, self.cached_tokens, self.completion_tokens = len(ids), 0, 0
         self._engine, self._sampling = engine, sampling
         self._first = engine.first(ids)
-        self._history, self._generator = History(self._first), generator(sampling.seed)
+        ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else engine.eos_ids)}
+        self._history, self._generator = History(self._first, ends=ends), generator(sampling.seed)
         self._cancelled = False
         self._tokens = self._run(ids)
 
@@ -305,7 +307,7 @@ class Generation(Iterator[Token]):
         return Token(id, float(logits[id]) - total, top, self._finish(id))
 
     def _finish(self, id: int) -> Finish | None:
-        if id in self._sampling.stop_token_ids or (id in self._engine.eos_ids and not self._sampling.ignore_eos):
+        if id in self._history.ends:
             return "stop"
         count = len(self._history.output) + 1
         full = len(self._first) + count >= self._engine.context_length
