@@ -140,9 +140,11 @@ class Cached:
             return None
         seen = torch.arange(first, self.length, device=self.positions.device)
         if window not in self._masks:
-            distance = self.positions[:, None] - seen  # (N, S)
-            hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-            self._masks[window] = torch.zeros(distance.shape, dtype=keys.dtype, device=seen.device).masked_fill(hidden, -math.inf)
+            mask = torch.zeros(count, len(seen), dtype=keys.dtype, device=seen.device)
+            mask[:, -count:].fill_(-math.inf).triu_(1)  # what comes after a token; all before this call it sees
+            if window is not None:
+                mask.masked_fill_(self.positions[:, None] - seen >= window, -math.inf)
+            self._masks[window] = mask
         mask = self._masks[window]
         if bias is None:
             return mask.repeat(group, 1)
