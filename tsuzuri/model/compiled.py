@@ -69,6 +69,8 @@ class Buffers(NamedTuple):
 class Compiled:
     """The same logits as `model`, to the rounding of the kernels. Safe to call from several threads; one step at a time."""
 
+    page = PAGE
+
     def __init__(self, model: Transformer, pool: Pool, *, most: int = MOST, kept: torch.dtype | None = None) -> None:
         """`kept`: of keys and values; None: bfloat16 where the weights are quantised, else float32."""
         self.model, self.shape, self.pool, self.most = model, model.shape, pool, most
