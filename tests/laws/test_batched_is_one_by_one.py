@@ -243,6 +243,29 @@ def test_what_fails_for_one_fails_for_it_alone() -> None:
     assert batch.pages.free == 100
 
 
+def test_a_step_that_fails_is_told_to_those_it_was_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = BatchEngine(engine(MODELS["rotary"]), 100, size=4)
+    first = batch.stream([1, 2], Sampling(seed=1, max_tokens=5))
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "_runner", lambda *_: (_ for _ in ()).throw(RuntimeError("壊れた")))
+        patch.setattr("tsuzuri.engine.batch.BatchEngine._begin", lambda *_: None)
+        batch.step()
+    with pytest.raises(RuntimeError, match="壊れた"):
+        next(first)
+    second = batch.stream([1, 2], Sampling(seed=1, max_tokens=5))
+    assert len(drained(batch, [second])[0]) == 5
+
+
+def test_whoever_reads_when_it_stops_is_told() -> None:
+    batch, stop = BatchEngine(engine(MODELS["rotary"]), 4, size=4, budget=4), threading.Event()
+    streams = [batch.stream([1], Sampling(max_tokens=15, seed=n)) for n in range(3)]
+    batch.step()
+    stop.set()
+    batch.run(stop)
+    assert [len(list(stream)) for stream in streams] == [1, 1, 1]
+    assert batch.pages.free == 4
+
+
 @pytest.mark.parametrize("name", ["rotary", "grouped", "window", "alibi", "learned"])
 def test_a_compiled_model_in_its_own_pages(name: str) -> None:
     """The same tokens as the same compiled model one by one (greedy, and the kernels' rows do not depend on their neighbours)."""

@@ -180,11 +180,17 @@ class BatchEngine:
     # ── in one thread
 
     def run(self, stop: threading.Event) -> None:
-        """Steps until `stop`; sleeps while there is nothing to do."""
-        while not stop.is_set():
-            if not self.step():
-                self._work.wait(0.1)
-                self._work.clear()
+        """Steps until `stop`; sleeps while there is nothing to do. Who still reads then is told that nothing more comes."""
+        try:
+            while not stop.is_set():
+                if not self.step():
+                    self._work.wait(0.1)
+                    self._work.clear()
+        finally:
+            for request in [*self._running]:
+                self._end(request, None)
+            while (left := self._next()) is not None:
+                left.out.put(None)
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -201,10 +207,10 @@ class BatchEngine:
                 chosen.append(at)
         try:
             logits = self._runner([part for _, part in parts], ids, chosen)
-        except Exception as error:
+        except Exception as error:  # it goes to whoever reads one of these
             for request, _ in parts:
                 self._end(request, error)
-            raise
+            return True
         for request, part in parts:
             request.computed = part.start + part.count
             self._remember(request)

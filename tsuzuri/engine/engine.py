@@ -259,16 +259,12 @@ class Generation(Iterator[Token]):
     """The tokens of one call and what they cost so far. Letting go of it, `close` or `cancel` ends the work."""
 
     def __init__(self, engine: LocalEngine, ids: list[int], sampling: Sampling) -> None:
-        self.prompt_tokens, self.cached_tokens = len(ids), 0
+        self.prompt_tokens, self.cached_tokens, self.completion_tokens = len(ids), 0, 0
         self._engine, self._sampling = engine, sampling
         self._first = engine.first(ids)
         self._choosing = Choosing(self._first, sampling, engine.eos_ids, engine.context_length)
         self._cancelled = False
         self._tokens = self._run(ids)
-
-    @property
-    def completion_tokens(self) -> int:
-        return len(self._choosing.history.output)
 
     def __next__(self) -> Token:
         return next(self._tokens)
@@ -293,6 +289,7 @@ class Generation(Iterator[Token]):
                 if past.length < len(self._first):
                     continue
                 token = self._choosing(logits)
+                self.completion_tokens += 1
                 yield token
                 if token.finish:
                     return
