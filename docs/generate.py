@@ -25,18 +25,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 GENERATED = ("history", "families", "encoders", "models")  # pages in both languages that have a generated part
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-HOUSE = (
-    "commands",
-    "recipe",
-    "train",
-    "evals",
-    "chat",
-    "engine",
-    "text",
-    "model",
-    "native",
-    "hub",
-)  # from the top; a room calls those below
+# from the top; a room calls those below
+HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model", "native", "hub")
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 

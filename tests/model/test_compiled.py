@@ -153,7 +153,8 @@ def same(compiled: Compiled, model: Transformer, noise: float, count: int = 150)
 @pytest.mark.parametrize("block", of_kind("block"))
 @pytest.mark.parametrize("norm", of_kind("norm"))
 def test_every_combination_of_parts_is_computed_or_refused(pool: Pool, block: str, norm: str) -> None:
-    for feedforward, position, attention in itertools.product(of_kind("feedforward"), of_kind("position"), of_kind("mixer")):
+    choices = [*itertools.product(of_kind("feedforward"), of_kind("position"), ["attention"])]
+    for feedforward, position, attention in [*choices, *itertools.product(["gated"], ["rotary"], of_kind("mixer"))]:
         model = built(block=block, norm=norm, feedforward=feedforward, position=position, attention=attention, max_position_embeddings=40)
         chosen = {block, feedforward, position, attention}
         assert (supports(model) is None) == (not chosen & REFUSED), chosen
