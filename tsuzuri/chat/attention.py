@@ -88,10 +88,12 @@ def read(directory: Path, text: str, target: str | None = None, *, threads: int 
         )
     tokenizer = fast.load(directory)
     with torch.inference_mode():
-        return (_pair if isinstance(model, EncoderDecoder) else _alone)(model, tokenizer, directory, text, target)
+        if isinstance(model, EncoderDecoder):
+            return _pair(model, tokenizer, directory, text, target)
+        return _alone(model, tokenizer, directory, text)
 
 
-def _alone(model: Transformer, tokenizer: fast.FastTokenizer, directory: Path, text: str, _: str | None) -> Attention:
+def _alone(model: Transformer, tokenizer: fast.FastTokenizer, directory: Path, text: str) -> Attention:
     ids = tokenizer.encode(text)
     if is_encoder(model):
         ids = frame(tokenizer).around(ids)

@@ -1,4 +1,4 @@
-"""どの語がどの語を見ているか、全ヘッドの注意を表示します。 / Show what every head attends to."""
+"""どの語がどの語を見ているか、全ヘッドの注意（attention）を表示します。 / Show what every head attends to."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ SIDES = {
     ("self", "tokens"): Words("自己注意", "self-attention"),
     ("self", "target"): Words("出力の自己注意", "self-attention of the target"),
     ("cross", "target"): Words("出力から入力への注意", "the target's attention to the source"),
+}
+
+AGAINST = {
+    ("self", "tokens"): "",
+    ("self", "target"): Words("（出力）", " (target)"),
+    ("cross", "target"): Words("（出力から入力）", " (target to source)"),
 }
 
 
@@ -98,16 +104,18 @@ def _show(found: Attention, *, whole: bool) -> None:
 
     console = Console()
     for each in found.layers:
-        title = f"{Words(f'層 {each.layer}', f'layer {each.layer}')}: {SIDES[each.kind, each.rows]}"
+        title = f"{Words(f'層 {each.layer}：', f'layer {each.layer}: ')}{SIDES[each.kind, each.rows]}"
         rows, columns = _names(found, each)
         if whole:
-            _in_percent(console, f"{title} / {Words('ヘッド', 'head')} {found.first}", rows, columns, each)
+            _in_percent(console, f"{title}{Words('、ヘッド', ', head')} {found.first}", rows, columns, each)
         else:
             _compact(console, title, rows, columns, each, found.first)
     if not whole:
         steps = "  ".join(f"{shade} {share:.0%}{Words('以上', ' or more')}" for share, shade in SHADES[:-1])
         less = Words(f"{SHADES[-1][1]} それ未満  空白 見えない", f"{SHADES[-1][1]} less  blank: not visible")
-        told = Words("行の語が、列の語から受け取る割合。列は左から順に：", "How much the token of a row takes; the columns, from the left:")
+        told = Words(
+            "行の語が、列の語から受け取る割合。列は左から順に：", "How much the token of a row takes; the columns, from the left: "
+        )
         for side in dict.fromkeys(each.columns for each in found.layers):
             console.print(f"{told}{' '.join(map(_name, found.side(side)))}", markup=False, highlight=False)
         console.print(f"{steps}  {less}", markup=False, highlight=False)
@@ -180,7 +188,11 @@ def _draw(found: Attention, text: str, file: Path) -> None:
 
     maps = [
         [
-            Heat(f"{each.layer} {SIDES[each.kind, each.rows]} / {number}", *_names(found, each), heads)
+            Heat(
+                f"{Words('層', 'layer')} {each.layer}{Words('、ヘッド', ', head')} {number}{AGAINST[each.kind, each.rows]}",
+                *_names(found, each),
+                heads,
+            )
             for number, heads in enumerate(each.heads.tolist(), found.first)
         ]
         for each in found.layers

@@ -14,6 +14,7 @@ from tsuzuri.recipe.chart import COLOURS, FONT, xml_text
 SIDE = 200  # of a map that is not larger for its tokens
 SMALLEST, LARGEST, LEGIBLE = 2, 16, 9  # of a cell; from LEGIBLE on tokens are named
 GAP, HEAD, TITLE = 24, 40, 18
+CAPTION = 11  # of a map, its letters' height
 LETTER = 0.55  # width of a narrow character, of its height
 LONGEST = 12  # half-width characters of a name
 STEPS = 20  # shades
@@ -38,7 +39,7 @@ def heat_maps(title: str, maps: Sequence[Sequence[Heat]]) -> str:
         x = float(GAP)
         for heat in row:
             parts += _drawn(heat, x, y, cell, margin)
-            x += margin + cell * len(heat.columns) + GAP
+            x += max(margin + cell * len(heat.columns), _width(heat.title) * LETTER * CAPTION) + GAP
         widest, y = max(widest, x), y + TITLE + margin + cell * max(len(heat.rows) for heat in row) + GAP
     size = f'viewBox="0 0 {widest:.0f} {y:.0f}" width="{widest:.0f}" height="{y:.0f}"'
     head = [
@@ -52,7 +53,7 @@ def heat_maps(title: str, maps: Sequence[Sequence[Heat]]) -> str:
 def _drawn(heat: Heat, x: float, y: float, cell: int, margin: float) -> list[str]:
     left, top = x + margin, y + TITLE + margin
     wide, high = cell * len(heat.columns), cell * len(heat.rows)
-    parts = [f'<text x="{left:.0f}" y="{y + 12:.0f}" font-size="11">{xml_text(heat.title)}</text>']
+    parts = [f'<text x="{x:.0f}" y="{y + 12:.0f}" font-size="{CAPTION}">{xml_text(heat.title)}</text>']
     shades: dict[int, list[str]] = {}  # one path a shade: a rectangle a cell would be four times as long
     for i, row in enumerate(heat.shares):
         for j, share in enumerate(row):
