@@ -20,7 +20,8 @@ import torch
 
 import tsuzuri
 from tsuzuri.chat import local
-from tsuzuri.chat.local import CONVERSATION, Candidate, LocalModel, Settings, as_messages, options
+from tsuzuri.chat.labels import Candidate
+from tsuzuri.chat.local import CONVERSATION, LocalModel, Settings, as_messages, options
 from tsuzuri.commands import chat as chat_command
 from tsuzuri.engine import engine as engine_module
 from tsuzuri.engine.sampling import History, Sampling, distribution

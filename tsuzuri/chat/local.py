@@ -12,7 +12,7 @@ import operator
 import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from tsuzuri import config
 from tsuzuri import device as devices
 from tsuzuri.chat import labels, template
+from tsuzuri.chat.labels import Candidate
 from tsuzuri.chat.stopping import Stopping, as_stops
 from tsuzuri.engine.batch import SIZE, BatchEngine, Stream
 from tsuzuri.engine.engine import Generation, LocalEngine
@@ -74,16 +75,6 @@ MESSAGES = Words(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One row of `LocalModel.next`."""
-
-    id: int
-    text: str  # bytes that are no whole character are written as <0xE3>
-    probability: float  # the model's own
-    sampled: float  # under the sampling asked for
-
-
 def load(
     directory: str | Path, *, dtype: str | None = None, quantize: str | None = None, threads: int | None = None, device: str = "auto"
 ) -> LocalModel:
@@ -125,7 +116,7 @@ class LocalModel:
         self.context_length = self.model.context_length
         self.template = template.load(path)
         self.engine = LocalEngine(native or self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
-        self._source_end = _source_end(path) if self.engine.reads_source else []
+        self._source_end = source_end(path) if self.engine.reads_source else []
         self._special = frozenset(self.tokenizer.special.values())
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
         if self.tokenizer.vocab_size > self.model.vocab_size:
@@ -266,13 +257,7 @@ class LocalModel:
 
     def show(self, id: int) -> str:
         """One token for a person to read; bytes that are no whole character as <0xE3>."""
-        if id >= self.tokenizer.vocab_size:
-            return f"<{id}>"  # a row of the model that no text uses
-        found = self.tokenizer.token_bytes(id)
-        try:
-            return found.decode()
-        except UnicodeDecodeError:
-            return "".join(f"<0x{byte:02X}>" for byte in found)
+        return self.tokenizer.shown(id)
 
     def _events(self, generation: Generation | Stream, stopping: Stopping) -> Generator[Event, None, None]:
         decode = self.tokenizer.stream()
@@ -505,7 +490,7 @@ def _eos_ids(directory: Path, tokenizer: fast.FastTokenizer) -> set[int]:
     return found
 
 
-def _source_end(directory: Path) -> list[int]:
+def source_end(directory: Path) -> list[int]:
     """What ends the source of an encoder-decoder: the first `eos_token_id`, as its tokenizer would add it."""
     for name in ("generation_config.json", "config.json"):
         value = weights.read_json(directory / name).get("eos_token_id") if (directory / name).is_file() else None
