@@ -76,7 +76,7 @@ def refused(*arguments: object, verb: str = "attention") -> TsuzuriError:
 
 
 def test_a_decoder_looks_back(models: Path) -> None:
-    found = answer(models / "llama", TEXT)
+    found = answer("--model", models / "llama", TEXT)
     assert "".join(found["tokens"]).replace("<0x", "") and len(found["tokens"]) > 4
     assert [(each["layer"], each["kind"], len(each["heads"])) for each in found["layers"]] == [(0, "self", 2), (1, "self", 2)]
     shares = torch.tensor(found["layers"][1]["heads"])
@@ -85,13 +85,13 @@ def test_a_decoder_looks_back(models: Path) -> None:
 
 
 def test_an_encoder_looks_both_ways_and_its_frame_is_shown(models: Path) -> None:
-    found = answer(models / "bert", TEXT)
+    found = answer("--model", models / "bert", TEXT)
     assert (found["tokens"][0], found["tokens"][-1]) == ("[CLS]", "[SEP]")
     assert all(share > 0 for row in found["layers"][0]["heads"][0] for share in row)
 
 
 def test_an_encoder_decoder_has_three_kinds(models: Path) -> None:
-    found = answer(models / "t5", TEXT, "--target", "紳士")
+    found = answer("--model", models / "t5", TEXT, "--target", "紳士")
     sides = [(each["layer"], each["kind"], each["rows"], each["columns"]) for each in found["layers"]]
     source = [(layer, "self", "tokens", "tokens") for layer in (0, 1)]
     written = [(layer, kind, "target", columns) for layer in (0, 1) for kind, columns in (("self", "target"), ("cross", "tokens"))]
@@ -99,43 +99,43 @@ def test_an_encoder_decoder_has_three_kinds(models: Path) -> None:
     assert found["target"][0] == seq2seq.BOUNDARY
     cross = torch.tensor(found["layers"][-1]["heads"])
     assert cross.shape == (2, len(found["target"]), len(found["tokens"]))
-    alone = run(models / "t5", TEXT)
+    alone = run("--model", models / "t5", TEXT)
     assert "--target" in alone.stderr and "自己注意" in alone.stdout
-    assert "--target" not in run(models / "t5", TEXT, "--target", "紳士").stderr
+    assert "--target" not in run("--model", models / "t5", TEXT, "--target", "紳士").stderr
 
 
 def test_all_heads_are_shown_and_one_in_percent(models: Path) -> None:
-    shown = run(models / "llama", TEXT).stdout
+    shown = run("--model", models / "llama", TEXT).stdout
     assert [shown.count(what) for what in ("層 0", "層 1", "ヘッド 0", "ヘッド 1")] == [1, 1, 2, 2]
     assert "█" in shown and "·" in shown
-    only = run(models / "llama", TEXT, "--head", 1).stdout
+    only = run("--model", models / "llama", TEXT, "--head", 1).stdout
     assert "ヘッド 1" in only and "ヘッド 0" not in only
-    one = run(models / "llama", TEXT, "--layer", 1, "--head", 0).stdout
-    shares = answer(models / "llama", TEXT, "--layer", 1, "--head", 0)["layers"][0]["heads"][0]
+    one = run("--model", models / "llama", TEXT, "--layer", 1, "--head", 0).stdout
+    shares = answer("--model", models / "llama", TEXT, "--layer", 1, "--head", 0)["layers"][0]["heads"][0]
     assert "層 0" not in one
     assert all(f"{share:.0%}" in one for row in shares for share in row if share)
 
 
 def test_a_picture_has_every_cell_and_no_markup_of_the_text(models: Path, tmp_path: Path) -> None:
     file = tmp_path / "heads.svg"
-    assert str(file) in run(models / "llama", "<b>本</b>&", "--svg", file).stdout
+    assert str(file) in run("--model", models / "llama", "<b>本</b>&", "--svg", file).stdout
     tree = ElementTree.parse(file)
     texts = [each.text for each in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[0] == "<b>本</b>&"
     assert len([text for text in texts if "、ヘッド" in str(text)]) == 4
-    found = answer(models / "llama", "<b>本</b>&")
+    found = answer("--model", models / "llama", "<b>本</b>&")
     drawn = sum(share >= 0.025 for each in found["layers"] for head in each["heads"] for row in head for share in row)
     cells = sum(str(path.get("d")).count("M") for path in tree.iter("{http://www.w3.org/2000/svg}path"))
     assert abs(cells - drawn) <= 1  # at the boundary of the lightest shade
-    assert isinstance(refused(models / "llama", TEXT, "--svg", tmp_path / "none" / "a.svg"), TsuzuriError)
+    assert isinstance(refused("--model", models / "llama", TEXT, "--svg", tmp_path / "none" / "a.svg"), TsuzuriError)
 
 
 def test_layers_without_attention_are_named(models: Path) -> None:
-    error = refused(models / "lstm", TEXT)
+    error = refused("--model", models / "lstm", TEXT)
     assert isinstance(error, ConfigError) and "lstm" in str(error)
-    hybrid = answer(models / "bamba", TEXT)
+    hybrid = answer("--model", models / "bamba", TEXT)
     assert [each["layer"] for each in hybrid["layers"]] == [1]
-    assert "mamba2" in str(refused(models / "bamba", TEXT, "--layer", 0))
+    assert "mamba2" in str(refused("--model", models / "bamba", TEXT, "--layer", 0))
 
 
 @pytest.mark.parametrize(
@@ -150,12 +150,12 @@ def test_layers_without_attention_are_named(models: Path) -> None:
     ],
 )
 def test_what_cannot_be_shown_is_refused(models: Path, arguments: tuple[object, ...], kind: type[TsuzuriError], said: str) -> None:
-    error = refused(models / "llama", *arguments)
+    error = refused("--model", models / "llama", *arguments)
     assert isinstance(error, kind) and said in str(error)
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    assert isinstance(refused(tmp_path / "none", TEXT), MissingError)
+    assert isinstance(refused("--model", tmp_path / "none", TEXT), MissingError)
 
 
 @pytest.mark.parametrize("mark", ["○○", "◯◯◯", "[MASK]"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tsuzuri.commands._model import directory_option, named
 from tsuzuri.commands._piped import piped
 from tsuzuri.errors import ContextError, SpaceError, Words
 
@@ -33,8 +34,8 @@ AGAINST = {
 
 
 @click.command()
-@click.argument("directory", metavar="MODEL_DIR", type=click.Path(path_type=Path))
 @click.argument("text", required=False)
+@directory_option
 @click.option("--layer", type=int, metavar="N", help=str(Words("この層だけ（0 から数える）", "this layer alone, from 0")))
 @click.option("--head", type=int, metavar="N", help=str(Words("このヘッドだけ（0 から数える）", "this head alone, from 0")))
 @click.option("--target", metavar="TEXT", help=str(Words("エンコーダ・デコーダが書いた文章", "the text that an encoder-decoder wrote")))
@@ -48,8 +49,8 @@ AGAINST = {
 @click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads")))
 @click.option("--json", "as_json", is_flag=True, help=str(Words("結果を JSON で", "the result as JSON")))
 def command(
-    directory: Path,
     text: str | None,
+    directory: Path | None,
     layer: int | None,
     head: int | None,
     target: str | None,
@@ -62,11 +63,11 @@ def command(
     model reads a text: the token of a row looks at those of the columns. With --layer and --head one head in percent. Without
     TEXT, standard input is read.
 
-    例：tsuzuri attention runs/tiny/model "彼は本を読んでいる" --layer 0 --head 1 / For example: tsuzuri attention runs/tiny/model "彼は本を読んでいる" --layer 0 --head 1"""  # fmt: skip
+    例：tsuzuri attention "彼は本を読んでいる" --layer 0 --head 1 / For example: tsuzuri attention "彼は本を読んでいる" --layer 0 --head 1"""  # fmt: skip
     asked = piped() if text in (None, "-") else str(text)
     from tsuzuri.chat.attention import read  # noqa: PLC0415  torch loads here
 
-    found = read(directory, asked, target, threads=threads).chosen(layer, head)
+    found = read(named(directory), asked, target, threads=threads).chosen(layer, head)
     if picture is not None:
         _draw(found, asked, picture)
     if as_json:
