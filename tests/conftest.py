@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from place import ROOT, SMALL, SMALL_VECTORS
+from place import ROOT, SMALL, SMALL_TASKS, SMALL_VECTORS
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TSUZURI_LANG"] = "ja"
@@ -43,6 +43,15 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def word_vectors(life: Path) -> Path:
     """The same place, where `tsuzuri run recipes/vectors.yaml` has run, too: small vectors of a few epochs in runs/vectors."""
     command = [sys.executable, "-m", "tsuzuri", "run", "recipes/vectors.yaml", *SMALL_VECTORS]
+    done = subprocess.run(command, cwd=life, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return life
+
+
+@pytest.fixture(scope="session")
+def classifier(life: Path) -> Path:
+    """The same place, where `tsuzuri run recipes/classify.yaml` has run, too, small: an encoder in runs/classify."""
+    command = [sys.executable, "-m", "tsuzuri", "run", "recipes/classify.yaml", *SMALL_TASKS["classify"]]
     done = subprocess.run(command, cwd=life, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return life

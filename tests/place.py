@@ -23,3 +23,28 @@ SMALL_VECTORS = [
     "vectors.vector_size=32",
     "vectors.epochs=3",
 ]
+SMALL_BODY = [  # of the recipes of encoders
+    "corpus.max_bytes=400000",
+    "tokenizer.vocab_size=3000",
+    "masked.model.hidden_size=32",
+    "masked.model.num_hidden_layers=1",
+    "masked.model.intermediate_size=48",
+    "masked.steps=4",
+    "masked.evaluate_every=0",
+    "masked.batch=4",
+]
+SMALL_TASKS = {
+    "classify": [*SMALL_BODY, "classify.epochs=0.2"],
+    "tag": [*SMALL_BODY, "tag.epochs=0.1"],
+    "extract": [*SMALL_BODY, "extract.epochs=0.03"],
+    "embed": [*SMALL_BODY, "embed.epochs=0.2"],
+    "translate": [
+        "seq2seq.model.hidden_size=32",
+        "seq2seq.model.num_hidden_layers=1",
+        "seq2seq.model.num_attention_heads=2",
+        "seq2seq.model.intermediate_size=48",
+        "seq2seq.epochs=0.03",
+        "seq2seq.batch=4",
+        "translation.sentences=20",
+    ],
+}

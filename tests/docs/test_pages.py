@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from place import ROOT, SMALL, SMALL_VECTORS
+from place import ROOT, SMALL, SMALL_TASKS, SMALL_VECTORS
 
 PAGES = [ROOT / "README.md", ROOT / "README.ja.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -55,10 +55,12 @@ def test_a_command_of_a_page_runs(page: str, command: str, life: Path, tmp_path:
     assert program in ("tsuzuri", "python"), f"{page} names a program the tests do not run: {command}"
     arguments = [sys.executable, *(["-m", "tsuzuri"] if program == "tsuzuri" else []), *words[1:]]
     if words[1] in ("run", "plan"):  # the same command, on a smaller model and in a place of its own
-        small = SMALL_VECTORS if "recipes/vectors.yaml" in words else [*SMALL, "pretrain.steps=2"]
+        small = {"vectors": SMALL_VECTORS, **SMALL_TASKS}.get(Path(words[2]).stem, [*SMALL, "pretrain.steps=2"])
         arguments += [setting for setting in small if setting.split("=")[0] not in command] + [f"out={tmp_path}"]
     if words[1] == "similar":
         request.getfixturevalue("word_vectors")
+    if words[1] == "label":
+        request.getfixturevalue("classifier")
     done = subprocess.run(arguments, cwd=life, input="こんにちは。\n", capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -47,5 +47,6 @@ def test_the_rivals() -> None:
     question = Question("猫の名前は何か", "犬が走る。猫の名前はまだ無い。")
     assert encoders.overlap(question) == "猫の名前はまだ無い。"
     assert encoders.sliding(question, 2) in question.context
-    assert encoders.bigram_cosine(Pair("猫が走る", "猫が走る")) == pytest.approx(1)
-    assert encoders.bigram_cosine(Pair("猫", "犬")) == 0.0
+    assert encoders.cosine(Pair("猫が走る", "猫が走る"), 2) == pytest.approx(1)
+    assert encoders.cosine(Pair("猫", "犬"), 2) == 0.0
+    assert encoders.cosine(Pair("猫", "犬"), 1) == 0.0 and encoders.cosine(Pair("犬猫", "猫犬"), 1) == pytest.approx(1)

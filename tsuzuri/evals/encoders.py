@@ -1,8 +1,8 @@
 """How well an encoder does its task, with its error, and what simple things without a network do on the same.
 
 In: what was right and what was said, item by item. Out: numbers with 95 % intervals (bootstrap over items, Efron 1979), and
-the rivals: the commonest label, naive Bayes of character n-grams, a dictionary, the sentence that shares most with the
-question, cosine of character bigrams.
+the rivals: what stands between two tokens, the commonest label, naive Bayes of character n-grams, a dictionary, the sentence that shares most with the
+question, cosine of characters and of pairs of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,18 @@ def interval(statistic: Callable[[NDArray[np.int64]], float], items: int, *, see
 def mean(values: Sequence[float]) -> Score:
     each = np.asarray(values, np.float64)
     return interval(lambda drawn: float(each[drawn].mean()), len(each))
+
+
+def guessed(right: NDArray[np.int64], said: NDArray[np.int64]) -> Score:
+    """(B, T) each -> the share of the hidden tokens (`right` at least 0) that was said; rows are drawn, not tokens."""
+    counts = np.stack([((right == said) & (right >= 0)).sum(1), (right >= 0).sum(1)], 1)
+
+    def share(drawn: NDArray[np.int64]) -> float:
+        found, hidden = counts[drawn].sum(0)
+        return float(found / max(1, hidden))
+
+    rows = interval(share, len(counts))
+    return Score(rows.value, rows.interval, int(counts[:, 1].sum()))
 
 
 def entity_f1(right: Sequence[Sequence[Span]], said: Sequence[Sequence[Span]]) -> Score:
@@ -79,6 +92,31 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 # ── rivals
+
+
+class Neighbours:
+    """What stands most often between two tokens; where they were never seen so, after the left one; else the commonest token."""
+
+    def __init__(self, documents: Sequence[NDArray[np.integer[Any]]], vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+        each = [np.asarray(ids, np.int64) for ids in documents if len(ids) > 2]
+        self._left, self._token, self._right = (np.concatenate([ids[n : len(ids) - 2 + n] for ids in each]) for n in range(3))
+        self.commonest = int(np.bincount(self._token).argmax())
+
+    def __call__(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B, T) -> (B, T): a guess at every place, from the tokens on both sides of it."""
+        left, right = np.roll(tokens, 1, 1), np.roll(tokens, -1, 1)
+        after = self._table(self._left, left, np.full(tokens.shape, self.commonest))
+        return self._table(self._left * self.vocab_size + self._right, left * self.vocab_size + right, after)
+
+    def _table(self, seen: NDArray[np.int64], asked: NDArray[np.int64], otherwise: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each key that is asked for the token that was seen with it most often."""
+        needed = np.isin(seen, asked)
+        pairs, counts = np.unique(seen[needed] * self.vocab_size + self._token[needed], return_counts=True)
+        order = np.argsort(counts, kind="stable")
+        best = dict(zip((pairs[order] // self.vocab_size).tolist(), (pairs[order] % self.vocab_size).tolist(), strict=True))
+        found = [best.get(key, other) for key, other in zip(asked.flatten().tolist(), otherwise.flatten().tolist(), strict=True)]
+        return np.array(found, np.int64).reshape(asked.shape)
 
 
 def majority(train: Sequence[Labelled], texts: Sequence[str]) -> list[str]:
@@ -138,7 +176,8 @@ def sliding(one: Question, length: int) -> str:
     return context[start : start + length]
 
 
-def bigram_cosine(one: Pair) -> float:
-    a, b = Counter(grams(one.one, 2, 2)), Counter(grams(one.other, 2, 2))
+def cosine(one: Pair, length: int) -> float:
+    """Of the counts of character n-grams of that length."""
+    a, b = Counter(grams(one.one, length, length)), Counter(grams(one.other, length, length))
     norm = math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
     return sum(a[gram] * b[gram] for gram in a) / norm if norm else 0.0

@@ -9,29 +9,36 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tsuzuri import device as devices
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.folder import find
 from tsuzuri.model import weights
+from tsuzuri.model.encoder_decoder import PairShape
 from tsuzuri.model.transformer import Shape
 from tsuzuri.recipe.measure import Power, matrix_rate, power
 from tsuzuri.recipe.recipe import STAGES, Recipe
+from tsuzuri.recipe.stages import masked
 from tsuzuri.recipe.stages.pretrain import is_counted
-from tsuzuri.train.data import Batch
-from tsuzuri.train.loss import next_token
+from tsuzuri.text import fast
+from tsuzuri.train.data import IGNORED, Batch, Pairs
+from tsuzuri.train.loop import LoopSettings
+from tsuzuri.train.loss import at_targets, given_source, next_token
 from tsuzuri.train.optim import Optimizer
 from tsuzuri.train.watch import clock
 
 STEP = 0.05  # of the share of a training that does not fit
 STATES = ("mamba2", "rnn", "gru", "lstm")  # mixers that keep a state and look back at nothing
 PROBE_SECONDS = 8.0  # of steps, unless four take longer
+BODIES = ("pretrain", "masked", "seq2seq")  # stages that make a model; the first of them in a recipe is what is planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +80,15 @@ def plan(recipe: Recipe) -> Plan:
         raise ConfigError(
             Words("費用を見積もろうとしました。", "Planning a run."),
             found=Words(
-                "この設定ファイルには、学習するモデルがありません（pretrain の段階がないか、数えて作る系統です）。",
-                "The recipe trains nothing: it has no stage pretrain, or a family that is made by counting.",
+                "この設定ファイルには、学習するモデルがありません（pretrain・masked・seq2seq の段階がないか、数えて作る系統です）。",
+                "The recipe trains nothing: it has no stage pretrain, masked or seq2seq, or a family that is made by counting.",
             ),
             todo=Words("tsuzuri run でそのまま実行できます。", "It can be run as it is, with tsuzuri run."),
         )
     devices.threads(recipe.head.threads)
     where = devices.choose(recipe.head.device)
-    settings = recipe.sections["pretrain"]
-    shape = settings.model.shape(recipe.sections["tokenizer"].vocab_size, settings.length)
+    settings = recipe.sections[body(recipe) or ""]
+    shape = _shape(recipe)
     family = weights.decoder(settings.model.family)
     empty = weights.build(family, shape, device="meta")
     parameters = sum(weight.numel() for weight in empty.parameters())
@@ -113,7 +120,25 @@ def plan(recipe: Recipe) -> Plan:
 
 def trains(recipe: Recipe) -> bool:
     """Whether there is anything to plan."""
-    return "pretrain" in recipe.sections and not is_counted(recipe.sections["pretrain"].model.family)
+    found = body(recipe)
+    return found is not None and not is_counted(recipe.sections[found].model.family)
+
+
+def body(recipe: Recipe) -> str | None:
+    """The stage that makes the model, which the stages after it train further."""
+    return next((name for name in recipe.head.stages if name in BODIES), None)
+
+
+def _shape(recipe: Recipe) -> Any:
+    """Of the model that this stage makes."""
+    name = body(recipe)
+    settings = recipe.sections[name or ""]
+    if name == "seq2seq":
+        return settings.model.shape(settings.vocab_size, max(settings.length, settings.source_length), 0)
+    vocab_size = recipe.sections["tokenizer"].vocab_size
+    if name == "masked":
+        return masked.shape_of(settings, vocab_size, fast.ENCODER.index("[PAD]"))
+    return settings.model.shape(vocab_size, settings.length)
 
 
 def _share(minutes: float | None, seconds: float) -> float:
@@ -128,7 +153,7 @@ def _seconds(stages: list[StagePlan]) -> float:
 
 
 def _stages(recipe: Recipe, parameters: int, shape: Any, speed: float) -> list[StagePlan]:
-    trained = [name for name in recipe.head.stages if name in ("pretrain", "sft")]
+    trained = [name for name in recipe.head.stages if isinstance(recipe.sections[name], LoopSettings)]
     return [_stage(name, recipe.sections[name], parameters, shape, speed) for name in trained]
 
 
@@ -170,34 +195,50 @@ def _activations(shape: Any, rows: int, length: int) -> int:
 
 
 def _stage(name: str, settings: Any, parameters: int, shape: Any, speed: float) -> StagePlan:
-    per_step = settings.batch * settings.length
-    steps = settings.steps
+    """A stage whose rows differ in length says how long they are (`expected_length`); the others fill theirs."""
+    module, steps = find(STAGES, name), settings.steps
+    length = module.expected_length(settings) if hasattr(module, "expected_length") else settings.length
+    per_step = round(settings.batch * length)
     if steps is None:
-        expected = getattr(find(STAGES, name), "expected_rows", None)
-        if expected is None:
+        if not hasattr(module, "expected_rows"):
             return StagePlan(name, None, per_step, None, None)
-        steps = settings.total(expected(settings))
-    attention = 12 * _attending(shape) * shape.num_attention_heads * shape.head_size * settings.length if _attending(shape) else 0
+        steps = settings.total(module.expected_rows(settings))
+    attention = 12 * _attending(shape) * shape.num_attention_heads * shape.head_size * length if _attending(shape) else 0
     flops = (6.0 * parameters + attention) * per_step * steps
     return StagePlan(name, steps, per_step, flops, per_step * steps / speed, about=settings.steps is None)
 
 
 def _probe(family: ModuleType, shape: Any, settings: Any, where: torch.device) -> float:
-    """Tokens a second of a real step on random ids, two documents a row: forward, backward, optimizer. The median after a
-    warm-up, over some seconds: on a shared machine the quickest step is not what a run gets."""
+    """Tokens a second of a real step on random ids: forward, backward, optimizer. The median after a warm-up, over some
+    seconds: on a shared machine the quickest step is not what a run gets."""
     model = weights.build(family, shape).initialise(0).to(where).to(devices.dtype(settings.precision, where))
     optimizer = Optimizer(model, settings)
-    ids = torch.randint(shape.vocab_size, (settings.batch, settings.length + 1), device=where)
-    positions = torch.arange(settings.length, device=where).expand(settings.batch, -1)
-    batch = Batch(ids[:, :-1], ids[:, 1:], positions, (positions >= settings.length // 2).long())
+    batch, loss = _random(shape, settings)
+    batch = batch.to(where)
     seconds: list[float] = []
     while len(seconds) < 4 or (sum(seconds) < PROBE_SECONDS and len(seconds) < 50):
         begun = time.perf_counter()
         for part in batch.split(settings.micro_batch or settings.batch):
-            (next_token(model, part) / batch.trained).backward()  # type: ignore[no-untyped-call]
+            (loss(model, part) / batch.trained).backward()  # type: ignore[no-untyped-call]
         optimizer.step(0.0)
         seconds.append(time.perf_counter() - begun)
     return batch.tokens.numel() / statistics.median(seconds[1:])
+
+
+def _random(shape: Any, settings: Any) -> tuple[Batch, Callable[[Any, Any], Tensor]]:
+    """A batch of random ids, two documents a row, and the loss of the stage: what comes next, what is hidden, or what a source says."""
+    ids = torch.randint(shape.vocab_size, (settings.batch, settings.length + 1))
+    positions = torch.arange(settings.length).expand(settings.batch, -1)
+    tokens, targets, documents = ids[:, :-1], ids[:, 1:], (positions >= settings.length // 2).long()
+    if isinstance(shape, PairShape):
+        source = torch.randint(shape.source_vocab_size, (settings.batch, settings.source_length))
+        places = torch.arange(settings.source_length).expand(settings.batch, -1)
+        own = (places >= settings.source_length // 2).long()
+        return Pairs(tokens, targets, positions, documents, source=source, source_positions=places, source_documents=own), given_source
+    if isinstance(shape, Shape) and not shape.causal:
+        hidden = torch.rand(tokens.shape) < settings.share
+        return Batch(tokens, torch.where(hidden, targets, IGNORED), positions, documents), at_targets
+    return Batch(tokens, targets, positions, documents), next_token
 
 
 def describe(plan: Plan) -> str:

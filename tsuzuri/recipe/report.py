@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tsuzuri.directory import write_text
 from tsuzuri.errors import Words
 from tsuzuri.recipe.chart import line_chart, smoothed
-from tsuzuri.recipe.plan import Plan
+from tsuzuri.recipe.plan import BODIES, Plan
 from tsuzuri.recipe.recipe import Recipe
 from tsuzuri.text.corpus.clean import REASONS
 from tsuzuri.train.watch import Journal, clock
@@ -205,6 +206,49 @@ def translation_section(found: dict[str, Any]) -> list[str]:
     return [f"## {title}", "", *table([Words("訳", "system"), "chrF (95 %)", "BLEU (95 %)"], cells), "", *told, "", *shown]
 
 
+METRICS = {
+    "guessed": Words("隠したトークンの正解率", "hidden tokens guessed right"),
+    "accuracy": Words("正解率", "accuracy"),
+    "entity F1": Words("区間の F1", "F1 of stretches"),
+    "character F1": Words("文字の F1", "F1 of characters"),
+    "Spearman": Words("順位相関（Spearman）", "rank correlation (Spearman)"),
+}
+TASKS = {
+    "masked": Words("隠した語を当てる学習", "Guessing hidden tokens"),
+    "classify": Words("課題：分類", "Task: labels of texts"),
+    "tag": Words("課題：区間の抽出", "Task: stretches in texts"),
+    "extract": Words("課題：答えの抽出", "Task: answers in a context"),
+    "embed": Words("課題：意味の近さ", "Task: closeness of meaning"),
+}
+
+
+def encoder_section(name: str, found: dict[str, Any]) -> list[str]:
+    """What was learned from, then the score beside those of rivals, each with its interval."""
+    score = found["score"]
+    rows, steps, spent = f"{found['rows']:,}", f"{found['steps']:,}", clock(found["train_seconds"])
+    learned = Words(
+        f"- 学習：{rows} 行、{steps} ステップ、{spent}、種 {found['seed']}",
+        f"- learned from {rows} rows in {steps} steps, {spent}, seed {found['seed']}",
+    )
+    measured = Words(
+        f"- 測定：{METRICS[found['metric']].ja}、学習に使っていない {score['items']:,} 件（大きいほどよい）",
+        f"- measured: {METRICS[found['metric']].en}, {score['items']:,} items that it did not learn from (more is better)",
+    )
+    heads = [Words("だれが", "who"), METRICS[found["metric"]], Words("95 % 区間", "95 %")]
+    each = {f"**{Words('このモデル', 'this model')}**": score, **found["rivals"]}
+    cells = [[who, f"{one['value']:.3f}", f"{one['interval'][0]:.3f} – {one['interval'][1]:.3f}"] for who, one in each.items()]
+    best = max(one["interval"][1] for one in found["rivals"].values())
+    apart = Words("区間はどの比較相手とも重なりません。", "Its interval is above all others.")
+    close = Words("区間が比較相手と重なるか、下回っています。", "Its interval is not above all others.")
+    lines = [f"## {TASKS[name]}", "", str(learned), str(measured), "", *table(heads, cells), ""]
+    lines.append(str(apart if score["interval"][0] > best else close))
+    if "by_kind" in found:
+        lines.append("- " + "、".join(f"{kind} {value:.3f}" for kind, value in found["by_kind"].items()))
+    if "exact" in found:
+        lines.append(f"- {Words('全部一致', 'the very answer')}: {found['exact']:.3f}")
+    return lines
+
+
 def vectors_section(found: dict[str, Any]) -> list[str]:
     words, vocabulary, left_out = f"{found['words']:,}", f"{found['vocab_size']:,}", f"{found['left_out']:,}"
     spent, speed, loss = clock(found["train_seconds"]), f"{found['words_per_second']:,.0f}", f"{found['losses'][-1]:.3f}"
@@ -234,13 +278,14 @@ def vectors_section(found: dict[str, Any]) -> list[str]:
     return [*lines, "", *table([Words("語", "word"), Words("近い語", "nearest")], near)] if near else lines
 
 
-SECTIONS = {
-    "seq2seq": seq2seq_section,
-    "translation": translation_section,
+SECTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "corpus": corpus_section,
     "tokenizer": tokenizer_section,
+    "seq2seq": seq2seq_section,
+    "translation": translation_section,
     "pretrain": pretrain_section,
     "sft": sft_section,
+    **{name: partial(encoder_section, name) for name in TASKS},
     "evaluate": evaluate_section,
     "export": export_section,
     "vectors": vectors_section,
@@ -258,10 +303,11 @@ def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]]
     total = sum(float(found["seconds"]) for found in results.values())
     rows: list[list[str]] = []
     if plan:
-        if "pretrain" in results:
-            rows.append([str(Words("パラメータ", "parameters")), f"{plan.parameters:,}", f"{results['pretrain']['parameters']:,}"])
+        made = next((results[name] for name in BODIES if name in results), None)
+        if made:
+            rows.append([str(Words("パラメータ", "parameters")), f"{plan.parameters:,}", f"{made['parameters']:,}"])
             peak = Words("（計画は学習の分、実際は全体の最大）", " (planned: of training; actual: peak of the whole process)")
-            planned, found = sum(plan.memory.values()), results["pretrain"]["peak_bytes"]
+            planned, found = sum(plan.memory.values()), made["peak_bytes"]
             rows.append([f"{Words('メモリ', 'memory')}{peak}", f"{planned / 1e6:,.0f} MB", f"{found / 1e6:,.0f} MB"])
             parts = [*(f"{stage.stage}/checkpoints" for stage in plan.stages), "model"]
             kept = sum(file.stat().st_size for part in parts for file in out.glob(f"{part}/**/*") if file.is_file())

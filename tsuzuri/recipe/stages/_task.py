@@ -17,7 +17,7 @@ from tsuzuri.evals.encoders import Score
 from tsuzuri.model import weights
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context
-from tsuzuri.recipe.stages.sft import newest_model
+from tsuzuri.recipe.stages.sft import CHARACTERS_PER_TOKEN, newest_model
 from tsuzuri.text import fast
 from tsuzuri.train import loop
 
@@ -55,6 +55,11 @@ def inputs(settings: Settings) -> list[Path]:
 
 def read(names: Sequence[str]) -> list[Path]:
     return conversations.files(names)
+
+
+def tokens(texts: Sequence[str]) -> float:
+    """About how many a text has with its frame, on average, for the plan: there is no tokenizer yet."""
+    return sum(map(len, texts)) / max(1, len(texts)) / CHARACTERS_PER_TOKEN + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +112,4 @@ def train(
     )
     own = {"new_weights": list(started.body.new), "left_weights": list(started.body.left)}
     scores = {"score": asdict(found), "rivals": {name: asdict(each) for name, each in rivals.items()}}
-    return {**asdict(outcome), "train_seconds": outcome.seconds, "rows": objective.rows, **own, **scores}
+    return {**asdict(outcome), "train_seconds": outcome.seconds, "rows": objective.rows, "seed": settings.seed, **own, **scores}

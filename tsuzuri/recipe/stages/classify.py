@@ -21,6 +21,14 @@ class Settings(_task.Settings):
     pass
 
 
+def expected_rows(settings: Settings) -> int:
+    return len(examples.read(examples.Labelled, _task.read(settings.inputs)))
+
+
+def expected_length(settings: Settings) -> float:
+    return _task.tokens([one.text for one in examples.read(examples.Labelled, _task.read(settings.inputs))])
+
+
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     learned, test = (examples.read(examples.Labelled, _task.read(names)) for names in (settings.inputs, settings.test))
     labels = tuple(sorted({one.label for one in learned}))

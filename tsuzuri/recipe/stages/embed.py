@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,16 @@ class Settings(_task.Settings):
         loop.positive(self, "group", "temperature")
 
 
+def expected_rows(settings: Settings) -> int:
+    return math.ceil(len(examples.read(examples.Pair, _task.read(settings.inputs))) / settings.group)
+
+
+def expected_length(settings: Settings) -> float:
+    """A row is a group: both texts of all its pairs."""
+    read = examples.read(examples.Pair, _task.read(settings.inputs))
+    return 2 * settings.group * _task.tokens([text for one in read for text in (one.one, one.other)])
+
+
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     learned, test = (examples.read(examples.Pair, _task.read(names)) for names in (settings.inputs, settings.test))
     needed = [*test, *(learned if settings.scored else [])]
@@ -52,9 +63,12 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         return encoders.spearman(right, (ones * others).sum(-1).tolist())
 
     rivals = {
-        str(Words("文字二つ組の余弦", "cosine of character bigrams")): encoders.spearman(
-            right, [encoders.bigram_cosine(one) for one in test]
-        ),
+        str(said): encoders.spearman(right, [encoders.cosine(one, length) for one in test])
+        for said, length in (
+            (Words("文字の余弦", "cosine of characters"), 1),
+            (Words("文字二つ組の余弦", "cosine of character bigrams"), 2),
+        )
+    } | {
         str(Words("この課題を学ぶ前", "before it learned this")): cosines(Encoder(started.body.model, tokenizer)),
     }
     return _task.train(started, objective, settings, context, cosines, rivals) | {"metric": "Spearman"}

@@ -27,6 +27,16 @@ class Settings(_task.Settings):
         loop.positive(self, "stride")
 
 
+def expected_rows(settings: Settings) -> int:
+    """As if every context stood in one row."""
+    return len(examples.read(examples.Question, _task.read(settings.inputs)))
+
+
+def expected_length(settings: Settings) -> float:
+    read = examples.read(examples.Question, _task.read(settings.inputs))
+    return min(float(settings.length), _task.tokens([one.question + one.context for one in read]))
+
+
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     learned, test = (examples.read(examples.Question, _task.read(names)) for names in (settings.inputs, settings.test))
     started = _task.start(context, "extract", ("start", "end"), settings.seed)

@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tsuzuri import device
 from tsuzuri.errors import ConfigError, Words
+from tsuzuri.evals import encoders
 from tsuzuri.model import weights
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.recipe.measure import matrix_rate
@@ -18,12 +21,14 @@ from tsuzuri.recipe.run import Context
 from tsuzuri.recipe.stages import pretrain
 from tsuzuri.text import fast, framing
 from tsuzuri.text.split import split
-from tsuzuri.train import loop
+from tsuzuri.train import loop, loss
+from tsuzuri.train.data import Batch
 from tsuzuri.train.objectives import masked
 
 NEEDS = ("corpus", "tokenizer")
 SHARED = True  # under torchrun, every process takes part
-HELD_ROWS, DRAWN = 64, 7  # what is scored on the way, and the seed of what is hidden there
+HELD_ROWS, SCORED_ROWS = 64, 512  # on the way, and at the end
+DRAWN = 7  # the seed of what is hidden there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +80,9 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     documents = pretrain.Head(train, settings.train_tokens)
     frame, where = framing.frame(tokenizer), device.choose(context.recipe.head.device)
     model = Transformer(shape_of(settings, tokenizer.vocab_size, frame.padding)).initialise(settings.seed).to(where)
-    own = masked.Settings(settings.length, settings.share, settings.whole_words)
-    objective = masked.Objective(own, documents, frame, tokenizer.vocab_size, words_of(tokenizer))
-    scored = masked.Objective(own, held, frame, tokenizer.vocab_size, words_of(tokenizer))
+    choices = masked.Settings(settings.length, settings.share, settings.whole_words)
+    objective = masked.Objective(choices, documents, frame, tokenizer.vocab_size, words_of(tokenizer))
+    scored = masked.Objective(choices, held, frame, tokenizer.vocab_size, words_of(tokenizer))
 
     def evaluate(model: Transformer, step: int) -> dict[str, float | str]:
         return {"validation_loss": held_loss(model, scored)}
@@ -96,18 +101,44 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     )
     read = {"parameters": sum(weight.numel() for weight in model.parameters()), "read_documents": len(documents)}
     found = {**asdict(outcome), "train_seconds": outcome.seconds, **read, "read_bytes": int(sum(documents.byte_lengths))}
-    return {**found, "validation_loss": held_loss(model, scored)}
+    batch = hidden(scored, SCORED_ROWS)
+    counted = encoders.Neighbours([documents.document(number) for number in range(len(documents))], tokenizer.vocab_size)
+    own = {
+        "score": asdict(encoders.guessed(batch.targets.numpy(), said(model, batch))),
+        "rivals": {
+            str(Words("最多のトークン", "the commonest token")): asdict(
+                encoders.guessed(batch.targets.numpy(), np.full(batch.targets.shape, counted.commonest))
+            ),
+            str(Words("両隣から数えた表", "a table counted from both neighbours")): asdict(
+                encoders.guessed(batch.targets.numpy(), counted(batch.tokens.numpy()))
+            ),
+        },
+    }
+    return {**found, **own, "metric": "guessed", "rows": objective.rows, "seed": settings.seed, "validation_loss": held_loss(model, scored)}
+
+
+def hidden(objective: masked.Objective, rows: int) -> Batch:
+    """The first rows; the same tokens are hidden each time, and the random state is left alone."""
+    before = torch.get_rng_state()
+    torch.manual_seed(DRAWN)
+    try:
+        return objective.batch(list(range(min(rows, objective.rows))))
+    finally:
+        torch.set_rng_state(before)
+
+
+@torch.inference_mode()
+def said(model: Transformer, batch: Batch) -> NDArray[np.int64]:
+    """(B, T) the most probable token at every place."""
+    where = next(model.parameters()).device
+    parts = [part.to(where) for part in batch.split(16)]
+    return torch.cat([model(part.tokens, loss.bidirectional(part)).argmax(-1) for part in parts]).cpu().numpy()
 
 
 @torch.inference_mode()
 def held_loss(model: Transformer, objective: masked.Objective) -> float:
-    """Nats a hidden token over the first rows of held-out text; the same tokens are hidden each time."""
-    before = torch.get_rng_state()
-    torch.manual_seed(DRAWN)
-    try:
-        batch = objective.batch(list(range(min(HELD_ROWS, objective.rows))))
-    finally:
-        torch.set_rng_state(before)
+    """Nats a hidden token over the first rows of held-out text."""
+    batch = hidden(objective, HELD_ROWS)
     nats = sum(float(objective.loss(model, part.to(next(model.parameters()).device))) for part in batch.split(16))
     return nats / max(1, batch.trained)
 

@@ -27,6 +27,7 @@ from tsuzuri.train.objectives import seq2seq
 
 NEEDS = ()
 LEAVES = ("model",)  # outside its own folder, in that of the run
+BYTES_PER_TOKEN = 4  # of Japanese and English with a vocabulary of 4,096; guessed before there is one
 BOUNDARY = "<|endoftext|>"  # ends a source and a target, and is what a target starts from
 TEMPLATE = "{{- messages[-1]['content'] -}}"  # a conversation with a translator: what was said last is translated
 
@@ -81,6 +82,14 @@ class Settings(loop.LoopSettings):
 
 def inputs(settings: Settings) -> list[Path]:
     return [*files([Path(name) for name in settings.inputs]), *files([Path(name) for name in settings.held_out])]
+
+
+def expected_rows(settings: Settings) -> int:
+    """About how many rows an epoch will have, for the plan: bytes stand for tokens."""
+    room = settings.source_length, settings.length
+    sizes = [[len(text.encode()) / BYTES_PER_TOKEN + 1 for text in pair] for pair in train_pairs(settings)]
+    kept = [size for size in sizes if not settings.skip_longer or seq2seq.fits((round(size[0]), round(size[1])), room)]
+    return max(1, round(max(sum(size[side] for size in kept) / room[side] for side in (0, 1))))
 
 
 def train_pairs(settings: Settings) -> list[tuple[str, str]]:

@@ -22,6 +22,14 @@ class Settings(_task.Settings):
     skip_cut: bool = False  # leave out, counted, texts in which a stretch ends inside a token; else they stop the run
 
 
+def expected_rows(settings: Settings) -> int:
+    return len(examples.read(examples.Tagged, _task.read(settings.inputs)))
+
+
+def expected_length(settings: Settings) -> float:
+    return _task.tokens([one.text for one in examples.read(examples.Tagged, _task.read(settings.inputs))])
+
+
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     learned, test = (examples.read(examples.Tagged, _task.read(names)) for names in (settings.inputs, settings.test))
     kinds = sorted({span.label for one in learned for span in one.spans})
