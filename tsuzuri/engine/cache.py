@@ -52,6 +52,7 @@ class Cached:
 
     positions: Tensor
     segments: Tensor | None = None  # an encoder's business
+    alone = True  # one sequence, every token after the one before: a compiled model may keep its keys and values itself
 
     def __init__(self, device: torch.device | str = "cpu", bound: int | None = None) -> None:
         """`bound`: how long the sequence is to become, for rotary scalings that depend on it; None: as long as it is."""

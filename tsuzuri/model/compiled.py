@@ -139,13 +139,14 @@ class Compiled:
     # ── inside
 
     def _one(self, tokens: Tensor, past: Past) -> bool:
-        """Whether these are the next tokens of one sequence, that sees all before it."""
-        if tokens.dim() != 1 or not tokens.numel() or not getattr(past, "causal", True) or past.segments is not None:
+        """Whether these are the next tokens of one sequence, that sees all before it. Only pasts that are known to ask for nothing
+        else: that of a whole text, and one that says it is `alone`."""
+        whole = type(past) is Causal
+        if not (whole or getattr(past, "alone", False)) or past.segments is not None:
             return False
-        whole = hasattr(past, "documents")  # of one call, not of generation
-        if whole and (getattr(past, "documents", None) is not None or getattr(past, "memory", None) is not None):
+        if tokens.dim() != 1 or not tokens.numel() or past.positions.shape != tokens.shape:
             return False
-        if past.positions.shape != tokens.shape:
+        if isinstance(past, Causal) and (past.documents is not None or past.memory is not None):
             return False
         positions = past.positions.tolist()
         following = positions == list(range(positions[0], positions[0] + len(positions)))
