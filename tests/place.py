@@ -24,8 +24,9 @@ SMALL_VECTORS = [
     "vectors.epochs=3",
 ]
 SMALL_BODY = [  # of the recipes of encoders
-    "corpus.max_bytes=400000",
-    "tokenizer.vocab_size=3000",
+    "corpus.inputs=[sample/pretrain/government.jsonl.zst]",
+    "corpus.max_bytes=1000000",
+    "tokenizer.vocab_size=1000",
     "masked.model.hidden_size=32",
     "masked.model.num_hidden_layers=1",
     "masked.model.intermediate_size=48",
@@ -35,7 +36,7 @@ SMALL_BODY = [  # of the recipes of encoders
 ]
 SMALL_TASKS = {
     "classify": [*SMALL_BODY, "classify.epochs=0.2"],
-    "tag": [*SMALL_BODY, "tag.epochs=0.1"],
+    "tag": [*SMALL_BODY, "tag.length=320", "tag.epochs=0.1"],
     "extract": [*SMALL_BODY, "extract.epochs=0.03"],
     "embed": [*SMALL_BODY, "embed.epochs=0.2"],
     "translate": [
@@ -45,6 +46,6 @@ SMALL_TASKS = {
         "seq2seq.model.intermediate_size=48",
         "seq2seq.epochs=0.03",
         "seq2seq.batch=4",
-        "translation.sentences=20",
+        "translation.sentences=8",
     ],
 }
