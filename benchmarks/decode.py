@@ -175,8 +175,8 @@ def write_gguf(model: Transformer, form: str, path: Path) -> None:
     add("token_embd.weight", model.embedding.weight)
     add("output_norm.weight", model.norm.weight)
     for i, block in enumerate(model.blocks):
-        a, f = block.attention, block.feedforward
-        add(f"blk.{i}.attn_norm.weight", block.attention_norm.weight)
+        a, f = block.mixer, block.feedforward
+        add(f"blk.{i}.attn_norm.weight", block.mixer_norm.weight)
         add(f"blk.{i}.attn_q.weight", a.query.weight, shape.num_attention_heads)
         add(f"blk.{i}.attn_k.weight", a.key.weight, shape.kv_heads)
         add(f"blk.{i}.attn_v.weight", a.value.weight)

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "num_key_value_heads": 1,
+    "num_key_value_heads": 2,
     "intermediate_size": 128,
     "max_position_embeddings": 131_072,
 }

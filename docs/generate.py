@@ -12,10 +12,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tsuzuri.errors import Words
 from tsuzuri.folder import find, names
 from tsuzuri.recipe.report import rival
 
@@ -24,18 +25,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 GENERATED = ("history", "families", "encoders", "models", "tasks")  # pages in both languages that have a generated part
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-HOUSE = (
-    "commands",
-    "recipe",
-    "train",
-    "evals",
-    "chat",
-    "engine",
-    "text",
-    "model",
-    "native",
-    "hub",
-)  # from the top; a room calls those below
+# from the top; a room calls those below
+HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model", "native", "hub")
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 
@@ -130,6 +121,18 @@ def history(language: str) -> str:
 
 
 ENCODERS = ("bert", "marian", "modernbert", "mt5", "roberta", "t5")  # families that read a text both ways
+CHECKED_IN = {"gru": "recurrent", "lstm": "recurrent", "rnn": "recurrent"}  # where not in a test of its own name
+CHECKED = {
+    "hmm": Words(
+        "すべての状態列の和との一致、どの一歩でも尤度が下がらないこと、落ち着いた所で勾配が 0 になること",
+        "against the sum over all paths; no step lowers the likelihood; where it rests the gradient is zero",
+    ),
+    "ngram": Words("式のとおりの計算との一致、確率の和が 1 になること", "against a direct computation; probabilities sum to one"),
+}
+AGAINST = {
+    **{name: Words("torch.nn", "torch.nn") for name in CHECKED_IN},
+    "palm": Words("NumPy で式のとおりに書いた計算", "a direct computation in NumPy"),
+}
 EARLIER = ("gru", "hmm", "lstm", "ngram", "rnn")  # families from before attention
 
 
@@ -154,22 +157,44 @@ def _family(name: str, language: str) -> str:
     if module.PUBLIC:
         shapes = ", ".join(f"{model} ({shape})" for model, shape in module.PUBLIC.items())
         lines.append(f"- {'公開されているモデル' if ja else 'public models'}: {shapes}")
-    checked = _cases(ROOT / "tests" / "model" / "families" / f"test_{name}.py")
+    checked = _cases(ROOT / "tests" / "model" / "families" / f"test_{CHECKED_IN.get(name, name)}.py")
     if checked:
-        told = "transformers との一致を確かめた形" if ja else "shapes compared with the reference"
+        against = AGAINST.get(name, Words("transformers", "transformers"))
+        told = f"{against.ja}との一致を確かめた形" if ja else f"shapes compared with {against.en}"
         lines.append(f"- {told}: {', '.join(checked)}")
+    if name in CHECKED:
+        lines.append(f"- 確かめたこと: {CHECKED[name].ja}" if ja else f"- checked: {CHECKED[name].en}")
     return "\n".join(lines)
 
 
 def _cases(path: Path) -> list[str]:
     """The keys of CASES in a test file."""
-    if not path.is_file():
-        return []
+    given = _given(path) if path.is_file() else {}
+    return _keys(given["CASES"], given) if "CASES" in given else []
+
+
+def _given(path: Path) -> dict[str, ast.expr]:
+    """What the names of a test file stand for, those it has from the test beside it included."""
+    found: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("test_"):
+            found |= _given(path.with_name(f"{node.module}.py"))
         target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
         value = getattr(node, "value", None)
-        if isinstance(target, ast.Name) and target.id == "CASES" and isinstance(value, ast.Dict):
+        if isinstance(target, ast.Name) and value is not None:
+            found[target.id] = value
+    return found
+
+
+def _keys(value: ast.expr, given: Mapping[str, ast.expr]) -> list[str]:
+    """Of a dict written down, of two joined by |, or of one made over the keys of another."""
+    match value:
+        case ast.Dict():
             return [str(key.value) for key in value.keys if isinstance(key, ast.Constant)]
+        case ast.BinOp(op=ast.BitOr()):
+            return _keys(value.left, given) + _keys(value.right, given)
+        case ast.DictComp(generators=[ast.comprehension(iter=ast.Name(id=name))]):
+            return _keys(given[name], given)
     return []
 
 

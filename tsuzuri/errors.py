@@ -6,6 +6,7 @@
     ├── FormatError          an artefact that is not what it says: corrupt, truncated, tampered with
     ├── TrainingError        a run that may not go on: nothing to learn from, loss not a number
     ├── ContextError         more tokens than the model can take
+    ├── BusyError            more asked for at once than can be taken on
     ├── SpaceError           no space or no permission to write
     ├── MissingError         a file, model or optional package that is not there
     ├── RemoteError          a server that cannot be reached, refuses, or gives up halfway
@@ -69,6 +70,10 @@ class TrainingError(TsuzuriError):
 
 class ContextError(TsuzuriError):
     pass
+
+
+class BusyError(TsuzuriError):
+    """More is asked for at once than can be taken on; a little later it can."""
 
 
 class SpaceError(TsuzuriError):

@@ -20,7 +20,8 @@ import torch
 
 import tsuzuri
 from tsuzuri.chat import local
-from tsuzuri.chat.local import CONVERSATION, Candidate, LocalModel, Settings, as_messages, options
+from tsuzuri.chat.labels import Candidate
+from tsuzuri.chat.local import CONVERSATION, LocalModel, Settings, as_messages, options
 from tsuzuri.commands import chat as chat_command
 from tsuzuri.engine import engine as engine_module
 from tsuzuri.engine.sampling import History, Sampling, distribution
@@ -478,3 +479,16 @@ def test_no_field_was_forgotten_in_the_second_place() -> None:
     assert named == list(Settings.__annotations__)
     assert dict(CONVERSATION) == chat_command.CONVERSATION
     assert set(local.Distribution.__annotations__) <= set(Settings.__annotations__)
+
+
+def test_many_together_are_what_each_is_alone(model: tsuzuri.LocalModel) -> None:
+    prompts = ["今日は", "料理の", "", "今日は天気が", "水"] * 3
+    for settings in ({"temperature": 0}, {"seed": 3, "top_k": 20}, {"seed": 4, "stop": ["の", "た"]}):
+        wanted = [model.generate(prompt, max_tokens=12, **settings) for prompt in prompts]
+        assert model.generate_all(prompts, max_tokens=12, **settings) == wanted
+    assert model.generate_all([]) == []
+
+
+def test_one_that_cannot_be_stops_all_before_anything_is_computed(model: tsuzuri.LocalModel) -> None:
+    with pytest.raises(ContextError):
+        model.generate_all(["水", "水" * 5000], max_tokens=3)

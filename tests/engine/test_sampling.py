@@ -92,6 +92,55 @@ def test_min_p_is_a_fraction_of_the_best(steps: list[int], p: float) -> None:
     assert found(values, min_p=p) == pytest.approx(expected, abs=1e-9)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-40, 40), min_size=2, max_size=30, unique=True), st.floats(0.01, 0.99))
+def test_typical_keeps_what_surprises_as_expected(steps: list[int], p: float) -> None:
+    values = [step / 4 + step**2 / 1e4 for step in steps]
+    probabilities = softmax(values)
+    entropy = -sum(q * math.log(q) for q in probabilities)
+    apart = [abs(-math.log(q) - entropy) for q in probabilities]
+    if any(abs(a - b) < 1e-9 for i, a in enumerate(apart) for b in apart[:i]):
+        return  # which of two as typical comes first is not said
+    kept, total = set[int](), 0.0
+    for i in sorted(range(len(values)), key=apart.__getitem__):
+        if total < p - 1e-12:
+            kept.add(i)
+        total += probabilities[i]
+    expected = softmax([v if i in kept else -math.inf for i, v in enumerate(values)])
+    assert found(values, typical_p=p) == pytest.approx(expected, abs=1e-9)
+
+
+def test_typical_is_that_of_transformers_and_takes_what_was_ruled_out() -> None:
+    from transformers.generation.logits_process import TypicalLogitsWarper
+
+    theirs = TypicalLogitsWarper(0.6)(torch.tensor([PROMPT]), torch.tensor([LOGITS]))[0].softmax(-1)
+    assert found(LOGITS, typical_p=0.6) == pytest.approx(theirs.tolist(), abs=1e-6)
+    assert sum(found(LOGITS, typical_p=0.6, top_k=3)) == pytest.approx(1)
+    assert sum(p > 0 for p in found(LOGITS, typical_p=0.999, top_k=3)) == 3
+
+
+def test_a_bias_is_added_to_its_ids() -> None:
+    expected = [v + {1: 2.5, 6: -100}.get(i, 0) for i, v in enumerate(LOGITS)]
+    assert found(LOGITS, logit_bias={6: -100, 1: 2.5}) == pytest.approx(softmax(expected))
+    assert choose(torch.tensor(LOGITS), Sampling(temperature=0, logit_bias={6: -100}), History(), random.Random(1)) == 0
+    assert Sampling(logit_bias={6: -100, 1: 2.5}) == Sampling(logit_bias=((1, 2.5), (6, -100.0)))
+
+
+@pytest.mark.parametrize(("said", "ruled_out"), [(0, True), (1, True), (2, False), (3, False)])
+def test_it_does_not_end_before_the_least(said: int, ruled_out: bool) -> None:
+    """With at least three tokens, the third may be the end."""
+    history = History(PROMPT, [1] * said, ends={6, 2})
+    expected = [-math.inf if ruled_out and i in (6, 2) else v for i, v in enumerate(LOGITS)]
+    assert found(LOGITS, history, min_tokens=3) == pytest.approx(softmax(expected))
+    assert choose(torch.tensor(LOGITS), Sampling(temperature=0, min_tokens=3), history, random.Random(1)) == (0 if ruled_out else 6)
+
+
+def test_the_least_is_not_above_the_most() -> None:
+    with pytest.raises(ConfigError, match="min_tokens"):
+        Sampling(min_tokens=5, max_tokens=4)
+    assert Sampling(min_tokens=4, max_tokens=4).min_tokens == 4
+
+
 def test_top_p_and_min_p_always_leave_the_best() -> None:
     assert found([0.0, 5.0, 1.0], top_p=1e-9) == [0, 1, 0]
     assert found([0.0, 5.0, 1.0], min_p=1.0) == [0, 1, 0]
@@ -161,7 +210,10 @@ WRONG = {
     "presence_penalty": [-2.1, 2.1, math.nan],
     "frequency_penalty": [-2.1, 2.1, math.nan],
     "seed": [1.5, "1", 2**64],
+    "typical_p": [0, -0.1, 1.01, math.nan],
+    "logit_bias": [5, "a", {"1": 2.0}, {-1: 2.0}, {1: 101}, {1: math.nan}, {True: 1.0}, [(1, 2, 3)], [1]],
     "max_tokens": [0, -1, 1.0],
+    "min_tokens": [-1, 1.5, None],
     "ignore_eos": [1, None, "yes"],
     "logprobs": [-1, 21, 1.0],
     "stop_token_ids": [5, "12", [-1], [1.5], [True]],

@@ -17,6 +17,7 @@ from torch import nn
 
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.engine import LocalEngine
+from tsuzuri.engine.paged import Paged, Part, Place
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.folder import find, names
 from tsuzuri.model import weights
@@ -24,7 +25,7 @@ from tsuzuri.model._compilable import LAYERS
 from tsuzuri.model.adapt import quantize
 from tsuzuri.model.compiled import PAGE, Compiled, made, supports
 from tsuzuri.model.parts.rotary import Scaling
-from tsuzuri.model.past import Bidirectional, Causal
+from tsuzuri.model.past import Bidirectional, Causal, Naive, Recorded
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.native import build, library
 from tsuzuri.native.program import Pool
@@ -153,7 +154,8 @@ def same(compiled: Compiled, model: Transformer, noise: float, count: int = 150)
 @pytest.mark.parametrize("block", of_kind("block"))
 @pytest.mark.parametrize("norm", of_kind("norm"))
 def test_every_combination_of_parts_is_computed_or_refused(pool: Pool, block: str, norm: str) -> None:
-    for feedforward, position, attention in itertools.product(of_kind("feedforward"), of_kind("position"), of_kind("mixer")):
+    choices = [*itertools.product(of_kind("feedforward"), of_kind("position"), ["attention"])]
+    for feedforward, position, attention in [*choices, *itertools.product(["gated"], ["rotary"], of_kind("mixer"))]:
         model = built(block=block, norm=norm, feedforward=feedforward, position=position, attention=attention, max_position_embeddings=40)
         chosen = {block, feedforward, position, attention}
         assert (supports(model) is None) == (not chosen & REFUSED), chosen
@@ -290,8 +292,27 @@ def test_other_pasts_are_the_models_own_business(pool: Pool) -> None:
         (Causal(torch.arange(8).expand(2, 8)), two),
         (Causal(torch.tensor([0, 1, 2, 0, 1, 2, 3, 4]), torch.tensor([0] * 3 + [1] * 5)), ids),
         (Bidirectional(torch.arange(8)), ids),
+        (Causal(torch.arange(5, 13)), ids),
+        (Causal(torch.arange(8) * 2), ids),
+        (Naive(torch.arange(8)), ids),
     ):
         assert torch.equal(compiled(tokens, past), model(tokens, past))
+    recorded = Recorded(torch.arange(8), causal=True)
+    compiled(ids, recorded)
+    assert len(recorded.kept) == 2, "what looks inside finds something there"
+
+
+def test_several_sequences_that_look_like_one_are_not_taken_for_it(pool: Pool) -> None:
+    """Places 3 and 4, of two sequences."""
+    compiled, ids = Compiled(model := built(), pool), some_ids(9)
+    rows = []
+    for each in (compiled, model):
+        past, places = Paged(4, 16), [Place(16, [0]), Place(16, [1])]
+        past.begin([Part(places[0], 0, 3), Part(places[1], 0, 4)])
+        each(ids[:7], past)
+        past.begin([Part(places[0], 3, 1), Part(places[1], 4, 1)])
+        rows.append(each(ids[7:], past))
+    assert torch.equal(*rows)
 
 
 def test_what_is_not_a_number_is_not_hidden(pool: Pool) -> None:

@@ -37,6 +37,7 @@ SHAPES: dict[str, dict[str, Any]] = {
             rope_type="yarn", factor=4.0, original_max_position_embeddings=16, attention_factor=0.1 * float(np.log(4.0)) + 1
         ),
     },
+    "llama of mistral": {"num_key_value_heads": 2, "sliding_window": 56},
     "qwen2": {"attention_bias": True, "attention_output_bias": False, "num_key_value_heads": 2},
     "qwen3": {"qk_norm": "head", "head_dim": 16, "tie_word_embeddings": True},
     "gpt2": {
@@ -68,6 +69,14 @@ def test_written_and_read_is_the_same(tmp_path: Path, name: str) -> None:
     again = gguf_models.load(file)
     assert torch.equal(again.embedding.weight, model.embedding.weight)
     torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=1e-5 if "llama3" in name else 0)
+
+
+def test_a_context_ends_where_a_window_would_begin_to_matter(tmp_path: Path) -> None:
+    gguf_models.export(built(sliding_window=40), tmp_path / "m.gguf", "m", "f32", {"tokenizer.ggml.model": "none"})
+    again = gguf_models.load(gguf.File(tmp_path / "m.gguf"))
+    assert (again.shape.max_position_embeddings, again.shape.sliding_window) == (40, None)
+    with pytest.raises(ConfigError, match="layer_types"):
+        gguf_models.architecture(built(layer_types=("sliding_attention", "full_attention"), sliding_window=40).shape)
 
 
 @pytest.mark.parametrize("kind", [*gguf.TYPES])
@@ -146,7 +155,7 @@ def vocabulary() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("choices", "named"),
     [
-        ({"sliding_window": 8}, "sliding_window"),
+        ({"layer_types": ("sliding_attention", "full_attention"), "sliding_window": 8}, "layer_types"),
         ({"position": "alibi"}, "position"),
         ({"rope_scaling": Scaling(rope_type="dynamic", factor=2.0, original_max_position_embeddings=64)}, "rope_scaling"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),

@@ -7,6 +7,7 @@ give is said by the head of the model. A text longer than the model reads is ref
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ import torch
 from torch import Tensor
 
 from tsuzuri import device as devices
-from tsuzuri.errors import ConfigError, ContextError, MissingError, Words
+from tsuzuri.engine.sampling import History, Sampling, distribution
+from tsuzuri.errors import ConfigError, ContextError, InputError, MissingError, Words
 from tsuzuri.model import weights
 from tsuzuri.model.past import Bidirectional
 from tsuzuri.model.pooling import classified, embedded
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.text import fast
-from tsuzuri.text.framing import Window, frame, windows
+from tsuzuri.text.framing import NAMES, Window, frame, windows
 from tsuzuri.text.spans import decode
 
 AT_ONCE = 16  # texts
@@ -44,6 +46,16 @@ class Found:
     label: str
     text: str
     probability: float  # of its tokens' labels, the geometric mean
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token for one place, the next one or a hidden one."""
+
+    id: int
+    text: str  # bytes that are no whole character are written as <0xE3>
+    probability: float  # the model's own
+    sampled: float  # under the sampling asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,46 @@ class Encoder:
         return Answer(context[first:last], first, last, math.exp(best - float(total)))
 
     @torch.inference_mode()
+    def fill(self, text: str, k: int = 10, sampling: Sampling | None = None) -> list[list[Candidate]]:
+        """For each hidden token of a text, written ○○ or as the tokenizer's mask, the k most probable, the most probable first.
+        One ○○ is one token. Raises InputError where nothing is hidden."""
+        self._can("masked")
+        if not 1 <= k <= self.model.vocab_size:
+            raise ConfigError(
+                Words(f"隠した語の候補を {k} 個求められました。", f"Asked for {k} tokens in place of a hidden one."),
+                found=Words(f"1 から {self.model.vocab_size} までです。", f"There are 1 to {self.model.vocab_size}."),
+                todo=Words("個数を直してください。", "Correct the number."),
+            )
+        ids = self._framed(self._hidden(text))
+        logits = self.model(*self._batch([ids]))[0].float().cpu()  # (T, V)
+        found = []
+        for place in (i for i, id in enumerate(ids) if id == self.frame.mask):
+            sampled = distribution(logits[place], sampling or Sampling(), History(ids))
+            own, order = logits[place].softmax(-1).topk(k)
+            found.append(
+                [Candidate(int(id), self.tokenizer.shown(int(id)), float(p), float(sampled[id])) for p, id in zip(own, order, strict=True)]
+            )
+        return found
+
+    def _hidden(self, text: str) -> list[int]:
+        """Ids with the mask where the text has ○○, ◯◯, or a name of the mask that this tokenizer has."""
+        names = [re.escape(name) for name in NAMES["mask"] if name in self.tokenizer.special]
+        parts = re.split("|".join(["[○◯]{2,}", *names]), text)
+        if len(parts) == 1:
+            raise InputError(
+                Words("隠した語を当てようとしました。", "Guessing a hidden token."),
+                found=Words(
+                    "文章に ○○ がありません。このモデルは続きを書かず、隠した語を当てます。",
+                    "The text has no ○○. This model continues no text; it guesses hidden tokens.",
+                ),
+                todo=Words(
+                    "当てたい所に ○○ を書いてください（例：太陽は東から○○）。", "Write ○○ where a token is hidden, as in 太陽は東から○○."
+                ),
+            )
+        first, *rest = (self.tokenizer.encode(part) for part in parts)
+        return [*first, *(id for part in rest for id in (self.frame.mask, *part))]
+
+    @torch.inference_mode()
     def embed(self, texts: str | Sequence[str]) -> Tensor:
         """float32 (D,) of a text, or (texts, D), each of length 1: their products are cosines."""
         self._can("embed", "masked")
@@ -200,6 +252,14 @@ def load(directory: str | Path, *, dtype: str | None = None, threads: int | None
             ),
         )
     return Encoder(model, fast.load(path), path.resolve().name)
+
+
+def holds_encoder(directory: Path) -> bool:
+    """Whether a directory has an encoder, by its config.json alone."""
+    if not (directory / "config.json").is_file():
+        return False
+    family, config = weights.family_of(directory), weights.read_json(directory / "config.json")
+    return hasattr(family, "names") and not family.shape({key: config[key] for key in config if key != weights.METHOD}).causal
 
 
 def is_encoder(model: object) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
@@ -21,7 +22,9 @@ from torch import Tensor
 from tsuzuri import config
 from tsuzuri import device as devices
 from tsuzuri.chat import labels, template
+from tsuzuri.chat.labels import Candidate
 from tsuzuri.chat.stopping import Stopping, as_stops
+from tsuzuri.engine.batch import SIZE, BatchEngine, Stream
 from tsuzuri.engine.engine import Generation, LocalEngine
 from tsuzuri.engine.sampling import History, Sampling, distribution
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
@@ -44,6 +47,8 @@ class Distribution(TypedDict, total=False):
     top_k: int
     top_p: float
     min_p: float
+    typical_p: float
+    logit_bias: Mapping[int, float]
     repetition_penalty: float
 
 
@@ -54,10 +59,12 @@ class Settings(Distribution, total=False):
     frequency_penalty: float
     seed: int | None
     max_tokens: int | None
+    min_tokens: int
     ignore_eos: bool
     stop_token_ids: Sequence[int]
 
 
+TOGETHER = 64  # prompts that have room at once in `generate_all`; more take turns
 CONVERSATION: Settings = {"temperature": 0.7, "top_p": 0.95}  # of `chat`, where nothing else is asked for
 Ids: TypeAlias = Sequence[int] | Tensor
 Stop: TypeAlias = str | Sequence[str] | None
@@ -66,16 +73,6 @@ MESSAGES = Words(
     '文章一つか、[{"role": "user", "content": "…"}, …] の形で渡してください。',
     'Give one text, or [{"role": "user", "content": "…"}, …].',
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One row of `LocalModel.next`."""
-
-    id: int
-    text: str  # bytes that are no whole character are written as <0xE3>
-    probability: float  # the model's own
-    sampled: float  # under the sampling asked for
 
 
 def load(
@@ -119,7 +116,7 @@ class LocalModel:
         self.context_length = self.model.context_length
         self.template = template.load(path)
         self.engine = LocalEngine(native or self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
-        self._source_end = _source_end(path) if self.engine.reads_source else []
+        self._source_end = source_end(path) if self.engine.reads_source else []
         self._special = frozenset(self.tokenizer.special.values())
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
         if self.tokenizer.vocab_size > self.model.vocab_size:
@@ -151,6 +148,28 @@ class LocalModel:
         Settings are the fields of `Sampling`; an unknown one is refused with the nearest names. Raises ContextError.
         """
         return "".join(self.stream(prompt, stop=stop, **settings))
+
+    def generate_all(self, prompts: Sequence[str | Ids], *, stop: Stop = None, **settings: Unpack[Settings]) -> list[str]:
+        """`generate` of each, computed together: the same texts, sooner. Raises what `generate` raises, before anything is computed."""
+        asked = _text_options(stop, settings)
+        if not prompts:
+            return []
+        most = self.context_length if asked.sampling.max_tokens is None else asked.sampling.max_tokens
+        ids = [self._ids(prompt) for prompt in prompts]
+        rooms = sorted((min(len(one) + most, self.context_length) for one in ids), reverse=True)[:TOGETHER]
+        engine = BatchEngine(self.engine, sum(-(-room // SIZE) for room in rooms), waiting=len(prompts))
+        streams = [engine.stream(one, asked.sampling) for one in ids]
+        over = threading.Event()
+        with ThreadPoolExecutor(len(prompts) + 1, thread_name_prefix=f"tsuzuri-{self.name}") as pool:
+            steps = pool.submit(engine.run, over)
+            texts = [pool.submit(lambda stream: "".join(_texts(self._events(stream, Stopping(asked.stop)))), stream) for stream in streams]
+            try:
+                return [text.result() for text in texts]
+            finally:
+                for stream in streams:
+                    stream.cancel()
+                over.set()
+                steps.result()
 
     def stream(self, prompt: str | Ids, *, stop: Stop = None, **settings: Unpack[Settings]) -> Generator[str, None, None]:
         """`generate`, piece by piece: never half a character, never a piece of a stop string. Closing it ends the work."""
@@ -238,15 +257,9 @@ class LocalModel:
 
     def show(self, id: int) -> str:
         """One token for a person to read; bytes that are no whole character as <0xE3>."""
-        if id >= self.tokenizer.vocab_size:
-            return f"<{id}>"  # a row of the model that no text uses
-        found = self.tokenizer.token_bytes(id)
-        try:
-            return found.decode()
-        except UnicodeDecodeError:
-            return "".join(f"<0x{byte:02X}>" for byte in found)
+        return self.tokenizer.shown(id)
 
-    def _events(self, generation: Generation, stopping: Stopping) -> Generator[Event, None, None]:
+    def _events(self, generation: Generation | Stream, stopping: Stopping) -> Generator[Event, None, None]:
         decode = self.tokenizer.stream()
         waiting: list[Token] = []  # their text is not certain yet
         finish: Finish = "cancelled"
@@ -477,7 +490,7 @@ def _eos_ids(directory: Path, tokenizer: fast.FastTokenizer) -> set[int]:
     return found
 
 
-def _source_end(directory: Path) -> list[int]:
+def source_end(directory: Path) -> list[int]:
     """What ends the source of an encoder-decoder: the first `eos_token_id`, as its tokenizer would add it."""
     for name in ("generation_config.json", "config.json"):
         value = weights.read_json(directory / name).get("eos_token_id") if (directory / name).is_file() else None

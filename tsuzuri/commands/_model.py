@@ -40,21 +40,23 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 )
             ),
         ),
-        click.option(
-            "--model",
-            "directory",
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help=str(Words(f"モデルのディレクトリ（既定は {DEFAULT}）", f"model directory; {DEFAULT} unless given")),
-        ),
+        directory_option,
     ):
         command = option(command)
     return command
 
 
-def open_model(directory: Path | None, dtype: str | None, quantize: str | None, threads: int | None) -> LocalModel:
-    """Raises MissingError when no model is named and none was made."""
-    if directory is None and not DEFAULT.is_dir():
+def directory_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--model"""
+    words = Words(f"モデルのディレクトリ（既定は {DEFAULT}）", f"model directory; {DEFAULT} unless given")
+    return click.option("--model", "directory", type=click.Path(path_type=Path), metavar="DIR", help=str(words))(command)
+
+
+def named(directory: Path | None) -> Path:
+    """The directory asked for, or the usual one. Raises MissingError when no model is named and none was made."""
+    if directory is not None:
+        return directory
+    if not DEFAULT.is_dir():
         raise MissingError(
             Words("モデルを開こうとしました。", "Opening a model."),
             found=Words(f"--model の指定がなく、{DEFAULT} もまだありません。", f"No --model was given, and there is no {DEFAULT} yet."),
@@ -63,6 +65,11 @@ def open_model(directory: Path | None, dtype: str | None, quantize: str | None, 
                 "Make one with make tiny, or name a directory with --model.",
             ),
         )
+    return DEFAULT
+
+
+def open_model(directory: Path | None, dtype: str | None, quantize: str | None, threads: int | None) -> LocalModel:
+    """Raises MissingError when no model is named and none was made."""
     from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here
 
-    return load(directory or DEFAULT, dtype=dtype, quantize=quantize, threads=threads)
+    return load(named(directory), dtype=dtype, quantize=quantize, threads=threads)

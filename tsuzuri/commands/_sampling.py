@@ -12,6 +12,19 @@ from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import Words
 
 
+class Pair(click.ParamType[tuple[int, float]]):
+    """ID=VALUE on the command line."""
+
+    name = "id=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, float]:
+        id, _, number = str(value).partition("=")
+        try:
+            return int(id), float(number)
+        except ValueError:
+            self.fail(str(Words(f"「{value}」は 265=-100 の形ではありません。", f"'{value}' is not of the form 265=-100.")), param, ctx)
+
+
 def sampling_options(
     defaults: Mapping[str, Any] | None = None, only: tuple[str, ...] = (), without: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -36,5 +49,7 @@ def _option(each: Field[Any], default: Any) -> Callable[[Callable[..., Any]], Ca
     flag, words = "--" + each.name.replace("_", "-"), str(rule.words)
     if rule.kind is bool:
         return click.option(flag, each.name, is_flag=True, default=default, help=words)
+    if rule.by_id:
+        return click.option(flag, each.name, type=Pair(), multiple=True, help=words)
     shown = default is not None and not rule.several
     return click.option(flag, each.name, type=rule.kind, default=default, multiple=rule.several, show_default=shown, help=words)

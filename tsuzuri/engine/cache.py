@@ -52,6 +52,7 @@ class Cached:
 
     positions: Tensor
     segments: Tensor | None = None  # an encoder's business
+    alone = True  # one sequence, every token after the one before: a compiled model may keep its keys and values itself
 
     def __init__(self, device: torch.device | str = "cpu", bound: int | None = None) -> None:
         """`bound`: how long the sequence is to become, for rotary scalings that depend on it; None: as long as it is."""
@@ -62,7 +63,7 @@ class Cached:
         self._states: dict[int, Tensor] = {}
         self._memory: Tensor | None = None  # (S, D)
         self._looked: dict[int, tuple[Tensor, Tensor]] = {}  # keys and values of the memory, (K, S, E)
-        self._masks: dict[int | None, Tensor] = {}
+        self._masks: dict[int | None, Tensor | None] = {}
         self.positions = torch.arange(0, device=device)
 
     @property
@@ -112,57 +113,63 @@ class Cached:
     ) -> Tensor:
         """(N, H, E) × (N, K, E) and all before -> (N, H, E). Grouped heads stand as rows of one query: nothing is repeated."""
         if layer not in self._rows:
-            self._rows[layer] = _Rows(k, v, _kept(k), window)
+            self._rows[layer] = _Rows(k, v, kept_as(k), window)
         rows = self._rows[layer]
         rows.write(k, v, self._start, self.length)
         first = rows.looks_back(self._start)
         keys, values = rows.read(first, self.length)  # (K, S, E)
-        mask = self._mask(first, window, bias, keys, q.shape[1])
-        return _looked_up(q, keys, values, mask, scale, softcap)
+        if bias is not None:
+            hidden = mask(self.positions, first, window, bias, keys, q.shape[1])
+        else:
+            if window not in self._masks:
+                self._masks[window] = mask(self.positions, first, window, None, keys, q.shape[1])
+            hidden = self._masks[window]
+        return looked_up(q, keys, values, hidden, scale, softcap)
 
     def cross(self, layer: int, q: Tensor, project: Project, *, scale: float | None = None) -> Tensor:
         """(N, H, E) -> (N, H, E); the memory's keys and values are made once."""
         assert self._memory is not None, "a decoder that looks at a memory is given one"
         if layer not in self._looked:
             k, v = project(self._memory)  # (S, K, E)
-            self._looked[layer] = (k.to(_kept(k)).transpose(0, 1), v.to(_kept(v)).transpose(0, 1))
-        return _looked_up(q, *self._looked[layer], None, scale, None)
+            self._looked[layer] = (k.to(kept_as(k)).transpose(0, 1), v.to(kept_as(v)).transpose(0, 1))
+        return looked_up(q, *self._looked[layer], None, scale, None)
 
     def recur(self, layer: int, inputs: Tensor, scan: Scan) -> Tensor:
         """(N, D) -> (N, D), going on from the state after the last call."""
         out, self._states[layer] = scan(inputs, self._states.get(layer))
         return out
 
-    def _mask(self, first: int, window: int | None, bias: Bias | None, keys: Tensor, heads: int) -> Tensor | None:
-        """What is added to the scores, (G N, S), or with a bias (1, K, G N, S); None for one token that sees everything."""
-        count, group = self.length - self._start, heads // keys.shape[0]
-        if count == 1 and bias is None:
-            return None
-        seen = torch.arange(first, self.length, device=self.positions.device)
-        if window not in self._masks:
-            distance = self.positions[:, None] - seen  # (N, S)
-            hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-            self._masks[window] = torch.zeros(distance.shape, dtype=keys.dtype, device=seen.device).masked_fill(hidden, -math.inf)
-        mask = self._masks[window]
-        if bias is None:
-            return mask.repeat(group, 1)
-        return (bias(self.positions, seen).to(keys.dtype) + mask).view(1, -1, group * count, len(seen))  # from (H, N, S)
+
+def mask(positions: Tensor, first: int, window: int | None, bias: Bias | None, keys: Tensor, heads: int) -> Tensor | None:
+    """What is added to the scores of consecutive tokens (N,) of a sequence whose keys (K, S, E) begin at place `first`: (G N, S), or
+    with a bias (1, K, G N, S); None for one token that sees everything."""
+    count, group = len(positions), heads // keys.shape[0]
+    if count == 1 and bias is None:
+        return None
+    seen = torch.arange(first, first + keys.shape[1], device=positions.device)
+    hidden = torch.zeros(count, len(seen), dtype=keys.dtype, device=seen.device)
+    hidden[:, -count:].fill_(-math.inf).triu_(1)  # what comes after a token; all before this call it sees
+    if window is not None:
+        hidden.masked_fill_(positions[:, None] - seen >= window, -math.inf)
+    if bias is None:
+        return hidden.repeat(group, 1)
+    return (bias(positions, seen).to(keys.dtype) + hidden).view(1, -1, group * count, len(seen))  # from (H, N, S)
 
 
-def _looked_up(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None, softcap: float | None) -> Tensor:
-    """(N, H, E) × (K, S, E) twice -> (N, H, E); mask as `Cached._mask` gives it."""
+def looked_up(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None, scale: float | None, softcap: float | None) -> Tensor:
+    """(N, H, E) × (K, S, E) twice -> (N, H, E); hidden as `mask` gives it."""
     count, heads, size = q.shape
     queries = q.to(keys.dtype).transpose(0, 1).reshape(1, keys.shape[0], -1, size)  # (1, K, G N, E)
     if softcap is None:
-        out = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=mask, scale=scale)
+        out = F.scaled_dot_product_attention(queries, keys[None], values[None], attn_mask=hidden, scale=scale)
     else:
         scores = queries @ keys.transpose(-1, -2) * (scale or size**-0.5)  # (1, K, G N, S)
         scores = softcap * (scores / softcap).tanh()
-        out = (scores if mask is None else scores + mask).softmax(-1) @ values
+        out = (scores if hidden is None else scores + hidden).softmax(-1) @ values
     return out.reshape(heads, count, values.shape[-1]).transpose(0, 1).to(q.dtype)
 
 
-def _kept(k: Tensor) -> torch.dtype:
+def kept_as(k: Tensor) -> torch.dtype:
     """On a CPU keys and values are kept in float32: with one query a head, PyTorch 2.13's fused attention in bfloat16 takes
     seven times as long (12 heads, 512 tokens: 345 against 49 µs)."""
     return torch.float32 if k.device.type == "cpu" and k.dtype == torch.bfloat16 else k.dtype

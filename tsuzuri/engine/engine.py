@@ -10,7 +10,6 @@ It knows no text, and it computes one sequence at a time.
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import Protocol, runtime_checkable
@@ -20,11 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsuzuri.engine.cache import Cached
-from tsuzuri.engine.sampling import History, Sampling, choose, generator
-from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError, Words
+from tsuzuri.engine.choosing import Choosing
+from tsuzuri.engine.sampling import Sampling
+from tsuzuri.errors import ConfigError, ContextError, InputError, Words
 from tsuzuri.model.parts.rotary import Scaling, regime
 from tsuzuri.model.past import Bidirectional
-from tsuzuri.types import Finish, Model, Past, Token
+from tsuzuri.types import Model, Past, Token
 
 BLOCK = 128  # tokens read in one call: bounds the memory of a prompt, and is the grain of reuse
 
@@ -61,7 +61,7 @@ class LocalEngine:
     def __init__(self, model: Model, eos_ids: Collection[int], context_length: int, device: torch.device | str = "cpu") -> None:
         self.model, self.eos_ids, self.context_length, self.device = model, frozenset(eos_ids), context_length, device
         self.vocab_size = model.vocab_size
-        self._scaling: Scaling | None = getattr(getattr(model, "shape", None), "rope_scaling", None)
+        self.scaling: Scaling | None = getattr(getattr(model, "shape", None), "rope_scaling", None)
         self._kept: tuple[Cached, list[int]] | None = None
         self._reader: Reader | None = model if isinstance(model, Reader) else None
         self._lock = threading.Lock()
@@ -71,10 +71,10 @@ class LocalEngine:
         or one of `stop_token_ids`, 'length' at max_tokens or where the context is full.
 
         Of an encoder-decoder `ids` are the source and the tokens its target. Raises ContextError (no room for a token),
-        InputError (no ids, unknown ids) and ConfigError (unknown stop_token_ids).
+        InputError (no ids, unknown ids) and ConfigError (unknown ids in the sampling).
         """
         self.check(ids, room=1)
-        self._check_stops(sampling.stop_token_ids)
+        self.check_sampling(sampling)
         return Generation(self, list(ids), sampling)
 
     @property
@@ -156,6 +156,11 @@ class LocalEngine:
         """What the decoder reads before it writes: the ids themselves, or the start of a target."""
         return list(ids) if self._reader is None else [self.model.shape.decoder_start_token_id]  # type: ignore[attr-defined]
 
+    @torch.inference_mode()
+    def memory(self, ids: Sequence[int]) -> Tensor | None:
+        """What an encoder-decoder made of its source, states (S, D); None of any other model."""
+        return None if self._reader is None else self._encoded(self._reader, ids)
+
     def _encoded(self, reader: Reader, ids: Sequence[int]) -> Tensor:
         return reader.encode(self._tensor(ids), Bidirectional(torch.arange(len(ids), device=self.device)))
 
@@ -170,7 +175,7 @@ class LocalEngine:
         bound = self.context_length if max_tokens is None else min(self.context_length, len(ids) + max_tokens)
         with self._lock:
             (past, known), self._kept = self._kept or (Cached(self.device, bound), []), None
-        if regime(self._scaling, past.bound or 0) != regime(self._scaling, bound):
+        if regime(self.scaling, past.bound or 0) != regime(self.scaling, bound):
             return Cached(self.device, bound)
         past.bound = bound
         common = _common(known, ids[:-1]) // BLOCK * BLOCK
@@ -233,15 +238,20 @@ class LocalEngine:
                 todo=Words("このモデルのトークナイザで作った番号を渡してください。", "Give ids made by this model's tokenizer."),
             )
 
-    def _check_stops(self, ids: Sequence[int]) -> None:
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Raises ConfigError for ids that the vocabulary has not."""
+        self._known("stop_token_ids", sampling.stop_token_ids)
+        self._known("logit_bias", [*dict(sampling.logit_bias)])
+
+    def _known(self, name: str, ids: Sequence[int]) -> None:
         unknown = [id for id in ids if id >= self.vocab_size]
         if unknown:
             raise ConfigError(
-                Words(f"stop_token_ids に {unknown[0]} が指定されました。", f"stop_token_ids was given {unknown[0]}."),
+                Words(f"{name} に {unknown[0]} が指定されました。", f"{name} was given {unknown[0]}."),
                 found=Words(
                     f"語彙は {self.vocab_size} トークンで、その番号は現れません。", f"The vocabulary is {self.vocab_size}: it cannot occur."
                 ),
-                todo=Words("stop_token_ids を直してください。", "Correct stop_token_ids."),
+                todo=Words(f"{name} を直してください。", f"Correct {name}."),
             )
 
 
@@ -252,7 +262,7 @@ class Generation(Iterator[Token]):
         self.prompt_tokens, self.cached_tokens, self.completion_tokens = len(ids), 0, 0
         self._engine, self._sampling = engine, sampling
         self._first = engine.first(ids)
-        self._history, self._generator = History(self._first), generator(sampling.seed)
+        self._choosing = Choosing(self._first, sampling, engine.eos_ids, engine.context_length)
         self._cancelled = False
         self._tokens = self._run(ids)
 
@@ -274,12 +284,11 @@ class Generation(Iterator[Token]):
             fresh = _blocks(self._first, past.length)
             while not self._cancelled:
                 sound = False
-                logits = self._engine.read(past, next(fresh, []) or self._history.output[-1:])
+                logits = self._engine.read(past, next(fresh, []) or self._choosing.history.output[-1:])
                 sound = True
                 if past.length < len(self._first):
                     continue
-                token = self._token(logits)
-                self._history.output.append(token.id)
+                token = self._choosing(logits)
                 self.completion_tokens += 1
                 yield token
                 if token.finish:
@@ -287,29 +296,6 @@ class Generation(Iterator[Token]):
         finally:
             if sound:
                 self._engine.keep(past, ids)
-
-    def _token(self, logits: Tensor) -> Token:
-        total = float(logits.logsumexp(-1))
-        if math.isnan(total) or math.isinf(total):
-            raise FormatError(
-                Words("次のトークンを選ぼうとしました。", "Choosing the next token."),
-                found=Words("モデルの出力が数になっていません（NaN か無限大）。", "The model gives NaN or infinity."),
-                todo=Words(
-                    "重みが壊れているか、学習が発散しています。別の途中保存か、入手し直したモデルを使ってください。",
-                    "The weights are damaged, or training diverged. Use another checkpoint, or a model fetched again.",
-                ),
-            )
-        id = choose(logits, self._sampling, self._history, self._generator)
-        values, ids = logits.topk(min(self._sampling.logprobs or 0, len(logits)))
-        top = tuple(zip(ids.tolist(), (values - total).tolist(), strict=True))
-        return Token(id, float(logits[id]) - total, top, self._finish(id))
-
-    def _finish(self, id: int) -> Finish | None:
-        if id in self._sampling.stop_token_ids or (id in self._engine.eos_ids and not self._sampling.ignore_eos):
-            return "stop"
-        count = len(self._history.output) + 1
-        full = len(self._first) + count >= self._engine.context_length
-        return "length" if full or count == self._sampling.max_tokens else None
 
 
 def _blocks(ids: Sequence[int], start: int) -> Iterator[Sequence[int]]:

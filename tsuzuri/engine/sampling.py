@@ -1,6 +1,6 @@
 """How the next token is chosen: `Sampling`, and its rules in the order in which they apply.
 
-    penalties → temperature → top-k → top-p → min-p → draw
+    bias → ends too early → penalties → temperature → top-k → top-p → min-p → typical → draw
 
 In: logits (V,) of one position. Out: a distribution (V,), or one id. Names and meanings are OpenAI's and vLLM's.
 Flags and the HTTP schema are derived from the dataclass. It imports no torch: tensors are used by their methods alone.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +46,24 @@ class Rule:
     limits: Limits | None = None
     optional: bool = False  # None is a value of its own
     several: bool = False  # a sequence of `kind`
+    by_id: bool = False  # a `kind` for each of some ids: a mapping, kept as pairs in the order of the ids
 
 
 def _rule(
-    default: Any, kind: type, ja: str, en: str, limits: Limits | None = None, *, optional: bool = False, several: bool = False
+    default: Any,
+    kind: type,
+    ja: str,
+    en: str,
+    limits: Limits | None = None,
+    *,
+    optional: bool = False,
+    several: bool = False,
+    by_id: bool = False,
 ) -> Any:
-    return field(default=default, metadata={"rule": Rule(kind, Words(ja, en), limits, optional, several)})
+    return field(default=default, metadata={"rule": Rule(kind, Words(ja, en), limits, optional, several, by_id)})
 
 
+ID = Limits(0, 2**31 - 1)
 COUNT = Limits(1, 2**31 - 1)
 LARGEST = 1e300  # of a score: what float64 still holds, with room for the temperature
 
@@ -84,6 +94,21 @@ class Sampling:
         "drop what is below this fraction of the best one's probability",
         Limits(0, 1),
     )
+    typical_p: float = _rule(
+        1.0,
+        float,
+        "情報量が平均に近いものから、確率の合計がこの値に達するまで選ぶ",
+        "choose among those whose surprise is nearest to the expected one, until they hold this much probability",
+        Limits(0, 1, above=True),
+    )
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = _rule(
+        (),
+        float,
+        "番号ごとに点数へ足す値（-100 でほぼ禁止）",
+        "added to the scores of these ids; -100 all but forbids",
+        Limits(-100, 100),
+        by_id=True,
+    )
     repetition_penalty: float = _rule(
         1.0,
         float,
@@ -99,18 +124,23 @@ class Sampling:
         None, int, "乱数の種（同じ種なら同じ文章）", "same seed, same text", Limits(-(2**63), 2**63 - 1), optional=True
     )
     max_tokens: int | None = _rule(None, int, "出力するトークン数の上限", "the most tokens to give", COUNT, optional=True)
+    min_tokens: int = _rule(0, int, "これより少ないトークンでは終わらない", "it does not end with fewer tokens", Limits(0, 2**31 - 1))
     ignore_eos: bool = _rule(False, bool, "文章の終わりの印が出ても続ける", "go on after the end of the text")
     logprobs: int | None = _rule(
         None, int, "各位置で対数確率を添える候補の数", "how many candidates to report at each place", Limits(0, 20), optional=True
     )
-    stop_token_ids: tuple[int, ...] = _rule(
-        (), int, "出力を終えるトークンの番号", "ids that end the output", Limits(0, 2**31 - 1), several=True
-    )
+    stop_token_ids: tuple[int, ...] = _rule((), int, "出力を終えるトークンの番号", "ids that end the output", ID, several=True)
 
     def __post_init__(self) -> None:
         for each in fields(self):
             rule: Rule = each.metadata["rule"]
             object.__setattr__(self, each.name, _checked(each.name, rule, getattr(self, each.name)))
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise _refused(
+                "min_tokens",
+                self.min_tokens,
+                Words(f"max_tokens（{self.max_tokens}）を超えています。", f"It is more than max_tokens, {self.max_tokens}."),
+            )
 
 
 @dataclass(slots=True)
@@ -119,24 +149,46 @@ class History:
 
     prompt: Sequence[int] = ()
     output: list[int] = field(default_factory=list)
+    ends: Collection[int] = ()  # ids that end the output
 
 
 def choose(logits: Tensor, sampling: Sampling, history: History, generator: random.Random) -> int:
     """(V,) -> one id. Greedy at temperature 0; otherwise one number of `generator` is spent."""
     if sampling.temperature == 0:
-        return int(penalize(logits.double(), sampling, history).argmax())
+        return int(adjusted(logits.double(), sampling, history).argmax())
     return draw(distribution(logits, sampling, history), generator.random())
 
 
 def distribution(logits: Tensor, sampling: Sampling, history: History | None = None) -> Tensor:
     """(V,) -> probabilities (V,) in float64 that `choose` draws from. Without a history nothing is penalized."""
-    scores = penalize(logits.double(), sampling, history or History())
+    scores = adjusted(logits.double(), sampling, history or History())
     if _cold(scores, sampling.temperature):
         return scores.new_zeros(scores.shape).index_fill(0, scores.argmax(), 1.0)
     scores = scores / sampling.temperature
     scores = keep_top_k(scores, sampling.top_k)
     scores = keep_top_p(scores, sampling.top_p)
-    return keep_min_p(scores, sampling.min_p).softmax(-1)
+    scores = keep_min_p(scores, sampling.min_p)
+    return keep_typical(scores, sampling.typical_p).softmax(-1)
+
+
+def adjusted(scores: Tensor, sampling: Sampling, history: History) -> Tensor:
+    """Scores (V,) after the rules that also move a greedy choice."""
+    return penalize(go_on(add_bias(scores, sampling.logit_bias), sampling.min_tokens, history), sampling, history)
+
+
+def add_bias(scores: Tensor, bias: Any) -> Tensor:
+    """OpenAI's logit_bias; pairs of id and what is added."""
+    if not bias:
+        return scores
+    ids, values = zip(*bias, strict=True)
+    return scores.index_add(0, scores.new_tensor(ids).long(), scores.new_tensor(values))
+
+
+def go_on(scores: Tensor, least: int, history: History) -> Tensor:
+    """What ends the output is ruled out as long as there are fewer than `least` tokens."""
+    if len(history.output) + 1 >= least or not history.ends:
+        return scores
+    return scores.index_fill(0, scores.new_tensor(sorted(history.ends)).long(), -math.inf)
 
 
 def _cold(scores: Tensor, temperature: float) -> bool:
@@ -183,6 +235,18 @@ def keep_min_p(scores: Tensor, p: float) -> Tensor:
     return scores.masked_fill(scores < scores.max() + math.log(p), -math.inf)
 
 
+def keep_typical(scores: Tensor, p: float) -> Tensor:
+    """Those whose surprise −log q is nearest to the entropy stay, until they hold p (Meister et al. 2023, section 3)."""
+    if p >= 1:
+        return scores
+    log = scores.log_softmax(-1)
+    probabilities = log.exp()
+    entropy = -(probabilities * log).nansum()  # what was ruled out gives nothing
+    ids = (-log - entropy).abs().sort(stable=True).indices
+    held = probabilities[ids]
+    return scores.index_fill(0, ids[held.cumsum(-1) - held >= p], -math.inf)
+
+
 def draw(probabilities: Tensor, number: float) -> int:
     """The id at which the cumulated probabilities pass `number` in [0, 1). One number a token: the same on every device."""
     cumulated = probabilities.cumsum(-1)
@@ -198,6 +262,12 @@ def _checked(name: str, rule: Rule, value: Any) -> Any:
     """The value in the field's own type. Raises ConfigError."""
     if value is None and rule.optional:
         return None
+    if rule.by_id:
+        pairs = sorted(value.items()) if isinstance(value, Mapping) and all(isinstance(id, int) for id in value) else value
+        if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+            raise _refused(name, value, Words("番号と値の対応（{265: -100}）が要ります。", "It takes a mapping of ids to values."))
+        known = {_one(name, Rule(int, rule.words, ID), id): _one(name, rule, number) for id, number in pairs}
+        return tuple(sorted(known.items()))
     if rule.several:
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
             raise _refused(name, value, Words("並び（[1, 2]）が要ります。", "It takes a sequence."))

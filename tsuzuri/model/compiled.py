@@ -69,6 +69,8 @@ class Buffers(NamedTuple):
 class Compiled:
     """The same logits as `model`, to the rounding of the kernels. Safe to call from several threads; one step at a time."""
 
+    page = PAGE
+
     def __init__(self, model: Transformer, pool: Pool, *, most: int = MOST, kept: torch.dtype | None = None) -> None:
         """`kept`: of keys and values; None: bfloat16 where the weights are quantised, else float32."""
         self.model, self.shape, self.pool, self.most = model, model.shape, pool, most
@@ -137,13 +139,14 @@ class Compiled:
     # ── inside
 
     def _one(self, tokens: Tensor, past: Past) -> bool:
-        """Whether these are the next tokens of one sequence, that sees all before it."""
-        if tokens.dim() != 1 or not tokens.numel() or not getattr(past, "causal", True) or past.segments is not None:
+        """Whether these are the next tokens of one sequence, that sees all before it. Only pasts that are known to ask for nothing
+        else: that of a whole text, and one that says it is `alone`."""
+        whole = type(past) is Causal
+        if not (whole or getattr(past, "alone", False)) or past.segments is not None:
             return False
-        whole = hasattr(past, "documents")  # of one call, not of generation
-        if whole and (getattr(past, "documents", None) is not None or getattr(past, "memory", None) is not None):
+        if tokens.dim() != 1 or not tokens.numel() or past.positions.shape != tokens.shape:
             return False
-        if past.positions.shape != tokens.shape:
+        if isinstance(past, Causal) and (past.documents is not None or past.memory is not None):
             return False
         positions = past.positions.tolist()
         following = positions == list(range(positions[0], positions[0] + len(positions)))

@@ -66,6 +66,8 @@ def architecture(shape: Shape) -> Architecture:
     nearest: tuple[int, Architecture, list[str]] | None = None
     for one in ARCHITECTURES:
         wrong = [name for name, value in one.fixed.items() if getattr(shape, name) != value]
+        if shape.layer_types is None and "sliding_window" in wrong:
+            wrong.remove("sliding_window")  # the file's context ends where the window would begin to matter
         if shape.position == "rotary" and shape.rope_scaling and shape.rope_scaling.grows:
             wrong.append("rope_scaling")
         if not wrong:
@@ -90,7 +92,7 @@ def metadata(shape: Shape, name: str, kind: str) -> dict[str, Any]:
         "general.name": name,
         "general.file_type": gguf.FILE_TYPES[kind],
         "general.quantization_version": 2,
-        f"{own}.context_length": shape.max_position_embeddings,
+        f"{own}.context_length": min(shape.max_position_embeddings, shape.sliding_window or shape.max_position_embeddings),
         f"{own}.embedding_length": shape.hidden_size,
         f"{own}.block_count": shape.num_hidden_layers,
         f"{own}.feed_forward_length": shape.intermediate_size,

@@ -1,4 +1,4 @@
-"""The pasts of whole sequences: `Causal` and `Bidirectional` for training, `Naive` as their plain twin.
+"""The pasts of whole sequences: `Causal` and `Bidirectional` for training, `Naive` as their plain twin, `Recorded` to look inside.
 
 In: positions of the tokens, which document each belongs to where several are packed in one row, and the memory that an
 encoder made of another text. Out: `attend`, `cross` and `recur` as the seam in types.py promises. A token never sees
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -174,6 +175,51 @@ class Naive(_Whole):
         return same and j <= i and (window is None or i - j < window)
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How much each token takes from which: a row is a softmax, 0 where a token may not look."""
+
+    layer: int
+    kind: Literal["self", "cross"]
+    heads: Tensor  # float32 (..., H, T, T), or (..., H, T, S) of a memory
+
+
+class Recorded(_Whole):
+    """`Causal` or `Bidirectional` that keeps the shares of every head in `kept`, in the order of the computation. What it gives back is
+    made of these very shares: they are right exactly where it agrees with the others."""
+
+    def __init__(self, positions: Tensor, *, causal: bool, memory: Memory | None = None) -> None:
+        super().__init__(positions, memory=memory)
+        self.causal, self.kept = causal, list[Shares]()
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+        softcap: float | None = None,
+        bias: Bias | None = None,
+    ) -> Tensor:
+        q, k, v = (x.transpose(-3, -2) for x in (q, k, v))  # (..., H|K, T, E)
+        shares = _shares(q, _repeat(k, q.shape[-3]), self._mask(window, bias, q.dtype), scale, softcap)
+        return self._kept(layer, "self", shares, v)
+
+    def cross(self, layer: int, q: Tensor, project: Project, *, scale: float | None = None) -> Tensor:
+        assert self.memory is not None, "a decoder that looks at a memory is given one"
+        k, v = project(self.memory.states)  # (..., S, K, E)
+        q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
+        everything = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
+        return self._kept(layer, "cross", _shares(q, _repeat(k, q.shape[-3]), everything, scale, None), v)
+
+    def _kept(self, layer: int, kind: Literal["self", "cross"], shares: Tensor, v: Tensor) -> Tensor:
+        self.kept.append(Shares(layer, kind, shares.float()))
+        return (shares @ _repeat(v, shares.shape[-3])).transpose(-3, -2)
+
+
 def _repeat(x: Tensor, heads: int) -> Tensor:
     """Grouped heads: (..., K, T, E) -> (..., H, T, E), each key/value head serving H / K queries."""
     return x if x.shape[-3] == heads else x.repeat_interleave(heads // x.shape[-3], dim=-3)
@@ -181,9 +227,14 @@ def _repeat(x: Tensor, heads: int) -> Tensor:
 
 def _product(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None, softcap: float | None) -> Tensor:
     """softmax(cap(q kᵀ · scale) + mask) v by two matrix products: (..., H, T, E) each, mask as `_mask` gives it."""
+    return _shares(q, k, mask, scale, softcap) @ v
+
+
+def _shares(q: Tensor, k: Tensor, mask: Tensor, scale: float | None, softcap: float | None) -> Tensor:
+    """softmax(cap(q kᵀ · scale) + mask): (..., H, T, E) each -> (..., H, T, S)"""
     scores = (q * (scale or q.shape[-1] ** -0.5)) @ k.transpose(-1, -2)  # (..., H, T, T)
     if softcap is not None:
         scores = softcap * (scores / softcap).tanh()
     if mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill(~mask, -math.inf)
-    return (scores + mask).softmax(-1) @ v
+    return (scores + mask).softmax(-1)

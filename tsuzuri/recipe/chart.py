@@ -37,7 +37,7 @@ def line_chart(title: str, x_label: str, y_label: str, series: Mapping[str, Sequ
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" {FONT}>',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="{LEFT}" y="20" font-size="15">{_text(title)}</text>',
+        f'<text x="{LEFT}" y="20" font-size="15">{xml_text(title)}</text>',
     ]
     for value in x_ticks:
         x, _ = place(value, y_ticks[0])
@@ -47,15 +47,15 @@ def line_chart(title: str, x_label: str, y_label: str, series: Mapping[str, Sequ
         _, y = place(x_ticks[0], value)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e4e4e4"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" font-size="11" text-anchor="end">{value:g}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 12}" font-size="12" text-anchor="middle">{_text(x_label)}</text>')
-    parts.append(f'<text x="{LEFT}" y="{top - 8}" font-size="12">{_text(y_label)}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 12}" font-size="12" text-anchor="middle">{xml_text(x_label)}</text>')
+    parts.append(f'<text x="{LEFT}" y="{top - 8}" font-size="12">{xml_text(y_label)}</text>')
     for number, (name, line) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line if _drawable(point)))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
         at = HEAD - 8 + ROW * number
         parts.append(f'<line x1="{LEFT}" x2="{LEFT + 24}" y1="{at - 4}" y2="{at - 4}" stroke="{colour}" stroke-width="3"/>')
-        parts.append(f'<text x="{LEFT + 32}" y="{at}" font-size="12">{_text(name)}</text>')
+        parts.append(f'<text x="{LEFT + 32}" y="{at}" font-size="12">{xml_text(name)}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -76,7 +76,7 @@ def _drawable(point: tuple[float, float]) -> bool:
     return all(abs(value) < LARGEST for value in point)
 
 
-def _text(words: str) -> str:
+def xml_text(words: str) -> str:
     """As XML takes it: a character that it cannot hold becomes U+FFFD."""
     return escape(NO_XML.sub("\ufffd", words))
 

@@ -113,6 +113,16 @@ class FastTokenizer:
             )
         return self._bytes[id]
 
+    def shown(self, id: int) -> str:
+        """One token for a person to read; bytes that are no whole character as <0xE3>, an id that no text uses as <600>."""
+        if id >= self.vocab_size:
+            return f"<{id}>"
+        found = self.token_bytes(id)
+        try:
+            return found.decode()
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in found)
+
     def save(self, directory: Path) -> None:
         """tokenizer.json and tokenizer_config.json into an existing directory."""
         (directory / FILE).write_text(self._canonical(), encoding="utf-8")

@@ -1,0 +1,359 @@
+"""Many requests on one model: each `step` schedules, computes, chooses and hands out a token to whoever is ready for one.
+
+    schedule    one token for every sequence that is under way, the rest of BUDGET for prompts, in the order they came; tenants in turn
+    forward     all of it in one call of the model
+    choose      by each request's own rules and its own numbers
+    deliver     to whoever reads the stream; the pages of who is done go back
+
+In: `submit`, from any thread, and `step`, from one (`run` calls it for ever). Out: `Stream`s of tokens, the same for a request
+whether it was alone or not, read in one piece or several, interrupted for want of pages, or begun with pages of another text.
+Pages are those of `pages.py`; what a page holds is computed by `Paged`, or by a compiled model in its own pages. It knows no text.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from tsuzuri.engine.choosing import Choosing
+from tsuzuri.engine.engine import Decoder, LocalEngine
+from tsuzuri.engine.paged import Paged, Part, Place
+from tsuzuri.engine.pages import Key, Pages, following, root
+from tsuzuri.engine.sampling import Sampling
+from tsuzuri.errors import BusyError, ContextError, Words
+from tsuzuri.model.parts.rotary import regime
+from tsuzuri.types import Token
+
+SIZE = 32  # tokens of a page
+BUDGET = 128  # tokens of a step
+WAITING = 1024  # requests that may wait
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """A model that computes a step of many sequences itself, in pages of its own."""
+
+    page: int  # tokens
+    most: int  # tokens of a step
+
+    def take_pages(self, count: int) -> list[int]: ...
+    def step(
+        self, ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int], pages: Tensor, chosen: Sequence[int]
+    ) -> Tensor: ...
+
+
+class Runner(Protocol):
+    """What computes a step."""
+
+    @property
+    def recurs(self) -> bool: ...
+    def __call__(self, parts: Sequence[Part], ids: Sequence[int], chosen: Sequence[int]) -> Tensor: ...  # -> logits (chosen, V)
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One submitted prompt on its way."""
+
+    tenant: str
+    ids: list[int]  # what the model reads: the prompt, and what was chosen since
+    prompt_tokens: int
+    choosing: Choosing
+    place: Place
+    regime: int  # of its rotary frequencies: keys of another regime are other keys
+    out: queue.SimpleQueue[Token | BaseException | None] = field(default_factory=queue.SimpleQueue)
+    computed: int = 0  # tokens of prompt and output whose keys lie in pages
+    remembered: int = 0  # of its pages that are known
+    keys: list[Key] = field(default_factory=list)  # of its whole pages, as far as they were asked for
+    cached: int = 0  # tokens of the prompt that were found in pages
+    cancelled: bool = False
+
+    def key(self, number: int, size: int) -> Key:
+        """Of its page of that number."""
+        while len(self.keys) <= number:
+            start = len(self.keys) * size
+            before = self.keys[-1] if self.keys else root(self.tenant, self.regime)
+            self.keys.append(following(before, self.ids[start : start + size]))
+        return self.keys[number]
+
+
+class Stream(Iterator[Token]):
+    """The tokens of one request. Letting go of it, `close` or `cancel` ends the work before the next step."""
+
+    def __init__(self, request: Request) -> None:
+        self._request, self._over = request, False
+
+    def __next__(self) -> Token:
+        if self._over:
+            raise StopIteration
+        found = self._request.out.get()
+        if isinstance(found, BaseException):
+            self._over = True
+            raise found
+        if found is None:
+            self._over = True
+            raise StopIteration
+        self._over = found.finish is not None
+        return found
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self._request.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self._request.choosing.history.output)
+
+    @property
+    def cached_tokens(self) -> int:
+        return self._request.cached
+
+    def cancel(self) -> None:
+        self._request.cancelled = True
+
+    close = cancel
+
+    def __del__(self) -> None:
+        self._request.cancelled = True
+
+
+class BatchEngine:
+    """`types.Engine` for many at once. `one` is the engine of the same model for one at a time: it checks what is asked, scores and embeds."""
+
+    def __init__(self, one: LocalEngine, pages: int, *, size: int = SIZE, budget: int = BUDGET, waiting: int = WAITING) -> None:
+        """`pages` of `size` tokens for all sequences together; `budget`: tokens of a step. A compiled model has its own size and most."""
+        self.one, self._most = one, waiting
+        if isinstance(one.model, Stepping):
+            size, budget = one.model.page, min(budget, one.model.most)
+            self._runner: Runner = _Compiled(one.model, pages)
+        else:
+            self._runner = _Plain(one, pages, size)
+        self.pages, self.budget = Pages(pages, size), budget
+        self._waiting: dict[str, deque[Request]] = {}  # by tenant, in turn
+        self._running: list[Request] = []  # the longest first
+        self._lock, self._work = threading.Lock(), threading.Event()
+
+    # ── from any thread
+
+    def stream(self, ids: Sequence[int], sampling: Sampling, tenant: str = "") -> Stream:
+        """Tokens that follow `ids`. Raises what `LocalEngine.stream` raises, ContextError where all pages together are too few, and
+        BusyError where too many wait."""
+        self.one.check(ids, room=1)
+        self.one.check_sampling(sampling)
+        first = self.one.first(ids)
+        most = self.one.context_length if sampling.max_tokens is None else min(self.one.context_length, len(first) + sampling.max_tokens)
+        if -(-most // self.pages.size) > self.pages.count:
+            raise ContextError(
+                Words(f"{len(first)} トークンの続きを頼みました。", f"Asking for what follows {len(first)} tokens."),
+                found=Words(
+                    f"ページは全部で {self.pages.count * self.pages.size} トークン分で、{most} トークンは入りません。",
+                    f"All pages together hold {self.pages.count * self.pages.size} tokens, not {most}.",
+                ),
+                todo=Words("max_tokens か文章を短くしてください。", "Ask for fewer max_tokens, or shorten the text."),
+            )
+        place = Place(most, memory=self.one.memory(ids))
+        choosing = Choosing(first, sampling, self.one.eos_ids, self.one.context_length)
+        request = Request(tenant, [*first], len(ids), choosing, place, regime(self.one.scaling, most))
+        with self._lock:
+            if sum(map(len, self._waiting.values())) >= self._most:
+                raise BusyError(
+                    Words("生成を頼みました。", "Asking for a generation."),
+                    found=Words(f"すでに {self._most} 件が待っています。", f"{self._most} are waiting already."),
+                    todo=Words("少し待ってから、もう一度頼んでください。", "Wait a moment and ask again."),
+                )
+            self._waiting.setdefault(tenant, deque()).append(request)
+        self._work.set()
+        return Stream(request)
+
+    def score(self, ids: Sequence[int]) -> list[float]:
+        return self.one.score(ids)
+
+    def embed(self, ids: Sequence[int]) -> list[float]:
+        return self.one.embed(ids)
+
+    # ── in one thread
+
+    def run(self, stop: threading.Event) -> None:
+        """Steps until `stop`; sleeps while there is nothing to do. Who still reads then is told that nothing more comes."""
+        try:
+            while not stop.is_set():
+                if not self.step():
+                    self._work.wait(0.1)
+                    self._work.clear()
+        finally:
+            for request in [*self._running]:
+                self._end(request, None)
+            while (left := self._next()) is not None:
+                left.out.put(None)
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """One step; False where there was nothing to do."""
+        parts = self._schedule()
+        if not parts:
+            return False
+        ids = [id for request, part in parts for id in request.ids[part.start : part.start + part.count]]
+        ready, chosen, at = [], [], -1
+        for request, part in parts:
+            at += part.count
+            if part.start + part.count == len(request.ids):
+                ready.append(request)
+                chosen.append(at)
+        try:
+            logits = self._runner([part for _, part in parts], ids, chosen)
+        except Exception as error:  # it goes to whoever reads one of these
+            for request, _ in parts:
+                self._end(request, error)
+            return True
+        for request, part in parts:
+            request.computed = part.start + part.count
+            self._remember(request)
+        for request, row in zip(ready, logits, strict=True):
+            self._deliver(request, row)
+        return True
+
+    def _deliver(self, request: Request, logits: Tensor) -> None:
+        try:
+            token = request.choosing(logits.float().cpu())
+        except Exception as error:
+            self._end(request, error)
+            return
+        request.ids.append(token.id)
+        request.out.put(token)
+        if token.finish:
+            self._end(request, None)
+
+    def _end(self, request: Request, last: BaseException | None) -> None:
+        """Its pages go back, and its reader is told if it is not so already."""
+        self._running.remove(request)
+        self.pages.release(request.place.pages)
+        request.place = Place(request.place.bound)
+        request.out.put(last)
+
+    # ── who computes what
+
+    def _schedule(self) -> list[tuple[Request, Part]]:
+        """What the next step computes. Whoever lets go of its pages for another's sake is first in the line again."""
+        for request in [request for request in self._running if request.cancelled]:
+            self._end(request, None)
+        parts: dict[Request, Part] = {}
+        budget = self.budget
+        for request in sorted(self._running, key=lambda request: len(request.ids) - request.computed > 1):  # those that write first
+            if budget == 0 or request not in self._running:  # gone for want of pages
+                continue
+            count = min(len(request.ids) - request.computed, budget)
+            if self._room(request, request.computed + count, parts):
+                parts[request] = Part(request.place, request.computed, count)
+                budget -= count
+        while budget and (new := self._next()) is not None:
+            request = new
+            self._begin(request)
+            count = min(len(request.ids) - request.computed, budget)
+            pages = self._more(request, request.computed + count)
+            if pages is None:
+                self._back(request)
+                break
+            request.place.pages += pages
+            self._running.append(request)
+            parts[request] = Part(request.place, request.computed, count)
+            budget -= count
+        return list(parts.items())
+
+    def _room(self, request: Request, length: int, parts: dict[Request, Part]) -> bool:
+        """Pages for `length` tokens, if need be those of whoever began last; False where that is the request itself."""
+        while (pages := self._more(request, length)) is None:
+            last = self._running[-1]
+            self._running.remove(last)
+            parts.pop(last, None)
+            self._back(last)
+            if last is request:
+                return False
+        request.place.pages += pages
+        return True
+
+    def _more(self, request: Request, length: int) -> list[int] | None:
+        return self.pages.take(max(0, -(-length // self.pages.size) - len(request.place.pages)))
+
+    def _back(self, request: Request) -> None:
+        """Its pages are let go: it will be computed again, with what of them is still known then."""
+        self.pages.release(request.place.pages)
+        fresh = Place(request.place.bound)
+        fresh.memory, fresh.looked = request.place.memory, request.place.looked
+        request.place, request.computed, request.remembered = fresh, 0, 0
+        with self._lock:
+            self._waiting.setdefault(request.tenant, deque()).appendleft(request)
+
+    def _next(self) -> Request | None:
+        """Of the tenant whose turn it is the one that waits longest; its tenant is last in turn then."""
+        with self._lock:
+            while self._waiting:
+                tenant = next(iter(self._waiting))
+                line = self._waiting.pop(tenant)
+                request = line.popleft()
+                if line:
+                    self._waiting[tenant] = line
+                if not request.cancelled:
+                    return request
+                request.out.put(None)
+        return None
+
+    def _begin(self, request: Request) -> None:
+        """What is known of its beginning need not be computed, but for the last token: its logits are needed."""
+        if self._runner.recurs or request.place.memory is not None:
+            return
+        found = self.pages.known(request.key(number, self.pages.size) for number in range((len(request.ids) - 1) // self.pages.size))
+        self.pages.hold(found)
+        request.place.pages = found
+        request.computed, request.remembered = len(found) * self.pages.size, len(found)
+        if not request.choosing.history.output:
+            request.cached = request.computed
+
+    def _remember(self, request: Request) -> None:
+        """Whole pages of it can be found by others now."""
+        if self._runner.recurs or request.place.memory is not None:
+            return
+        whole = request.computed // self.pages.size
+        for number in range(request.remembered, whole):
+            self.pages.remember(request.place.pages[number], request.key(number, self.pages.size))
+        request.remembered = max(request.remembered, whole)
+
+
+class _Plain:
+    """A step by the model's own code behind `Paged`."""
+
+    def __init__(self, one: LocalEngine, pages: int, size: int) -> None:
+        self._model, self._past = one.model, Paged(pages, size, one.device)
+
+    @property
+    def recurs(self) -> bool:
+        return self._past.recurs
+
+    def __call__(self, parts: Sequence[Part], ids: Sequence[int], chosen: Sequence[int]) -> Tensor:
+        self._past.begin(parts)
+        tokens = torch.tensor(ids, dtype=torch.long, device=self._past.device)
+        if isinstance(self._model, Decoder):
+            return self._model.logits(self._model.hidden(tokens, self._past)[chosen])
+        return self._model(tokens, self._past)[chosen]
+
+
+class _Compiled:
+    """A step in one call of a compiled model, in pages of its own."""
+
+    recurs = False
+
+    def __init__(self, model: Stepping, pages: int) -> None:
+        self._model, self._own = model, model.take_pages(pages)
+
+    def __call__(self, parts: Sequence[Part], ids: Sequence[int], chosen: Sequence[int]) -> Tensor:
+        positions = [place for part in parts for place in range(part.start, part.start + part.count)]
+        sequences = [number for number, part in enumerate(parts) for _ in range(part.count)]
+        table = torch.zeros(len(parts), max(len(part.place.pages) for part in parts), dtype=torch.int32)
+        for row, part in zip(table, parts, strict=True):
+            row[: len(part.place.pages)] = torch.tensor([self._own[page] for page in part.place.pages], dtype=torch.int32)
+        return self._model.step(ids, positions, sequences, table, chosen)
