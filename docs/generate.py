@@ -107,7 +107,7 @@ def history(language: str) -> str:
     heads = ("モデル", "大きさ", "学習", "読んだトークン", "ビット／バイト", "95 % 区間") if ja else ("model", "size", "trained", "tokens read", "bits per byte", "95 %")  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|"]
     if not (RESULTS / "history.json").is_file():
-        return "\n".join(lines)
+        return "まだ測っていません。" if ja else "Not measured yet."
     found = read("history.json")
     for row in found["rows"]:
         low, high = row["bits"]["interval"]
