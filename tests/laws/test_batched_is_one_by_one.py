@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from dataclasses import replace
@@ -280,3 +281,20 @@ def test_a_compiled_model_in_its_own_pages(name: str) -> None:
     streams = [batch.stream(prompt, sampling) for prompt, sampling in requests]
     for found, (prompt, sampling) in zip(drained(batch, streams), requests, strict=True):
         same(found, alone(one, prompt, sampling), bound=1e-3)
+
+
+def test_a_compiled_models_pages_go_back() -> None:
+    library = load()
+    if not isinstance(library, Library):
+        pytest.skip("the native library was not built: no C++ compiler")
+    model = compiled.made(filled(Transformer(Shape(**SIZES))).float(), 1)
+    assert model is not None
+    one, taken = engine(model), []
+    for _ in range(3):
+        batch = BatchEngine(one, 20)
+        drained(batch, [batch.stream([1, 2, 3], Sampling(temperature=0, max_tokens=5))])
+        taken.append(model._room)
+        del batch
+        gc.collect()
+    assert len(set(taken)) == 1
+    assert len(model._free) == model._room

@@ -160,7 +160,7 @@ class LocalModel:
         engine = BatchEngine(self.engine, sum(-(-room // SIZE) for room in rooms), waiting=len(prompts))
         streams = [engine.stream(one, asked.sampling) for one in ids]
         over = threading.Event()
-        with ThreadPoolExecutor(len(prompts) + 1, thread_name_prefix=f"tsuzuri-{self.name}") as pool:
+        with ThreadPoolExecutor(min(len(prompts), TOGETHER) + 1, thread_name_prefix=f"tsuzuri-{self.name}") as pool:
             steps = pool.submit(engine.run, over)
             texts = [pool.submit(lambda stream: "".join(_texts(self._events(stream, Stopping(asked.stop)))), stream) for stream in streams]
             try:

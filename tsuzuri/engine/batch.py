@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Stepping(Protocol):
     most: int  # tokens of a step
 
     def take_pages(self, count: int) -> list[int]: ...
+    def free_pages(self, pages: Sequence[int]) -> None: ...
     def step(
         self, ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int], pages: Tensor, chosen: Sequence[int]
     ) -> Tensor: ...
@@ -136,7 +138,7 @@ class BatchEngine:
             self._runner = _Plain(one, pages, size)
         self.pages, self.budget = Pages(pages, size), budget
         self._waiting: dict[str, deque[Request]] = {}  # by tenant, in turn
-        self._running: list[Request] = []  # the longest first
+        self._running: list[Request] = []  # in the order in which they began
         self._lock, self._work = threading.Lock(), threading.Event()
 
     # ── from any thread
@@ -343,12 +345,13 @@ class _Plain:
 
 
 class _Compiled:
-    """A step in one call of a compiled model, in pages of its own."""
+    """A step in one call of a compiled model, in pages of its own. They go back when nobody holds this any more."""
 
     recurs = False
 
     def __init__(self, model: Stepping, pages: int) -> None:
         self._model, self._own = model, model.take_pages(pages)
+        weakref.finalize(self, model.free_pages, self._own)
 
     def __call__(self, parts: Sequence[Part], ids: Sequence[int], chosen: Sequence[int]) -> Tensor:
         positions = [place for part in parts for place in range(part.start, part.start + part.count)]
