@@ -152,8 +152,7 @@ static void tiles(const Kernels& tried, const Kernels& plain, int rounds) {
                 plain.tile(format, block.p, k, theirs.p + c * stride, stride, std::min(count - c, plain.most_columns), wanted + c * ROWS);
             float most = 0;
             for (int i = 0; i < count * ROWS; i++) most = std::max(most, std::fabs(wanted[i]));
-            const bool rounds_x = format == BF16 && !strcmp(tried.name, "avx512bf16");  // it rounds activations to bfloat16
-            near(sums, wanted, count * ROWS, (most + std::sqrt(size)) * (rounds_x ? 2e-2f : 2e-6f * std::sqrt(float(k))), "a tile", tried);
+            near(sums, wanted, count * ROWS, (most + std::sqrt(size)) * 2e-6f * std::sqrt(float(k)), "a tile", tried);
             for (int c = 0; c < count; c++) {  // a column gets the same bits alone
                 float alone[ROWS];
                 tried.tile(format, block.p, k, mine.p + c * stride, stride, 1, alone);

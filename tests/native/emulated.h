@@ -102,20 +102,11 @@ inline I dpbusd_epi32(I src, I a, I b) {  // unsigned × signed, four products, 
         return total;
     });
 }
-inline F dpbf16_ps(F src, I a, I b) {  // the odd pair first; denormals as zero is not reproduced
-    auto x = as<Lanes<uint16_t>>(a), y = as<Lanes<uint16_t>>(b);
-    const auto wide = [](uint16_t h) { return as<float>(uint32_t(h) << 16); };
-    return each([&](int i) {
-        const float odd = std::fma(wide(x.v[2 * i + 1]), wide(y.v[2 * i + 1]), src.v[i]);
-        return std::fma(wide(x.v[2 * i]), wide(y.v[2 * i]), odd);
-    });
-}
 
 }  // namespace emulated
 
 #define __m512 emulated::F
 #define __m512i emulated::I
-#define __m512bh emulated::I
 #define _mm512_loadu_ps emulated::loadu_ps
 #define _mm512_loadu_si512 emulated::loadu_si512
 #define _mm512_storeu_ps emulated::storeu_ps
@@ -153,4 +144,3 @@ inline F dpbf16_ps(F src, I a, I b) {  // the odd pair first; denormals as zero 
 #define _mm512_maddubs_epi16 emulated::maddubs_epi16
 #define _mm512_madd_epi16 emulated::madd_epi16
 #define _mm512_dpbusd_epi32 emulated::dpbusd_epi32
-#define _mm512_dpbf16_ps emulated::dpbf16_ps

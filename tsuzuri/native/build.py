@@ -40,7 +40,6 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "avx2": ("-mavx2", "-mfma", "-mf16c"),
         "avx512": WIDE,
         "avx512vnni": (*WIDE, "-mavx512vnni"),
-        "avx512bf16": (*WIDE, "-mavx512vnni", "-mavx512bf16"),
     },
     "aarch64": {"neon": ("-march=armv8.2-a+dotprod+fp16",)},
 }

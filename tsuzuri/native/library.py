@@ -1,7 +1,7 @@
 """The shared library: found or not, and which of its variants computes.
 
 In: `libtsuzuri.so` beside this file, and the environment variable TSUZURI_NATIVE: off, or the name of a variant (scalar, avx2,
-avx512, avx512vnni, avx512bf16, neon); without it the widest that this processor can run. Out: `load()`, a `Library` or the
+avx512, avx512vnni, neon); without it the widest that this processor can run. Out: `load()`, a `Library` or the
 reason why there is none. It computes nothing: `program.py` does.
 """
 
@@ -20,7 +20,7 @@ from tsuzuri.native import build
 VARIABLE = "TSUZURI_NATIVE"
 OFF = "off"
 OLD = Words("古いものが残っています。導入し直してください。", "It is of an older version: install again.")
-VARIANTS = ("scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon")
+VARIANTS = ("scalar", "avx2", "avx512", "avx512vnni", "neon")
 
 
 class Operation(ctypes.Structure):

@@ -40,22 +40,19 @@ bool dots() { return true; }  // every Apple processor that runs a 64-bit system
 // The i-th variant, widest first; null where this build has none or this processor cannot run it. `build.py` says which it compiled.
 const Kernels* variant(int32_t index) {
     switch (index) {
-#ifdef TSUZURI_AVX512BF16
-        case 0: return dots() && __builtin_cpu_supports("avx512bf16") ? kernels_avx512bf16() : nullptr;
-#endif
 #ifdef TSUZURI_AVX512VNNI
-        case 1: return dots() ? kernels_avx512vnni() : nullptr;
+        case 0: return dots() ? kernels_avx512vnni() : nullptr;
 #endif
 #ifdef TSUZURI_AVX512
-        case 2: return wide() ? kernels_avx512() : nullptr;
+        case 1: return wide() ? kernels_avx512() : nullptr;
 #endif
 #ifdef TSUZURI_AVX2
-        case 3: return narrow() ? kernels_avx2() : nullptr;
+        case 2: return narrow() ? kernels_avx2() : nullptr;
 #endif
 #ifdef TSUZURI_NEON
-        case 4: return dots() ? kernels_neon() : nullptr;
+        case 3: return dots() ? kernels_neon() : nullptr;
 #endif
-        case 5: return kernels_scalar();
+        case 4: return kernels_scalar();
         default: return nullptr;
     }
 }

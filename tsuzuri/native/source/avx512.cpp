@@ -2,7 +2,6 @@
 #include "kernels.h"
 #define LANES 16
 #define VNNI 0
-#define NARROW 0
 #include "wide.h"
 
 namespace tsuzuri {

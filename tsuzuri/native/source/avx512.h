@@ -1,9 +1,9 @@
-// The three AVX-512 variants, included once by each inside its namespace: VNNI and NARROW say which instructions there are.
+// Both AVX-512 variants, included once by each inside its namespace: VNNI says which instructions there are.
 //
 // Without VNNI (Skylake, 2017) as AVX2 in avx2.cpp, only twice as wide. With it (Cascade Lake, Zen 4) `vpdpbusd` adds four
 // products of unsigned and signed bytes to 32 bits without saturation: weights are made unsigned by adding 128 (8 bits) or are
 // (4 bits), and what that adds, 128 or 8 times the sum of the group's activations, is where the sum starts from.
-// With NARROW (Cooper Lake, Zen 4) bfloat16 weights meet activations rounded to bfloat16 in `vdpbf16ps`.
+// bfloat16 weights are widened and meet float32: `vdpbf16ps` would round the activations too, and was not faster where it was tried.
 
 static inline int32_t word(const void* p) {
     int32_t found;
@@ -12,15 +12,6 @@ static inline int32_t word(const void* p) {
 }
 
 static void prepare(int32_t format, const float* x, int64_t k, uint8_t* column) {
-    if (format == BF16 && NARROW) {
-        const float last[2] = {x[k - 1], 0};  // x may be the column itself: it is read before it is written over
-        for (int64_t i = 0; i < (k + 1) / 2; i++) {
-            const float* p = 2 * i + 1 < k ? x + 2 * i : last;
-            const uint32_t pair = (uint32_t)to_bf16(p[0]) | (uint32_t)to_bf16(p[1]) << 16;
-            memcpy(column + 4 * i, &pair, 4);
-        }
-        return;
-    }
     if (format == F32 || format == BF16) {
         if ((const uint8_t*)x != column) memcpy(column, x, (size_t)k * 4);
         return;
@@ -140,14 +131,10 @@ static void tile_f32(const uint8_t* block, int64_t k, const uint8_t* columns, in
 
 template <int C>
 static void tile_bf16(const uint8_t* block, int64_t k, const uint8_t* columns, int64_t stride, float* out) {
-    __m512 total[C], rest[C];  // without NARROW: even and odd inputs, since a sum that waits for itself takes four cycles
+    __m512 total[C], rest[C];  // even and odd inputs, since a sum that waits for itself takes four cycles
     for (int c = 0; c < C; c++) total[c] = rest[c] = _mm512_setzero_ps();
     for (int64_t i = 0; i < k; i += 2, block += 64) {
         const __m512i weight = _mm512_loadu_si512(block);
-#if NARROW
-        for (int c = 0; c < C; c++)
-            total[c] = _mm512_dpbf16_ps(total[c], (__m512bh)weight, (__m512bh)_mm512_set1_epi32(word(columns + c * stride + 2 * i)));
-#else
         const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(weight, 16));
         const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(weight, _mm512_set1_epi32((int)0xffff0000)));
         for (int c = 0; c < C; c++) {
@@ -155,9 +142,8 @@ static void tile_bf16(const uint8_t* block, int64_t k, const uint8_t* columns, i
             total[c] = _mm512_fmadd_ps(even, _mm512_set1_ps(x[0]), total[c]);
             if (i + 1 < k) rest[c] = _mm512_fmadd_ps(odd, _mm512_set1_ps(x[1]), rest[c]);
         }
-#endif
     }
-    for (int c = 0; c < C; c++) _mm512_storeu_ps(out + c * ROWS, NARROW ? total[c] : _mm512_add_ps(total[c], rest[c]));
+    for (int c = 0; c < C; c++) _mm512_storeu_ps(out + c * ROWS, _mm512_add_ps(total[c], rest[c]));
 }
 
 template <int C>

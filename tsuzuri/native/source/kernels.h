@@ -71,7 +71,6 @@ const Kernels* kernels_scalar();
 const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx512vnni();
-const Kernels* kernels_avx512bf16();
 const Kernels* kernels_neon();
 
 }  // namespace tsuzuri
