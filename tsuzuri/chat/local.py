@@ -24,8 +24,9 @@ from tsuzuri import device as devices
 from tsuzuri.chat import labels, template
 from tsuzuri.chat.labels import Candidate
 from tsuzuri.chat.stopping import Stopping, as_stops
-from tsuzuri.engine.batch import SIZE, BatchEngine, Stream
+from tsuzuri.engine.batch import BatchEngine, Stream
 from tsuzuri.engine.engine import Generation, LocalEngine
+from tsuzuri.engine.running import SIZE
 from tsuzuri.engine.sampling import History, Sampling, distribution
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
 from tsuzuri.folder import suggestion
