@@ -160,7 +160,7 @@ class BatchEngine:
                 todo=Words("max_tokens か文章を短くしてください。", "Ask for fewer max_tokens, or shorten the text."),
             )
         place = Place(most, memory=self.one.memory(ids))
-        choosing = Choosing(first, sampling, self.one.eos_ids, self.one.context_length)
+        choosing = Choosing(first, sampling, self.one.eos_ids, self.one.context_length, self.one.matcher(sampling))
         request = Request(tenant, [*first], len(ids), choosing, place, regime(self.one.scaling, most))
         with self._lock:
             if sum(map(len, self._waiting.values())) >= self._most:
