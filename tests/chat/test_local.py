@@ -476,7 +476,8 @@ def test_threads_are_set_when_asked_for(directory: Path) -> None:
 
 def test_no_field_was_forgotten_in_the_second_place() -> None:
     named = [field.name for field in dataclasses.fields(Sampling) if field.name != "logprobs"]  # a text has no place for them
-    assert named == list(Settings.__annotations__)
+    assert named == [name for name in Settings.__annotations__ if name not in local.FORMS]
+    assert list(local.Forms.__annotations__) == list(local.FORMS)
     assert dict(CONVERSATION) == chat_command.CONVERSATION
     assert set(local.Distribution.__annotations__) <= set(Settings.__annotations__)
 

@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 
 import tsuzuri
 from tsuzuri.chat import template
-from tsuzuri.chat.local import LocalModel
+from tsuzuri.chat.local import FORMS, LocalModel
 from tsuzuri.commands import cli
 from tsuzuri.commands.chat import Talk
 from tsuzuri.engine.sampling import Sampling
@@ -98,7 +98,8 @@ def test_a_stop_string_ends_the_text(directory: Path) -> None:
 
 def test_every_field_of_sampling_is_a_flag() -> None:
     shown = run("generate", "--help").output
-    assert [field.name for field in fields(Sampling) if f"--{field.name.replace('_', '-')}" not in shown] == []
+    names = [field.name for field in fields(Sampling) if field.name != "constraint"] + list(FORMS)
+    assert [name for name in names if f"--{name.replace('_', '-')}" not in shown] == []
 
 
 def test_a_wrong_value_is_told_by_name(directory: Path) -> None:

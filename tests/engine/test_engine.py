@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tsuzuri.engine.constrain import Vocabulary
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.engine import BLOCK, LocalEngine
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError
@@ -40,7 +42,7 @@ def built(seed: int = 3) -> Transformer:
 
 
 def engine(eos: tuple[int, ...] = ()) -> LocalEngine:
-    return LocalEngine(built(), eos, LIMIT)
+    return LocalEngine(built(), eos, LIMIT, vocabulary=Vocabulary(lambda id: bytes([ord("A") + id]), 30))
 
 
 def tokens(eos: tuple[int, ...] = (), prompt: list[int] = PROMPT, **choices: Any) -> list[Token]:
@@ -96,6 +98,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ignore_eos": (True, {}),
     "logprobs": (2, {}),
     "stop_token_ids": (tuple(range(15)), {}),
+    "constraint": (Constraint("regex", "[AB]{3,9}"), {}),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import operator
 import threading
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
@@ -24,7 +24,10 @@ from tsuzuri import device as devices
 from tsuzuri.chat import labels, template
 from tsuzuri.chat.labels import Candidate
 from tsuzuri.chat.stopping import Stopping, as_stops
+from tsuzuri.engine import constraint
 from tsuzuri.engine.batch import BatchEngine, Stream
+from tsuzuri.engine.constrain import Vocabulary
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.engine import Generation, LocalEngine
 from tsuzuri.engine.running import SIZE
 from tsuzuri.engine.sampling import History, Sampling, distribution
@@ -53,7 +56,16 @@ class Distribution(TypedDict, total=False):
     repetition_penalty: float
 
 
-class Settings(Distribution, total=False):
+class Forms(TypedDict, total=False):
+    """What the text may be, as one of these; each becomes the `constraint` of `Sampling`. An unsupported keyword is refused by name."""
+
+    json_schema: str | Mapping[str, Any] | None  # text, or what json.loads makes of it
+    regex: str | None  # of the whole text, in Rust's syntax
+    choice: Sequence[str] | None  # one of these
+    grammar: str | None  # in llguidance's dialect of Lark; `start` is the whole text
+
+
+class Settings(Distribution, Forms, total=False):
     """The fields of `Sampling` that show in a text, for type checkers and editors: all but `logprobs`."""
 
     presence_penalty: float
@@ -63,9 +75,16 @@ class Settings(Distribution, total=False):
     min_tokens: int
     ignore_eos: bool
     stop_token_ids: Sequence[int]
+    constraint: Constraint | None
 
 
 TOGETHER = 64  # prompts that have room at once in `generate_all`; more take turns
+FORMS: Mapping[str, Callable[[Any], Constraint]] = {
+    "json_schema": constraint.json_schema,
+    "regex": lambda text: Constraint("regex", text),
+    "choice": constraint.choice,
+    "grammar": lambda text: Constraint("grammar", text),
+}
 CONVERSATION: Settings = {"temperature": 0.7, "top_p": 0.95}  # of `chat`, where nothing else is asked for
 Ids: TypeAlias = Sequence[int] | Tensor
 Stop: TypeAlias = str | Sequence[str] | None
@@ -77,15 +96,22 @@ MESSAGES = Words(
 
 
 def load(
-    directory: str | Path, *, dtype: str | None = None, quantize: str | None = None, threads: int | None = None, device: str = "auto"
+    directory: str | Path,
+    *,
+    dtype: str | None = None,
+    quantize: str | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    lookup: int = 0,
 ) -> LocalModel:
     """The model of a directory, ready to talk to.
 
     dtype: "float32", "bfloat16" or None: as it is stored, or float32 where this machine has no arithmetic for that.
     quantize: "q8_0", "q4_0" or None: as it is stored. threads: computing threads of the process; None leaves them.
+    lookup: the most tokens guessed from the text so far and read in one call, 0 to 64; the answers are the same.
     Raises MissingError, FormatError and ConfigError.
     """
-    return LocalModel(directory, dtype=dtype, quantize=quantize, threads=threads, device=device)
+    return LocalModel(directory, dtype=dtype, quantize=quantize, threads=threads, device=device, lookup=lookup)
 
 
 class LocalModel:
@@ -99,6 +125,7 @@ class LocalModel:
         quantize: str | None = None,
         threads: int | None = None,
         device: str = "auto",
+        lookup: int = 0,
     ) -> None:
         path = _existing(Path(directory))
         if threads is not None:
@@ -116,9 +143,11 @@ class LocalModel:
         self.tokenizer = fast.load(path)
         self.context_length = self.model.context_length
         self.template = template.load(path)
-        self.engine = LocalEngine(native or self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
-        self._source_end = source_end(path) if self.engine.reads_source else []
         self._special = frozenset(self.tokenizer.special.values())
+        vocabulary = Vocabulary(self.tokenizer.token_bytes, self.tokenizer.vocab_size, self._special)
+        ends = _eos_ids(path, self.tokenizer)
+        self.engine = LocalEngine(native or self.model, ends, self.context_length, place, vocabulary=vocabulary, lookup=lookup)
+        self._source_end = source_end(path) if self.engine.reads_source else []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
         if self.tokenizer.vocab_size > self.model.vocab_size:
             raise FormatError(
@@ -146,7 +175,7 @@ class LocalModel:
         """The text that follows a text or ids, or of an encoder-decoder what it makes of them. Special tokens are not shown; an empty
         text stands for the start of a document.
 
-        Settings are the fields of `Sampling`; an unknown one is refused with the nearest names. Raises ContextError.
+        Settings are the fields of `Sampling` and those of `Forms`; an unknown one is refused with the nearest names. Raises ContextError.
         """
         return "".join(self.stream(prompt, stop=stop, **settings))
 
@@ -252,7 +281,10 @@ class LocalModel:
                 todo=Words("個数を直してください。", "Correct the number."),
             )
         logits = self.engine.after(ids)
-        sampled = distribution(logits, sampling, History(self.engine.first(ids)))
+        matcher = self.engine.matcher(sampling)
+        ends = {*self.engine.eos_ids, *sampling.stop_token_ids}
+        ruled_out = None if matcher is None else matcher.ruled_out(len(logits), ends)
+        sampled = distribution(logits, sampling, History(self.engine.first(ids), ruled_out=ruled_out))
         own, order = logits.softmax(-1).topk(k)
         return [Candidate(int(id), self.show(int(id)), float(p), float(sampled[id])) for p, id in zip(own, order, strict=True)]
 
@@ -284,7 +316,10 @@ class LocalModel:
         finally:
             generation.close()
         yield Usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
-        yield Done(finish, {} if stopping.found is None else {"stop": stopping.found})
+        detail: dict[str, object] = {} if stopping.found is None else {"stop": stopping.found}
+        if self.engine.lookup and isinstance(generation, Generation):
+            detail["lookup"] = {"offered": generation.offered, "accepted": generation.accepted}
+        yield Done(finish, detail)
 
     def _prepared(self, messages: Sequence[Message], options: Options) -> tuple[Generation, Stopping]:
         _no_tools(options)
@@ -317,8 +352,24 @@ class LocalModel:
 
 def options(stop: Stop, settings: Mapping[str, Any]) -> Options:
     """`Options` from keyword arguments. Raises ConfigError for an unknown name, with the nearest ones, and for wrong values."""
-    found = _known(settings, tuple(field.name for field in fields(Sampling)), "stop")
-    return Options(Sampling(**found), as_stops(stop))
+    found = _known(settings, (*(field.name for field in fields(Sampling)), *FORMS), "stop")
+    return Options(Sampling(**_formed(found)), as_stops(stop))
+
+
+def _formed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the one form that was given as `constraint`. Raises ConfigError for two."""
+    found = {name: value for name, value in settings.items() if name not in FORMS}
+    given = [name for name in FORMS if settings.get(name) is not None]
+    names = given + ["constraint"] * (found.get("constraint") is not None)
+    if len(names) > 1:
+        raise ConfigError(
+            Words(f"{'、'.join(names)} が一緒に指定されました。", f"{', '.join(names)} were given together."),
+            found=Words("出力の形は一つだけ決められます。", "The output can have one form only."),
+            todo=Words("一つだけにしてください。", "Leave one of them."),
+        )
+    for name in given:
+        found["constraint"] = FORMS[name](settings[name])
+    return found
 
 
 def _text_options(stop: Stop, settings: Mapping[str, Any]) -> Options:

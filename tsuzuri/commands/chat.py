@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsuzuri.commands._model import model_options, open_model
+from tsuzuri.commands._model import lookup_option, model_options, open_model
 from tsuzuri.commands._piped import piped
-from tsuzuri.commands._sampling import sampling_options, stop_option
+from tsuzuri.commands._sampling import form_options, sampling_options, stop_option
 from tsuzuri.commands._screen import write
 from tsuzuri.errors import TsuzuriError, Words
 from tsuzuri.types import Done, Event, Finish, Message, Notice, Options, Text, Usage
@@ -30,7 +30,9 @@ CONVERSATION = {"temperature": 0.7, "top_p": 0.95}  # equals chat.local.CONVERSA
 @click.option("-m", "--message", help=str(Words("一問だけ聞いて終わる", "ask this one question and leave")))
 @click.option("--system", help=str(Words("最初に与える指示", "instructions that come first")))
 @model_options
+@lookup_option
 @sampling_options(CONVERSATION, without=("logprobs",))  # nothing here would show them
+@form_options
 @stop_option
 @click.option("--json", "as_json", is_flag=True, help=str(Words("一問一答の結果を JSON で", "the one answer as JSON")))
 def command(
@@ -40,6 +42,7 @@ def command(
     dtype: str | None,
     quantize: str | None,
     threads: int | None,
+    lookup: int,
     stop: tuple[str, ...],
     as_json: bool,
     **settings: Any,
@@ -55,7 +58,7 @@ def command(
     question = piped() if message is None and not sys.stdin.isatty() else message
     if as_json and question is None:
         raise click.UsageError(str(Words("--json は -m か標準入力と一緒に使ってください。", "Use --json with -m or a pipe.")))
-    talk = Talk(open_model(directory, dtype, quantize, threads), asked, system)
+    talk = Talk(open_model(directory, dtype, quantize, threads, lookup), asked, system)
     if question is None:
         _converse(talk)
     elif as_json:
@@ -194,4 +197,5 @@ def _as_json(events: list[Event]) -> dict[str, object]:
             result["usage"] = asdict(event)
         elif isinstance(event, Done):
             result["finish"] = event.finish
+            result |= {"lookup": event.detail["lookup"]} if "lookup" in event.detail else {}
     return result

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from tsuzuri.commands._model import model_options, open_model
+from tsuzuri.commands._model import lookup_option, model_options, open_model
 from tsuzuri.commands._piped import piped
-from tsuzuri.commands._sampling import sampling_options, stop_option
+from tsuzuri.commands._sampling import form_options, sampling_options, stop_option
 from tsuzuri.commands._screen import write
 from tsuzuri.errors import Words
 from tsuzuri.types import Done, Text, Usage
@@ -19,7 +19,9 @@ from tsuzuri.types import Done, Text, Usage
 @click.command()
 @click.argument("text", required=False)
 @model_options
+@lookup_option
 @sampling_options()
+@form_options
 @stop_option
 @click.option("--json", "as_json", is_flag=True, help=str(Words("結果を JSON で", "the result as JSON")))
 def command(
@@ -28,6 +30,7 @@ def command(
     dtype: str | None,
     quantize: str | None,
     threads: int | None,
+    lookup: int,
     stop: tuple[str, ...],
     as_json: bool,
     **settings: Any,
@@ -42,7 +45,7 @@ def command(
     asked = options(stop, settings)
     if asked.sampling.logprobs is not None and not as_json:
         raise click.UsageError(str(Words("--logprobs は --json と一緒に使ってください。", "Use --logprobs with --json.")))
-    model = open_model(directory, dtype, quantize, threads)
+    model = open_model(directory, dtype, quantize, threads, lookup)
     events = model.events(str(prompt), asked)
     if not as_json:
         used = 0
@@ -67,6 +70,7 @@ def command(
             result |= {"prompt_tokens": event.prompt_tokens, "completion_tokens": event.completion_tokens}
         elif isinstance(event, Done):
             result["finish"] = event.finish
+            result |= {"lookup": event.detail["lookup"]} if "lookup" in event.detail else {}
     result["tokens"] = [
         {"id": t.id, "text": model.show(t.id), "logprob": t.logprob}
         | ({"top": [{"id": id, "text": model.show(id), "logprob": p} for id, p in t.top]} if t.top else {})

@@ -141,7 +141,7 @@ class BatchEngine:
                 ),
                 todo=Words("max_tokens か文章を短くしてください。", "Ask for fewer max_tokens, or shorten the text."),
             )
-        choosing = Choosing(first, sampling, self.one.eos_ids, self.one.context_length)
+        choosing = Choosing(first, sampling, self.one.eos_ids, self.one.context_length, self.one.matcher(sampling))
         with self._lock:
             self._admit()
         place = Place(most, memory=self.one.memory(ids))

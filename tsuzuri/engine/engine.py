@@ -20,6 +20,8 @@ from torch import Tensor
 
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.choosing import Choosing
+from tsuzuri.engine.constrain import Matcher, Vocabulary
+from tsuzuri.engine.lookup import MOST, Lookup
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, Words
 from tsuzuri.model.parts.rotary import Scaling, regime
@@ -58,7 +60,19 @@ class Direct(Protocol):
 class LocalEngine:
     """`types.Engine`. Safe to call from several threads; each call then has a cache of its own."""
 
-    def __init__(self, model: Model, eos_ids: Collection[int], context_length: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        model: Model,
+        eos_ids: Collection[int],
+        context_length: int,
+        device: torch.device | str = "cpu",
+        *,
+        vocabulary: Vocabulary | None = None,
+        lookup: int = 0,
+    ) -> None:
+        """`vocabulary`: what the ids say, for constraints of the output. `lookup`: the most tokens that are guessed from what stands
+        there already and read in one call; the output is the same."""
+        self.vocabulary, self.lookup = vocabulary, _guesses(lookup)
         self.model, self.eos_ids, self.context_length, self.device = model, frozenset(eos_ids), context_length, device
         self.vocab_size = model.vocab_size
         self.scaling: Scaling | None = getattr(getattr(model, "shape", None), "rope_scaling", None)
@@ -76,6 +90,26 @@ class LocalEngine:
         self.check(ids, room=1)
         self.check_sampling(sampling)
         return Generation(self, list(ids), sampling)
+
+    def matcher(self, sampling: Sampling) -> Matcher | None:
+        """The way through the constraint of a request. Raises ConfigError where it cannot be followed, and MissingError without
+        llguidance."""
+        if sampling.constraint is None:
+            return None
+        asked = Words("出力の形を決めようとしました。", "Constraining the output.")
+        if self.vocabulary is None:
+            raise ConfigError(
+                asked,
+                found=Words("このエンジンは、番号がどの文字を表すのかを知りません。", "This engine does not know what its ids say."),
+                todo=Words("vocabulary を渡してください。", "Give it a vocabulary."),
+            )
+        if not self.eos_ids and not sampling.stop_token_ids:
+            raise ConfigError(
+                asked,
+                found=Words("このモデルには、文章の終わりを示すトークンがありません。", "This model has no token that ends a text."),
+                todo=Words("stop_token_ids で指定してください。", "Name one with stop_token_ids."),
+            )
+        return self.vocabulary.matcher(sampling.constraint)
 
     @property
     def reads_source(self) -> bool:
@@ -155,6 +189,12 @@ class LocalEngine:
         else:
             last = self.model(tokens, past)[-1]
         return last.float().cpu()
+
+    @torch.inference_mode()
+    def read_each(self, past: Cached, ids: Sequence[int]) -> Tensor:
+        """Reads `ids` after `past`; float32 logits (N, V) on the CPU of what comes after each."""
+        past.begin(len(ids))
+        return self.model(self._tensor(ids), past).float().cpu()
 
     @torch.inference_mode()
     def after(self, ids: Sequence[int]) -> Tensor:
@@ -267,13 +307,18 @@ class LocalEngine:
 
 
 class Generation(Iterator[Token]):
-    """The tokens of one call and what they cost so far. Letting go of it, `close` or `cancel` ends the work."""
+    """The tokens of one call and what they cost so far. Letting go of it, `close` or `cancel` ends the work.
+
+    `offered` counts the tokens that were guessed, `accepted` those of them that were chosen.
+    """
 
     def __init__(self, engine: LocalEngine, ids: list[int], sampling: Sampling) -> None:
         self.prompt_tokens, self.cached_tokens, self.completion_tokens = len(ids), 0, 0
         self._engine, self._sampling = engine, sampling
         self._first = engine.first(ids)
-        self._choosing = Choosing(self._first, sampling, engine.eos_ids, engine.context_length)
+        self._choosing = Choosing(self._first, sampling, engine.eos_ids, engine.context_length, engine.matcher(sampling))
+        self.offered = self.accepted = 0
+        self._lookup = Lookup(self._first) if engine.lookup else None
         self._cancelled = False
         self._tokens = self._run(ids)
 
@@ -299,19 +344,54 @@ class Generation(Iterator[Token]):
         try:
             fresh = _blocks(self._first, past.length)
             while not self._cancelled:
+                block = next(fresh, [])
+                guesses = [] if block else self._guesses(past)
                 sound = False
-                logits = self._engine.read(past, next(fresh, []) or self._choosing.history.output[-1:])
+                if guesses:
+                    rows = self._engine.read_each(past, [*self._choosing.history.output[-1:], *guesses])
+                else:
+                    rows = self._engine.read(past, block or self._choosing.history.output[-1:])[None]
                 sound = True
                 if past.length < len(self._first):
                     continue
-                token = self._choosing(logits)
-                self.completion_tokens += 1
-                yield token
-                if token.finish:
-                    return
+                start = past.length - len(guesses)  # what is read and sure
+                for number, logits in enumerate(rows):
+                    token = self._choosing(logits)
+                    self._count(token.id, guesses[number : number + 1])
+                    yield token
+                    if token.finish:
+                        return
+                    if number < len(guesses) and token.id != guesses[number]:
+                        past.truncate(start + number)
+                        break
         finally:
             if sound:
                 self._engine.keep(past, ids)
+
+    def _guesses(self, past: Cached) -> list[int]:
+        """None where a layer keeps a state: what it read cannot be taken back."""
+        if self._lookup is None or past.recurs:
+            return []
+        found = self._choosing.fitting(self._lookup.guess(self._engine.lookup))
+        self.offered += len(found)
+        return list(found)
+
+    def _count(self, id: int, guess: list[int]) -> None:
+        self.completion_tokens += 1
+        self.accepted += [id] == guess
+        if self._lookup is not None:
+            self._lookup.add(id)
+
+
+def _guesses(count: int) -> int:
+    """Raises ConfigError."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST:
+        raise ConfigError(
+            Words(f"lookup に {str(count)[:40]} が指定されました。", f"lookup was given {str(count)[:40]}."),
+            found=Words(f"0 から {MOST} までの整数が要ります。", f"It takes a whole number from 0 to {MOST}."),
+            todo=Words("lookup を直してください。", "Correct lookup."),
+        )
+    return count
 
 
 def _best(logprobs: Tensor, top: int) -> list[tuple[tuple[int, float], ...]]:

@@ -1,6 +1,6 @@
 """How the next token is chosen: `Sampling`, and its rules in the order in which they apply.
 
-    bias → ends too early → penalties → temperature → top-k → top-p → min-p → typical → draw
+    bias → constraint → ends too early → penalties → temperature → top-k → top-p → min-p → typical → draw
 
 In: logits (V,) of one position. Out: a distribution (V,), or one id. Names and meanings are OpenAI's and vLLM's.
 Flags and the HTTP schema are derived from the dataclass. It imports no torch: tensors are used by their methods alone.
@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Limits:
 class Rule:
     """What a field of `Sampling` means, for whoever derives a flag, a schema or a page from it."""
 
-    kind: type  # float, int, bool; or int for each of several
+    kind: type  # float, int, bool, Constraint; or int for each of several
     words: Words
     limits: Limits | None = None
     optional: bool = False  # None is a value of its own
@@ -131,6 +132,7 @@ class Sampling:
         None, int, "各位置で対数確率を添える候補の数", "how many candidates to report at each place", Limits(0, 20), optional=True
     )
     stop_token_ids: tuple[int, ...] = rule((), int, "出力を終えるトークンの番号", "ids that end the output", ID, several=True)
+    constraint: Constraint | None = rule(None, Constraint, "出力の形", "what the output may be", optional=True)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         check(self)
@@ -139,6 +141,12 @@ class Sampling:
                 "min_tokens",
                 self.min_tokens,
                 Words(f"max_tokens（{self.max_tokens}）を超えています。", f"It is more than max_tokens, {self.max_tokens}."),
+            )
+        if self.constraint is not None and self.ignore_eos:
+            raise _refused(
+                "ignore_eos",
+                True,
+                Words("形の決まった出力（constraint）は、完成したら終わります。", "An output with a constraint ends when it is whole."),
             )
 
 
@@ -157,6 +165,7 @@ class History:
     prompt: Sequence[int] = ()
     output: list[int] = field(default_factory=list)
     ends: Collection[int] = ()  # ids that end the output
+    ruled_out: Sequence[bool] | None = None  # (V,) what the constraint does not let come next
 
 
 def choose(logits: Tensor, sampling: Sampling, history: History, generator: random.Random) -> int:
@@ -180,7 +189,8 @@ def distribution(logits: Tensor, sampling: Sampling, history: History | None = N
 
 def adjusted(scores: Tensor, sampling: Sampling, history: History) -> Tensor:
     """Scores (V,) after the rules that also move a greedy choice."""
-    return penalize(go_on(add_bias(scores, sampling.logit_bias), sampling.min_tokens, history), sampling, history)
+    scores = constrain(add_bias(scores, sampling.logit_bias), sampling, history)
+    return penalize(go_on(scores, sampling.min_tokens, history), sampling, history)
 
 
 def add_bias(scores: Tensor, bias: Any) -> Tensor:
@@ -191,11 +201,20 @@ def add_bias(scores: Tensor, bias: Any) -> Tensor:
     return scores.index_add(0, scores.new_tensor(ids).long(), scores.new_tensor(values))
 
 
+def constrain(scores: Tensor, sampling: Sampling, history: History) -> Tensor:
+    """What the constraint does not let come next is ruled out."""
+    assert (sampling.constraint is None) == (history.ruled_out is None), "whoever chooses asks the matcher of the constraint first"
+    if history.ruled_out is None:
+        return scores
+    return scores.masked_fill(scores.new_tensor(history.ruled_out).bool(), -math.inf)
+
+
 def go_on(scores: Tensor, least: int, history: History) -> Tensor:
-    """What ends the output is ruled out as long as there are fewer than `least` tokens."""
+    """What ends the output is ruled out as long as there are fewer than `least` tokens, unless a constraint leaves nothing else."""
     if len(history.output) + 1 >= least or not history.ends:
         return scores
-    return scores.index_fill(0, scores.new_tensor(sorted(history.ends)).long(), -math.inf)
+    found = scores.index_fill(0, scores.new_tensor(sorted(history.ends)).long(), -math.inf)
+    return scores if history.ruled_out is not None and not bool(found.isfinite().any()) else found
 
 
 def _cold(scores: Tensor, temperature: float) -> bool:
@@ -289,6 +308,10 @@ def _checked(name: str, rule: Rule, value: Any) -> Any:
 
 
 def _one(name: str, rule: Rule, value: Any) -> Any:
+    if rule.kind is Constraint:
+        if not isinstance(value, Constraint):
+            raise _refused(name, value, Words("Constraint が要ります。", "It takes a Constraint."))
+        return value
     is_number = isinstance(value, int | float if rule.kind is float else int) and not isinstance(value, bool)
     if rule.kind is bool and not isinstance(value, bool):
         raise _refused(name, value, Words("True か False が要ります。", "It takes True or False."))
