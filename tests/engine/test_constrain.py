@@ -83,7 +83,9 @@ VALUES = st.one_of(TEXTS, st.integers(-(10**6), 10**6), st.booleans(), st.none()
 def ordered(low: str, high: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Neither, one or both, and then in order."""
     return st.tuples(values, values, st.integers(0, 3)).map(
-        lambda found: {name: value for bit, (name, value) in enumerate(zip((low, high), sorted(found[:2]), strict=True)) if found[2] >> bit & 1}
+        lambda found: {
+            name: value for bit, (name, value) in enumerate(zip((low, high), sorted(found[:2]), strict=True)) if found[2] >> bit & 1
+        }
     )
 
 
@@ -98,7 +100,9 @@ STRINGS = st.one_of(
 )
 NUMBERS = st.one_of(
     with_type("integer", ordered("minimum", "maximum", st.integers(-1000, 1000))),
-    with_type("integer", ordered("minimum", "exclusiveMaximum", st.integers(0, 10).map(lambda n: 10 * n))).filter(lambda s: s.get("minimum", -1) != s.get("exclusiveMaximum")),  # fmt: skip
+    with_type("integer", ordered("minimum", "exclusiveMaximum", st.integers(0, 10).map(lambda n: 10 * n))).filter(
+        lambda s: s.get("minimum", -1) != s.get("exclusiveMaximum")
+    ),  # fmt: skip
     with_type("number", ordered("minimum", "maximum", st.integers(-400, 400).map(lambda n: n / 8))),
     st.sampled_from([{"type": "integer", "multipleOf": 7}, {"type": "integer", "multipleOf": 5, "minimum": 10}]),
 )
@@ -117,14 +121,20 @@ LEAVES = st.one_of(
 def larger(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     closed = st.dictionaries(NAMES, inner, max_size=4).flatmap(
         lambda named: st.tuples(st.sets(st.sampled_from(sorted(named))) if named else st.just(set()), st.booleans()).map(
-            lambda how: {"type": "object", "properties": named, "required": sorted(how[0])} | ({} if how[1] else {"additionalProperties": False})
+            lambda how: (
+                {"type": "object", "properties": named, "required": sorted(how[0])} | ({} if how[1] else {"additionalProperties": False})
+            )
         )
     )
     return st.one_of(
         closed,
         inner.map(lambda part: {"type": "object", "additionalProperties": part, "maxProperties": 2}),
-        st.tuples(inner, ordered("minItems", "maxItems", st.integers(0, 3))).map(lambda found: {"type": "array", "items": found[0], **found[1]}),
-        st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"type": "array", "prefixItems": parts, "items": False, "minItems": len(parts)}),
+        st.tuples(inner, ordered("minItems", "maxItems", st.integers(0, 3))).map(
+            lambda found: {"type": "array", "items": found[0], **found[1]}
+        ),
+        st.lists(inner, min_size=1, max_size=3).map(
+            lambda parts: {"type": "array", "prefixItems": parts, "items": False, "minItems": len(parts)}
+        ),
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"anyOf": [*parts, {"type": "null"}]}),
         st.tuples(st.just({"type": "string", "minLength": 1}), st.just({"maxLength": 3})).map(lambda parts: {"allOf": list(parts)}),
     )

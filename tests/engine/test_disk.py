@@ -69,7 +69,11 @@ def test_neither_another_tenant_nor_another_model_finds_them(tmp_path: Path) -> 
 
 def test_a_fingerprint_is_of_every_weight_and_note() -> None:
     model = transformer()
-    found = {fingerprint(model.parameters(), "avx2"), fingerprint(model.parameters(), "scalar"), fingerprint(transformer(4).parameters(), "avx2")}
+    found = {
+        fingerprint(model.parameters(), "avx2"),
+        fingerprint(model.parameters(), "scalar"),
+        fingerprint(transformer(4).parameters(), "avx2"),
+    }
     changed = transformer()
     changed.norm.weight[0] += 1e-3
     assert len(found | {fingerprint(changed.parameters(), "avx2")}) == 4

@@ -290,7 +290,9 @@ def test_a_common_beginning_is_computed_once() -> None:
     sampling = Sampling(temperature=0.9, seed=5, max_tokens=3)
     wanted = alone(one, prompt, sampling)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(batch._runner), "__call__", lambda self, parts, ids, chosen: (read.append(len(ids)), inner(self, parts, ids, chosen))[1])
+        patch.setattr(
+            type(batch._runner), "__call__", lambda self, parts, ids, chosen: (read.append(len(ids)), inner(self, parts, ids, chosen))[1]
+        )
         streams = [batch.stream(prompt, sampling, tenant=tenant) for tenant in "甲甲甲乙"]
         for found in drained(batch, streams):
             same(found, wanted)

@@ -41,21 +41,27 @@ class Beams:
         "the sum of log-probabilities is divided by the length to this power; 0: not at all, more: longer texts win",
         Limits(0, 10),
     )
-    groups: int = rule(1, int, "候補をいくつの組に分けるか（組どうしは違う語を選ぶ）", "groups that avoid each other's tokens", Limits(1, WIDEST))
+    groups: int = rule(
+        1, int, "候補をいくつの組に分けるか（組どうしは違う語を選ぶ）", "groups that avoid each other's tokens", Limits(1, WIDEST)
+    )
     diversity: float = rule(
         0.0, float, "前の組が選んだ語を選ぶときに引く点数", "subtracted for a token that an earlier group has just taken", Limits(0, 100)
     )
     max_tokens: int | None = rule(None, int, "出力するトークン数の上限", "the most tokens to give", Limits(1, 2**31 - 1), optional=True)
     min_tokens: int = rule(0, int, "これより少ないトークンでは終わらない", "it does not end with fewer tokens", Limits(0, 2**31 - 1))
     ignore_eos: bool = rule(False, bool, "文章の終わりの印が出ても続ける", "go on after the end of the text")
-    stop_token_ids: tuple[int, ...] = rule((), int, "出力を終えるトークンの番号", "ids that end the output", Limits(0, 2**31 - 1), several=True)
+    stop_token_ids: tuple[int, ...] = rule(
+        (), int, "出力を終えるトークンの番号", "ids that end the output", Limits(0, 2**31 - 1), several=True
+    )
 
     def __post_init__(self) -> None:
         check(self)
         if self.width % self.groups:
             raise _refused("groups", self.groups, Words(f"width（{self.width}）の約数が要ります。", f"It divides width, {self.width}."))
         if self.groups > 1 and not self.diversity:
-            raise _refused("groups", self.groups, Words("diversity が 0 では組は同じ候補になります。", "Without diversity they are the same."))
+            raise _refused(
+                "groups", self.groups, Words("diversity が 0 では組は同じ候補になります。", "Without diversity they are the same.")
+            )
         if self.diversity and self.groups == 1:
             raise _refused("diversity", self.diversity, Words("groups が 1 では働きません。", "It does nothing with one group."))
 

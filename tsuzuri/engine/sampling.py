@@ -122,9 +122,7 @@ class Sampling:
         0.0, float, "一度出力したトークンを避ける強さ", "subtracted from what was said at least once", Limits(-2, 2)
     )
     frequency_penalty: float = rule(0.0, float, "出力した回数に応じて避ける強さ", "subtracted for each time it was said", Limits(-2, 2))
-    seed: int | None = rule(
-        None, int, "乱数の種（同じ種なら同じ文章）", "same seed, same text", Limits(-(2**63), 2**63 - 1), optional=True
-    )
+    seed: int | None = rule(None, int, "乱数の種（同じ種なら同じ文章）", "same seed, same text", Limits(-(2**63), 2**63 - 1), optional=True)
     max_tokens: int | None = rule(None, int, "出力するトークン数の上限", "the most tokens to give", COUNT, optional=True)
     min_tokens: int = rule(0, int, "これより少ないトークンでは終わらない", "it does not end with fewer tokens", Limits(0, 2**31 - 1))
     ignore_eos: bool = rule(False, bool, "文章の終わりの印が出ても続ける", "go on after the end of the text")
