@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -214,9 +213,10 @@ def neighbour(one: LocalEngine, count: int) -> dict[str, Any]:
 
 
 def start(directory: Path, count: int) -> dict[str, Any]:
-    once: Callable[[], float] = lambda: float(
-        subprocess.run([sys.executable, "-c", START, str(directory)], check=True, capture_output=True, text=True).stdout
-    )
+    def once() -> float:
+        done = subprocess.run([sys.executable, "-c", START, str(directory)], check=True, capture_output=True, text=True)
+        return float(done.stdout)
+
     once()
     samples = [once() for _ in range(count)]
     print(f"  from nothing to the first token: {statistics.median(samples):.2f} s ({min(samples):.2f} - {max(samples):.2f})")
