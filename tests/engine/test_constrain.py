@@ -479,6 +479,20 @@ def test_any_object() -> None:
             assert isinstance(json.loads(said(found)), dict)
 
 
+def test_special_tokens_are_never_said() -> None:
+    text = "<|im_end|>"
+    tokens = output(choice([text]))
+    assert said(tokens) == text
+    assert len(tokens) > 3 and not {token.id for token in tokens[:-1]} & set(tokenizer("bpe").special.values())
+
+
+def test_spaces_come_to_an_end() -> None:
+    spaces = {id: 100 for id in range(600) if not tokenizer("bpe").token_bytes(id).strip(b" \n") and tokenizer("bpe").token_bytes(id)}
+    found = output(json_schema(EACH["all of"]), logit_bias=spaces, max_tokens=400)
+    assert 2 < max(map(len, re.findall("[ \n]+", said(found)))) <= 20
+    assert found[-1].finish == "stop"
+
+
 # ── how it chooses
 
 
