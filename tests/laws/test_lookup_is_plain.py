@@ -92,6 +92,7 @@ WAYS: dict[str, Sampling] = {
     "min_tokens": Sampling(seed=7, temperature=0.4, stop_token_ids=(9, 60), min_tokens=30, max_tokens=90),
     "bias": Sampling(seed=8, temperature=0.4, logit_bias={1: 3, 4: 2}, max_tokens=60),
     "until the context is full": Sampling(seed=9, temperature=0.3, ignore_eos=True),
+    "in circles until the context is full": Sampling(temperature=0, ignore_eos=True),
     "choice": Sampling(seed=1, constraint=choice(["123123123123", "abcabcabc", "あいうあいうあいう"]), max_tokens=60),
     "regex": Sampling(seed=2, temperature=0.5, constraint=Constraint("regex", "(ab|12)*あ?"), max_tokens=60),
     "schema": Sampling(
@@ -101,6 +102,7 @@ WAYS: dict[str, Sampling] = {
 
 
 CASES = [
+    ("learned", "in circles until the context is full"),
     *(("rotary", way) for way in WAYS),
     *((name, way) for name in SHAPES for way in ("greedy", "seeded", "schema") if name != "rotary"),
 ]
