@@ -480,8 +480,9 @@ def test_any_object() -> None:
 
 
 def test_special_tokens_are_never_said() -> None:
-    text = "<|im_end|>"
-    tokens = output(choice([text]))
+    text = "<|im_start|>"
+    id = tokenizer("bpe").special[text]
+    tokens = output(choice([text]), logit_bias={id: 100})
     assert said(tokens) == text
     assert len(tokens) > 3 and not {token.id for token in tokens[:-1]} & set(tokenizer("bpe").special.values())
 
