@@ -1,9 +1,10 @@
 """What guesses from the text itself are worth: the same greedy tokens with and without them, while part of a text is copied.
 
 In: random weights of the 20 M and 110 M shapes of `decode.py`, in 8 bits on our kernels; Japanese of `sample/` as the prompt, 200 tokens
-of it to be written again. Random weights copy nothing: a large number is added to the score of the token to be copied, at that share of
-the places, so that the model's own work is done in full. Out: `results/lookup.json` and a table: seconds without / with, tokens guessed
-and taken. The tokens of both are compared before anything is timed. At a share of 0 it shows what guessing costs where it does not help.
+of it to be written again. Random weights copy nothing: a large number is added to the score of the token to be copied at some share of
+the places, and of a token drawn by chance at the others, so that the model's own work is done in full. Out: `results/lookup.json` and a
+table: seconds without / with, tokens guessed and taken. The tokens of both are compared before anything is timed. A share of 0 shows what
+it costs to look where nothing comes again.
 
     python benchmarks/lookup.py                                       about five minutes on two cores
     python benchmarks/lookup.py --sizes 20m --rounds 1 --out runs     a trial
@@ -35,6 +36,7 @@ from tsuzuri.types import Past
 MADE, GUESSES = 200, (4, 8, 16)
 SHARES = (1.0, 0.9, 0.7, 0.0)  # of the places where the text is copied
 TEXT = _protocol.ROOT / "sample" / "pretrain" / "literature.jsonl.zst"
+VOCABULARY = 4096
 CHARACTERS = 200_000  # of it, for the tokenizer
 
 
@@ -79,12 +81,12 @@ def measured(size: str, count: int) -> list[dict[str, Any]]:
     if native is None:
         sys.exit("the native library is not there: nothing is timed")
     text = sample()
-    ids = fast.train("bpe", [text], 4096).encode(text)[:MADE]
+    ids = fast.train("bpe", [text], VOCABULARY).encode(text)[:MADE]
     rows = []
     print(f"\n{size}: {MADE} tokens copied after {len(ids)} of prompt")
     for share in SHARES:
         numbers = random.Random(1)
-        told = {len(ids) - 1 + place: id for place, id in enumerate(ids) if numbers.random() < share}
+        told = {len(ids) - 1 + place: id if numbers.random() < share else numbers.randrange(VOCABULARY) for place, id in enumerate(ids)}
         rows += [one(Told(native, told), ids, share, guesses, count) for guesses in GUESSES]
     return rows
 

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from tsuzuri.engine import constrain, schema
 from tsuzuri.engine.batch import BatchEngine
+from tsuzuri.engine.choosing import Choosing
 from tsuzuri.engine.constrain import Vocabulary
 from tsuzuri.engine.constraint import CHOICES, GRAMMAR, REGEX, Constraint, choice, json_schema
 from tsuzuri.engine.engine import LocalEngine
@@ -607,3 +609,25 @@ def test_what_is_made_to_be_slow_is_not(number: int) -> None:
     except ConfigError as error:
         assert "使えません" in str(error)
     assert time.process_time() - start < 2  # seconds; measured 0.05 to 0.4
+
+
+def letters(text: str) -> list[int]:
+    return [next(id for id in range(600) if tokenizer("bpe").token_bytes(id) == letter.encode()) for letter in text]
+
+
+def test_what_the_model_holds_impossible_is_not_said_though_nothing_else_fits() -> None:
+    sampling = Sampling(constraint=choice(["a"]))
+    logits = torch.zeros(engine().vocab_size)
+    for temperature in (0.0, 1.0):
+        for ruled_out in (letters("a"), [END, *letters("a")]):
+            choosing = Choosing([5], replace(sampling, temperature=temperature, seed=1), {END}, CONTEXT, engine().matcher(sampling))
+            with pytest.raises(InputError, match="確率も、モデルでは 0"):
+                choosing(logits.index_fill(0, torch.tensor(ruled_out), -torch.inf))
+
+
+def test_guesses_are_tried_without_going_on() -> None:
+    matcher = engine().matcher(Sampling(constraint=choice(["abc"])))
+    assert matcher is not None
+    assert [matcher.fitting(letters(text)) for text in ("abx", "abc", "b", "", "abca")] == [2, 3, 0, 0, 3]
+    matcher.accept(letters("a")[0])
+    assert matcher.fitting(letters("bc")) == 2
