@@ -330,3 +330,42 @@ def test_a_question_without_an_answer_is_not_kept_and_this_is_said(directory: Pa
     asyncio.run(talk.ask("もしもし"))
     assert talk.messages == []
     assert "残しません" in capsys.readouterr().err
+
+
+# ── the form of the output, and guesses
+
+
+def test_an_output_has_the_form_that_was_asked_for(directory: Path, tmp_path: Path) -> None:
+    ask = ("generate", "紳士が", "--model", directory, "--max-tokens", 200, "--seed", 1)
+    schema, grammar = tmp_path / "schema.json", tmp_path / "grammar.lark"
+    schema.write_text('{"type": "array", "items": {"enum": ["犬", "猫"]}, "maxItems": 3}', encoding="utf-8")
+    grammar.write_text('start: "犬"+ "が" ("来る" | "鳴く")\n', encoding="utf-8")
+    assert run(*ask, "--choice", "晴れ", "--choice", "雨").stdout.strip() in ("晴れ", "雨")
+    assert re.fullmatch("[0-9]{3}-[0-9]{4}", run(*ask, "--regex", "[0-9]{3}-[0-9]{4}").stdout.strip())
+    assert set(json.loads(run(*ask, "--json-schema", schema).stdout)) <= {"犬", "猫"}
+    assert re.fullmatch("犬*が(来る|鳴く)?\n|犬+", run(*ask, "--grammar", grammar).stdout)
+    assert run("chat", "-m", "天気は", "--model", directory, "--choice", "雨").stdout.strip() == "雨"
+
+
+def test_a_form_that_cannot_be_is_refused_before_a_model_is_opened(tmp_path: Path) -> None:
+    schema, binary = tmp_path / "schema.json", tmp_path / "binary"
+    schema.write_text('{"properties": {"a": {"not": {}}}}', encoding="utf-8")
+    binary.write_bytes(b"\xff\xfe")
+    for words, arguments in (
+        ("#/properties/a のキーワード「not」", ("--json-schema", schema)),
+        ("regex、choice が一緒に", ("--regex", "a", "--choice", "a")),
+        ("UTF-8 として読めません", ("--grammar", binary)),
+    ):
+        found = run("generate", "紳士が", "--model", tmp_path / "nowhere", *arguments)
+        assert found.exit_code != 0
+        assert words in found.output + str(found.exception)
+
+
+@pytest.mark.parametrize("verb", [("generate", "雨が降る。風が吹く。" * 6), ("chat", "-m", "雨が降る。風が吹く。" * 6)])
+def test_guesses_change_nothing_but_are_counted(directory: Path, verb: tuple[str, ...]) -> None:
+    ask = (*verb, "--model", directory, "--max-tokens", 60, "--temperature", 0, "--json")
+    plain, guessing = json.loads(run(*ask).stdout), json.loads(run(*ask, "--lookup", 6).stdout)
+    counts = guessing.pop("lookup")
+    assert guessing == plain
+    assert 0 <= counts["accepted"] <= counts["offered"]
+    assert "lookup" in str(run(*ask, "--lookup", 65).exception)

@@ -84,7 +84,8 @@ def _read(context: click.Context, parameter: click.Parameter, file: IO[str] | No
     if file is None:
         return None
     try:
-        return file.read()
+        with file:
+            return file.read()
     except UnicodeDecodeError as error:
         words = Words("UTF-8 として読めません。", "It is not UTF-8.")
         raise click.BadParameter(str(words), context, parameter) from error

@@ -45,7 +45,6 @@ class Vocabulary:
         self._bytes, self._size, self._never = token_bytes, size, frozenset(never)
         self._lock = threading.Lock()
         self._tokens: LLTokenizer | None = None
-        self._said: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self._kept: OrderedDict[Constraint, LLMatcher] = OrderedDict()
 
     def matcher(self, constraint: Constraint) -> Matcher:
@@ -55,7 +54,7 @@ class Vocabulary:
             self._kept[constraint] = found  # the last one used
             while sum(EACH + len(each.text.encode()) for each in self._kept) > KEPT:
                 self._kept.popitem(last=False)
-            return Matcher(found.deep_copy(), self._said)
+            return Matcher(found.deep_copy(), self._size)
 
     def _compiled(self, constraint: Constraint) -> LLMatcher:
         guidance = _llguidance()
@@ -76,10 +75,10 @@ class Vocabulary:
         return found
 
     def _read(self, guidance: Any) -> LLTokenizer:
-        """Behind the ids of the model stands one of our own, which means that the output is whole: llguidance has to have one."""
+        """Behind the ids stands one of our own, which means that the output is whole: llguidance has to have one. What says nothing is
+        never allowed."""
         said = [b"" if id in self._never else self._bytes(id) for id in range(self._size)]
         said = [b"" if token.startswith(b"\xff") else token for token in said]  # its own mark; no byte of UTF-8
-        self._said = np.array([bool(token) for token in said])
         return guidance.LLTokenizer(_Tokens([*said, b"<end>"]))  # type: ignore[no-any-return]
 
 
@@ -99,19 +98,18 @@ class _Tokens:
 class Matcher:
     """The way of one request through its constraint."""
 
-    def __init__(self, inner: LLMatcher, said: NDArray[np.bool_]) -> None:
-        """`said` (n,): whether an id says anything."""
-        self._inner, self._said = inner, said
+    def __init__(self, inner: LLMatcher, size: int) -> None:
+        """`size`: of the vocabulary."""
+        self._inner, self._size = inner, size
 
     def ruled_out(self, size: int, ends: Collection[int]) -> NDArray[np.bool_]:
         """(size,): which ids of the model must not come next. The `ends` may where the output is whole, and then alone if nothing may
         follow. Raises InputError where a limit was met, or nothing is left."""
         bits = np.unpackbits(np.frombuffer(self._inner.compute_bitmask(), np.uint8), bitorder="little").astype(bool)
         self._check()
-        count = len(self._said)
-        found = np.ones(size, dtype=bool)
-        found[:count] = ~(bits[:count] & self._said)
-        found[list(ends)] = not bits[count]
+        found = np.ones(size, dtype=bool)  # the model may have more ids than anything says
+        found[: self._size] = ~bits[: self._size]
+        found[list(ends)] = not bits[self._size]
         if found.all():
             raise InputError(
                 Words("制約に従って次のトークンを選ぼうとしました。", "Choosing the next token under the constraint."),

@@ -19,6 +19,8 @@ from tsuzuri.engine.constraint import Constraint
 from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -163,7 +165,7 @@ class History:
     prompt: Sequence[int] = ()
     output: list[int] = field(default_factory=list)
     ends: Collection[int] = ()  # ids that end the output
-    ruled_out: Sequence[bool] | None = None  # (V,) what the constraint does not let come next
+    ruled_out: NDArray[np.bool_] | None = None  # (V,) what the constraint does not let come next
 
 
 def choose(logits: Tensor, sampling: Sampling, history: History, generator: random.Random) -> int:

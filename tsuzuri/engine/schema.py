@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,7 +32,7 @@ REMARKS = ("title", "description", "default", "examples", "$comment", "$schema",
 NAMED = ("properties", "$defs", "definitions")  # name -> schema
 SEVERAL = ("anyOf", "oneOf", "allOf", "prefixItems")
 ONE = ("items", "additionalProperties")
-COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "maxProperties")  # no minProperties: a name said twice would count twice
 NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 OTHERS = ("type", "enum", "const", "required", "pattern", "format", "$ref")
 KEYWORDS = (*OTHERS, *NAMED, *SEVERAL, *ONE, *COUNTS, *NUMBERS)
@@ -89,13 +90,6 @@ class _Walk:
             if name in REMARKS or (name == "$id" and place == "#"):
                 continue
             found[name] = self._keyword(name, part, place, depth)
-        if found.get("minProperties") and found.get("additionalProperties", True) is not False:  # a name could come twice and count twice
-            refuse(
-                Words(
-                    f"{place} の minProperties は、additionalProperties が false のときだけ守れます。",
-                    f"minProperties of {place} can be kept to only where additionalProperties is false.",
-                )
-            )
         return found
 
     def _keyword(self, name: str, value: Any, place: str, depth: int) -> Any:
@@ -118,6 +112,8 @@ class _Walk:
         if name == "$ref":
             self.references.append((place, unquote(value)))
             return quote(unquote(value), safe="#/~$&'()*+,;=:@!")  # Japanese names as an address has them
+        if name == "pattern":
+            return _ecma(value, here)
         if name == "multipleOf":
             self.multiples.add(Fraction(str(value)))
         return value
@@ -235,6 +231,36 @@ def _multiple(value: Any, here: str) -> None:
 def _pattern(value: Any, here: str) -> None:
     good = isinstance(value, str) and 0 < len(value.encode()) <= PATTERN
     _need(good, here, Words(f" 1 から {PATTERN} バイトまでの正規表現", f"a regular expression of 1 to {PATTERN} bytes"))
+
+
+SIGN = re.compile(r"\\.|\[\^?\]?|.", re.DOTALL)
+SHORT = {r"\d": "0-9", r"\w": "0-9A-Za-z_"}
+LONG = {r"\D": "[^0-9]", r"\W": "[^0-9A-Za-z_]", ".": r"[^\n\r\u2028\u2029]"}
+
+
+def _ecma(pattern: str, here: str) -> str:
+    """The expression with what is ASCII in ECMA-262, which JSON Schema means, written out: what compiles it would take all of Unicode.
+    Raises ConfigError for what has another meaning there."""
+    found, inside = [], False
+    signs = SIGN.findall(pattern)
+    special = re.search(r"(?<!\\)(?:\\\\)*(\(\?[^:]?)", pattern)  # flags, names, what looks ahead or back
+    if special:
+        refuse(Words(f"{here} の「{special[1]}」の書き方には対応していません。", f"'{special[1]}' in {here} is not supported."))
+    for sign, following in zip(signs, [*signs[1:], ""], strict=True):
+        odd = sign == "\\"
+        if inside:
+            odd = odd or sign.startswith("[") or sign in LONG.keys() - {"."} or (sign in "&-~" and following == sign)
+            found.append(SHORT.get(sign, sign))
+        else:
+            found.append(f"[{SHORT[sign]}]" if sign in SHORT else LONG.get(sign, sign))
+        if odd:
+            refuse(
+                Words(f"{here} の「{sign}{following}」の書き方には対応していません。", f"'{sign}{following}' in {here} is not supported.")
+            )
+        inside = sign.startswith("[") or (inside and sign != "]")
+    if inside:
+        refuse(Words(f"{here} の [ が閉じていません。", f"A [ in {here} is not closed."))
+    return "".join(found)
 
 
 def _format(value: Any, here: str) -> None:
