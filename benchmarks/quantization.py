@@ -6,7 +6,7 @@ said before, and how often the most probable token is the same one (agreement), 
 than MARGIN nats: a small model is often undecided, and a tie falls either way at the least change. "native" is computed by the compiled
 kernels, whose activations are in 8 bits too where the weights are; "plain" by PyTorch alone. It measures quality, not time.
 
-    python benchmarks/quantization.py                     of the model `make tiny` makes, before it learns conversations
+    python benchmarks/quantization.py                     after `make tiny`: of its model, before it learned conversations
     python benchmarks/quantization.py --model DIR --text FILE
 """
 

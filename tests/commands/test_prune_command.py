@@ -98,6 +98,20 @@ def test_a_pruned_model_is_quantised_like_any_other(directory: Path, tmp_path: P
     assert isinstance(run("prune", tmp_path / "narrow", "--out", tmp_path / "x", "--pattern", "2:4").exception, ConfigError)
 
 
+def test_an_encoder_is_pruned_but_has_no_bits_per_byte(directory: Path, tmp_path: Path, held: Path) -> None:
+    encoder, out = tmp_path / "encoder", tmp_path / "out"
+    encoder.mkdir()
+    shape = Shape(
+        vocab_size=600, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, causal=False, head="masked"
+    )
+    weights.save(Transformer(shape).initialise(1), encoder, "tsuzuri")
+    fast.load(directory).save(encoder)
+    half = ["prune", encoder, "--out", out, "--sparsity", "0.5", "--calibrate", SAMPLE]
+    assert isinstance(run(*half, "--text", held).exception, ConfigError) and not out.exists()
+    assert run(*half).exit_code == 0
+    assert weights.load(out).shape == shape
+
+
 def test_refusals(directory: Path, tmp_path: Path, held: Path) -> None:
     out = tmp_path / "out"
     empty, missing = tmp_path / "empty.txt", tmp_path / "nowhere.txt"

@@ -126,7 +126,7 @@ def _chosen(scores: Mapping[str, Tensor], plan: Plan, calibrated: bool) -> dict[
     if scope == "matrix":
         return {name: lowest(score.view(1, -1), round(share * score.numel())).view_as(score) for name, score in scores.items()}
     every = torch.cat([score.flatten() for score in scores.values()])
-    gone = lowest(every[None], round(share * len(every)))[0].split([score.numel() for score in scores.values()])
+    gone = torch.split(lowest(every[None], round(share * len(every)))[0], [score.numel() for score in scores.values()])
     return {name: part.view_as(scores[name]) for name, part in zip(scores, gone, strict=True)}
 
 
