@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsuzuri.commands._calibration import samples
-from tsuzuri.errors import ConfigError, InputError, Words
+from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
     from tsuzuri.evals.bits import Bits
@@ -111,12 +111,6 @@ def _documents(model: Path, text: Path, loaded: Any) -> tuple[list[Any], list[in
             todo=Words("--text を付けずに枝刈りしてください。", "Prune without --text."),
         )
     texts = [document.text for document in read([text])]
-    if not any(texts):
-        raise InputError(
-            Words(f"{text} でビット毎バイトを測ろうとしました。", f"Measuring bits per byte on {text}."),
-            found=Words("文章がありません。", "There is no text in it."),
-            todo=Words("学習に使っていない、普通の文章を指定してください。", "Name a file of ordinary text that was not trained on."),
-        )
     return [np.asarray(tokenizer.encode(each)) for each in texts], [len(each.encode()) for each in texts], tokenizer.special[BOUNDARY]
 
 
