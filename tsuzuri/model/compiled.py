@@ -95,8 +95,13 @@ class Compiled:
 
     @property
     def bytes(self) -> int:
-        """Of packed weights: what a token reads, but for the rows of an embedding of its own."""
+        """Of packed weights."""
         return self._packed.bytes
+
+    @property
+    def bytes_read(self) -> int:
+        """Of packed weights that every token reads: all but an embedding that is not the head, too."""
+        return self._packed.read
 
     # ── behind the seam
 
