@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from tsuzuri.guard.finding import Finding, label, personal
 
@@ -23,6 +23,13 @@ class Vault:
         self._values: dict[str, str] = {}
         self._tokens: dict[tuple[str, str], str] = {}
         self._counts: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, pairs: Mapping[str, str]) -> Vault:
+        """One that gives back what `iter` of another gave: for unmasking alone."""
+        vault = cls()
+        vault._values = dict(pairs)
+        return vault
 
     def token(self, kind: str, text: str) -> str:
         """The token of these words, made on first sight. `kind` is a check's file name, or LITERAL."""

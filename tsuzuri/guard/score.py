@@ -24,7 +24,8 @@ from tsuzuri.guard import rules
 from tsuzuri.guard.normal import Normal, fold, plain
 
 WINDOW = 160  # folded characters; longer than nearly every attack, shorter than a document
-SIZES = (1, 2, 3, 4)  # of the n-grams
+STRIDE = 64  # the next window begins at least so far on: any sentence of 96 is whole in some window
+SIZES = (1, 2, 3)  # of the n-grams
 _ENDS = re.compile(r"[。！？!?\n]+|\.\s")
 FILE = "injection.json"
 
@@ -47,36 +48,36 @@ class Score:
     start: int
     stop: int
     rules: tuple[str, ...]
-    ngrams: tuple[str, ...]
+    window: str  # folded
     written: str = "plain"
 
-    @property
-    def reasons(self) -> list[str]:
+    def reasons(self, weights: Weights | None = None) -> list[str]:
         """In the reader's language."""
         told = [str(rules.RULES[name].called) for name in self.rules]
         if self.written != "plain":
             told.append(str(Words(f"{self.written} で書かれている", f"it is written in {self.written}")))
-        if self.ngrams:
-            told.append(str(Words(f"よく現れる並び：{'、'.join(self.ngrams)}", f"usual sequences: {', '.join(self.ngrams)}")))
+        grams = heaviest(self.window, weights or load())
+        if grams:
+            told.append(str(Words(f"攻撃によくある文字の並び：{'、'.join(grams)}", f"sequences usual in attacks: {', '.join(grams)}")))
         return told
 
 
 def score(text: str, weights: Weights | None = None) -> Score:
     """Of a whole text. `weights` are those of the package unless given."""
-    return max(scores(plain(text), weights or load()), key=lambda one: one.value, default=Score(0.0, 0, len(text), (), ()))
+    return max(scores(plain(text), weights or load()), key=lambda one: one.value, default=Score(0.0, 0, len(text), (), ""))
 
 
 def scores(seen: Normal, weights: Weights) -> Iterator[Score]:
     """Of every window, and of what is written in another way, each in places of the original."""
     folded = fold(seen)
     for start, stop in windows(folded.text):
-        value, held, grams = weighed(folded.text[start:stop], weights)
-        yield Score(value, *folded.span(start, stop), held, grams)
+        value, held = weighed(folded.text[start:stop], weights)
+        yield Score(value, *folded.span(start, stop), held, folded.text[start:stop])
     for written, start, stop, hidden in _hidden(seen):
         inside = fold(plain(hidden)).text
         for a, b in windows(inside):
-            value, held, grams = weighed(inside[a:b], weights)
-            yield Score(value, *seen.span(start, stop), held, grams, written)
+            value, held = weighed(inside[a:b], weights)
+            yield Score(value, *seen.span(start, stop), held, inside[a:b], written)
 
 
 def windows(text: str) -> list[tuple[int, int]]:
@@ -89,25 +90,28 @@ def windows(text: str) -> list[tuple[int, int]]:
             cut.append(cut[-1] + WINDOW // 2)
         cut.append(end)
     found: list[tuple[int, int]] = []
-    last = 0
     for at, start in enumerate(cut[:-1]):
+        if found and start - found[-1][0] < STRIDE and cut[at + 1] <= found[-1][1]:
+            continue
         stop = max((end for end in cut[at + 1 : at + 12] if end - start <= WINDOW), default=cut[at + 1])
-        if stop > last and text[start:stop].strip():  # what lies inside the window before it says nothing new
+        if not (found and stop <= found[-1][1]) and text[start:stop].strip():  # what lies inside the window before says nothing new
             found.append((start, stop))
-            last = stop
     return found
 
 
-def weighed(text: str, weights: Weights) -> tuple[float, tuple[str, ...], tuple[str, ...]]:
-    """(value, rules that hold, the n-grams that weighed most) of one folded window."""
+def weighed(text: str, weights: Weights) -> tuple[float, tuple[str, ...]]:
+    """(value, rules that hold) of one folded window."""
     held = tuple(rules.matched(text))
     every = grams(text)
-    known = [(weights.ngrams[gram], gram) for gram in every if gram in weights.ngrams]
-    logit = weights.bias + sum(weights.rules.get(name, 0) for name in held) / 1000
-    logit += sum(weight for weight, _ in known) / 1000 / math.sqrt(max(len(every), 1))
-    most = sorted(known, reverse=True)[:12]
-    shown = [gram for weight, gram in most if weight > 0 and len(gram) > 1 and not any(gram in other for _, other in most if other != gram)]
-    return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit)))), held, tuple(shown[:3])
+    logit = weights.bias + sum([weights.rules.get(name, 0) for name in held]) / 1000
+    logit += sum([weights.ngrams.get(gram, 0) for gram in every]) / 1000 / math.sqrt(max(len(every), 1))
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit)))), held
+
+
+def heaviest(text: str, weights: Weights) -> tuple[str, ...]:
+    """The n-grams of a folded window that weighed most, each in no longer one; three at most."""
+    most = sorted(((weights.ngrams.get(gram, 0), gram) for gram in grams(text)), reverse=True)[:12]
+    return tuple([gram for weight, gram in most if weight > 0 and len(gram) > 1 and not any(gram in more for _, more in most if more != gram)][:3])
 
 
 def grams(text: str) -> set[str]:

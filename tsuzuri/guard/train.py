@@ -1,7 +1,7 @@
 """The weights of the injection score, learned from the templates that are not held out: `python -m tsuzuri.guard.train`.
 
 In: the corpus. Out: `injection.json`, the same bytes every time on one machine. A logistic regression over rules and n-grams; the
-threshold is the smallest at which at most 1 % of harmless texts are taken for attacks, each scored by weights that did not see its
+threshold is the smallest at which at most FALSE_ALARMS of harmless texts are taken for attacks, each scored by weights that did not see its
 template (five folds of groups). It reads no text of a held-out template.
 """
 
@@ -22,9 +22,9 @@ from tsuzuri.guard.score import FILE, Weights, grams, score, windows
 
 MOST = 9000  # n-grams
 SEEN_IN = 3  # templates at least
-FALSE_ALARMS = 0.01
+FALSE_ALARMS = 0.001  # a tenth of what is promised: new templates bring new words
 FOLDS = 5
-STEPS, RATE, DECAY = 400, 0.05, 3e-4
+STEPS, RATE, DECAY = 400, 0.05, 1e-5
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ FOUND = (
 )
 NOT = ("お客様と皆様、担当者様へ", "ユーザー様の仕様は同様です", "山口県の中山道を歩く", "業者さんとスタッフさん", "氏名：未記入", "王様と神様")
 
-_KANJI = "一-鿿々〆ヶ"
+_KANJI = "一-鿿々〆ヶノ"
 _SUFFIX = (
-    r"(?:さん|様|さま|サマ|氏(?!名)|殿|先生|くん(?![ぁ-ん])|君|ちゃん|部長|課長|係長|社長|会長|専務|常務|主任|主査|店長|所長|室長|次長|本部長|取締役|"
+    r"(?:さん|様|さま|サマ|氏(?!名)|殿|先生|くん(?![れせじ])|君|ちゃん|部長|課長|係長|社長|会長|専務|常務|主任|主査|店長|所長|室長|次長|本部長|取締役|"
     r"教授|准教授|博士|医師|弁護士|税理士|議員|選手|被告|容疑者|監督)"
 )
 _LABEL = (
@@ -42,12 +42,12 @@ _SURE_LABEL, _SURE_KNOWN, _SURE_FULL, _SURE_UNKNOWN, _SURE_LATIN = 0.95, 0.93, 0
 _SURNAMES, _GIVEN, _WORDS, _FOREIGN = map(frozenset, (SURNAMES, GIVEN, NOT_NAMES, KATAKANA_NOT))
 _LABELLED = re.compile(
     rf"{_LABEL}(?:\s?[(（][^)）\n]{{1,8}}[)）])?\s?[:=|]\s{{0,3}}"
-    rf"(?P<name>[{_KANJI}]{{1,4}}[ ][{_KANJI}ぁ-ゖ]{{1,4}}|[{_KANJI}]{{2,6}}?|[ァ-ヺー]{{2,8}}[ ・][ァ-ヺー]{{2,8}}|[ァ-ヺー]{{2,8}}"
+    rf"(?P<name>[{_KANJI}]{{1,4}}[ ](?!{_SUFFIX})[{_KANJI}ぁ-ゖ]{{1,4}}|[{_KANJI}]{{1,6}}?|[ァ-ヺー]{{2,8}}[ ・][ァ-ヺー]{{2,8}}|[ァ-ヺー]{{2,8}}"
     rf"|[ぁ-ゖ]{{2,6}}[ ][ぁ-ゖ]{{2,6}}|[A-Z][A-Za-z]+[ ][A-Z][A-Za-z]+)(?=\s?{_SUFFIX}|[^{_KANJI}ぁ-ゖァ-ヺA-Za-z]|$)"
 )
 _HONORIFIC = re.compile(_SUFFIX)
 _FOR_ANYONE = frozenset(("さん", "様", "さま", "氏", "ちゃん", "先生"))  # behind a name that the dictionary has not
-_RUN = re.compile(rf"[{_KANJI}]{{2,7}}(?:[ ][{_KANJI}]{{1,3}}|[ ](?:さくら|ひかり|あおい|ひなた|みずき))?(?![{_KANJI}])")
+_RUN = re.compile(rf"(?<![{_KANJI}])(?P<surname>[{_KANJI}]{{1,7}})(?:[ ](?P<given>[{_KANJI}]{{1,3}}|さくら))?(?![{_KANJI}])")
 _HAN = re.compile(f"[{_KANJI}]")
 _KATAKANA = re.compile(r"[ァ-ヺー]")
 _LATIN = re.compile(r"\b(?:Mr|Ms|Mrs|Miss|Dr|Prof)\.?\s(?P<a>[A-Z][a-z]+(?:\s[A-Z][a-z]+)?)|\b(?P<b>[A-Z][a-z]+)(?=-(?:san|sama|sensei)\b)")
@@ -56,21 +56,24 @@ _TRADE = re.compile(r"[者員師屋店社家士]$|^[お御ご]|会社|担当|部
 
 def find(seen: Normal) -> Iterator[Finding]:
     for match in _LABELLED.finditer(seen.text):
-        if not _NO_VALUE.search(match["name"]):
+        if not _NO_VALUE.search(match["name"]) and (len(match["name"]) > 1 or match["name"] in _SURNAMES):
             yield found("name", seen, *match.span("name"), _SURE_LABEL)
     for match in _HONORIFIC.finditer(seen.text):
         yield from _before(seen, match.start(), match[0])
     for match in _RUN.finditer(seen.text):
-        surname, _, given = match[0].partition(" ")
-        if (given and (surname in _SURNAMES) + (given in _GIVEN) >= 1 + (len(surname) > 3)) or (not given and _full(surname)):
-            yield found("name", seen, *match.span(), _SURE_FULL if given == "" or surname in _SURNAMES else _SURE_UNKNOWN)
+        surname, given = match["surname"], match["given"]
+        if given is None or given not in _GIVEN:
+            if _full(surname):
+                yield found("name", seen, *match.span("surname"), _SURE_FULL)
+        elif surname in _SURNAMES or 2 <= len(surname) <= 3:
+            yield found("name", seen, *match.span(), _SURE_FULL if surname in _SURNAMES else _SURE_UNKNOWN)
     for match in _LATIN.finditer(seen.text):
         yield found("name", seen, *match.span("a" if match["a"] else "b"), _SURE_LATIN)
 
 
 def _full(run: str) -> bool:
-    """Whether it is a surname and a given name of two characters or more."""
-    return any(run[:n] in _SURNAMES and run[n:] in _GIVEN for n in (2, 1, 3) if len(run) - n > 1)
+    """Whether it is a surname and a given name, not both of one character."""
+    return len(run) > 2 and run not in _WORDS and any(run[:n] in _SURNAMES and run[n:] in _GIVEN for n in (2, 1, 3))
 
 
 def _before(seen: Normal, stop: int, honorific: str) -> Iterator[Finding]:

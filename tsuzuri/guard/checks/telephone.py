@@ -30,7 +30,7 @@ _GAP = r"(?:-\n?|[ ]-[ ]|[ \n]|[.])"
 _CODE = "11|15|17|18|19|22|23|24|25|26|27|28|29|3|42|43|44|45|46|47|48|49|4|52|53|54|55|58|59|6|72|73|75|76|77|78|79|82|83|84|86|87|88|89|9[235-9]"
 _NUMBER = re.compile(
     rf"(?<![\d.,A-Za-z-])(?:"
-    rf"(?P<country>\+81{_GAP}?\(?0?\)?)?(?P<open>\()?(?P<area>(?(country)0?|0)[1-9]\d{{0,3}})(?:\)[ ]?|{_GAP}|(?=\())"
+    rf"(?:\((?P<inner>0[1-9]\d{{0,3}})\)[ ]?|(?P<country>\+81{_GAP}?(?:\(0\)[ ]?)?)?(?P<area>(?(country)0?|0)[1-9]\d{{0,3}})(?:{_GAP}|(?=\()))"
     rf"\(?(?P<local>\d{{1,4}})(?:\)[ ]?|{_GAP})(?P<rest>\d{{3,4}})"
     rf"|(?P<bare>0(?:[5-9]0\d{{8}}|(?:{_CODE})\d{{7,8}}|120\d{{6}}|800\d{{7}}))"
     rf"|(?P<abroad>\+81(?:[5-9]0\d{{8}}|(?:{_CODE})\d{{7,8}}))"
@@ -45,7 +45,7 @@ def find(seen: Normal) -> Iterator[Finding]:
         if match["bare"]:
             if _bare(match["bare"]):
                 yield found("telephone", seen, *match.span(), 0.8)
-        elif match["abroad"] or _grouped(match["area"], match["local"], match["rest"], bool(match["country"])):
+        elif match["abroad"] or _grouped(match["inner"] or match["area"], match["local"], match["rest"], bool(match["country"])):
             yield found("telephone", seen, *match.span(), 0.95)
 
 
