@@ -74,10 +74,11 @@ def fold(seen: Normal) -> Normal:
     """`folded`, from what is plain already."""
     text = seen.text.translate(_hiragana()).translate(LOOKALIKE)
     text = _WORD.sub(lambda word: word[0].translate(LEET), text)
-    cut = [match.span() for match in _GAP.finditer(text)]
+    spread = [match.span() for match in _SPREAD.finditer(text)]
+    cut = sorted({*(match.span() for match in _GAP.finditer(text)), *(span for a, b in spread for span in _spaces(text, a, b))})
     if not cut:
         return Normal(seen.original, text, seen.places, seen.stops)
-    kept = [(a, b) for (_, a), (b, _) in pairwise([(0, 0), *cut, (len(text), 0)]) if a < b]
+    kept = [(a, b) for (_, a), (b, _) in pairwise([(0, 0), *_joined(cut), (len(text), 0)]) if a < b]
     places, stops = array("l"), array("l")
     for a, b in kept:
         places.extend(range(a, b) if seen.places is None else seen.places[a:b])
@@ -89,9 +90,28 @@ def fold(seen: Normal) -> Normal:
 _WORD = re.compile(r"(?<![\w@$!|])(?=[\w@$!|]{0,30}[a-z])[a-z0-9@$!|]*[a-z][a-z0-9@$|]*[a-z0-9]", re.ASCII)
 _JAPANESE = "ぁ-ゖァ-ヺー一-鿿々〆"
 _GAP = re.compile(
-    rf"(?<=[{_JAPANESE}])[ \t\u3000·・._*~|/-]{{1,3}}(?=[{_JAPANESE}])"  # before and behind a Japanese character
+    rf"(?<=[{_JAPANESE}。、「」【】:!?])[ \t\u3000·・._*~|/-]{{1,3}}(?=[{_JAPANESE}。、「」【】:!?])"  # before and behind a Japanese character
     r"|(?<=[^a-z][a-z])[ ._*~|/-](?=[a-z](?:[^a-z]|$))|(?<=^[a-z])[ ._*~|/-](?=[a-z](?:[^a-z]|$))"  # s p a c e d
 )
+
+
+_SPREAD = re.compile(r"(?:[^ \n](?: {3}| (?! ))){6,}")  # a space after every character; what was a space is now three
+
+
+def _spaces(text: str, start: int, stop: int) -> list[tuple[int, int]]:
+    """What to leave out of a stretch that is spread with spaces."""
+    return [(m.start(), m.end() - (m.end() - m.start() == 3)) for m in re.compile(" +").finditer(text, start, stop)]
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted spans without overlap."""
+    found: list[tuple[int, int]] = []
+    for start, stop in spans:
+        if found and start < found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return found
 
 
 def _dashed(text: str) -> str:

@@ -1,13 +1,14 @@
 """The weights of the injection score, learned from the templates that are not held out: `python -m tsuzuri.guard.train`.
 
 In: the corpus. Out: `injection.json`, the same bytes every time on one machine. A logistic regression over rules and n-grams; the
-threshold is the smallest at which at most FALSE_ALARMS of harmless texts are taken for attacks, each scored by weights that did not see its
+threshold lies MARGIN above the score that all but FALSE_ALARMS of harmless texts stay below, each scored by weights that did not see its
 template (five folds of groups). It reads no text of a held-out template.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from tsuzuri.guard.score import FILE, Weights, grams, score, windows
 
 MOST = 9000  # n-grams
 SEEN_IN = 3  # templates at least
-FALSE_ALARMS = 0.001  # a tenth of what is promised: new templates bring new words
+FALSE_ALARMS, MARGIN = 0.0005, 0.3  # of training texts; in logits above that: new templates bring new words
 FOLDS = 5
 STEPS, RATE, DECAY = 400, 0.05, 1e-5
 
@@ -36,7 +37,7 @@ def main() -> None:
         "card": {
             "what": "logistic regression over rules and character n-grams of folded text; see tsuzuri/guard/score.py",
             "learned_from": {"attacks": sum(labels), "harmless": len(labels) - sum(labels), "templates": len({e.group for e in examples})},
-            "false_alarms_allowed": FALSE_ALARMS,
+            "false_alarms_in_training": FALSE_ALARMS,
             "not_for": "a boundary: what a model may do must not depend on this score",
         },
         "bias": round(weights.bias, 4),
@@ -65,8 +66,8 @@ def choose(examples: Sequence[corpus.Example], labels: Sequence[int]) -> float:
         found += [
             score(one.text, weights).value for one, label in zip(examples, labels, strict=True) if fold[one.group] == part and not label
         ]
-    found.sort()
-    return float(found[int(len(found) * (1 - FALSE_ALARMS))]) + 1e-6
+    highest = sorted(found)[int(len(found) * (1 - FALSE_ALARMS))]
+    return 1 / (1 + math.exp(-math.log(highest / (1 - highest)) - MARGIN))
 
 
 def fit(examples: Sequence[corpus.Example], labels: Sequence[int]) -> Weights:

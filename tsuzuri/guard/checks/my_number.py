@@ -1,7 +1,7 @@
 """マイナンバー (個人番号): twelve digits, the last of which follows from the others.
 
-In: a text. Out: numbers whose check digit is right and that are not said to be of an order or a product. One in eleven numbers of
-twelve digits passes by chance; a word that names it, or the usual groups of four, makes it surer.
+In: a text. Out: numbers whose check digit is right, and that a word near them names, or that stand in the usual groups of four and are not
+said to be of an order or a product: one in eleven numbers of twelve digits passes by chance.
 Source of the check digit: 行政手続における特定の個人を識別するための番号の利用等に関する法律の施行規則, 第五条.
 """
 
@@ -34,10 +34,10 @@ def find(seen: Normal) -> Iterator[Finding]:
     for match in _NUMBER.finditer(seen.text):
         if check_digit(digits(match[0])[:11]) != digits(match[0])[11]:
             continue
-        named = near(_NAMED, seen, match.start(), 40)
-        if not named and (of_a_thing(seen, match.start()) or near(_LICENCE, seen, match.start(), 30)):
+        named = near(_NAMED, seen, match.start(), 40) or _NAMED.search(seen.text, match.end(), match.end() + 20)
+        if not named and (len(match[0]) == 12 or of_a_thing(seen, match.start()) or near(_LICENCE, seen, match.start(), 30)):
             continue
-        yield found("my_number", seen, *match.span(), 0.99 if named else 0.8 if len(match[0]) > 12 else 0.6)
+        yield found("my_number", seen, *match.span(), 0.99 if named else 0.8)
 
 
 def check_digit(first: Sequence[int]) -> int:

@@ -78,3 +78,17 @@ def filled(template: str, fill: Mapping[str, Sequence[str]], draw: random.Random
             chosen[name] = draw.choice(fill[name])
     text = _GAP.sub(lambda gap: chosen.get(gap[1], gap[0]), template.replace("{{", "\0").replace("}}", "\1"))
     return text.replace("\0", "{").replace("\1", "}")
+
+
+def content(each: int = 10, seed: int = 1) -> list[Example]:
+    """What the content check is to find, each with its category as `kind`; and what it is not, of kind `harmless`."""
+    file = read("content")
+    fill, kinds, none = file["fill"], file["content"], file["harmless"]
+    assert isinstance(fill, dict) and isinstance(kinds, dict) and isinstance(none, list)
+    found = []
+    for kind, templates in [*kinds.items(), ("harmless", none)]:
+        for template in templates:
+            draw = random.Random(f"{seed} {template}")  # noqa: S311
+            texts = dict.fromkeys(filled(template, fill, draw) for _ in range(4 * each))
+            found += [Example(text, kind, template) for text in list(texts)[:each]]
+    return found
