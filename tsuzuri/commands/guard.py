@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from tsuzuri.commands._piped import from_file, piped
-from tsuzuri.errors import InputError, Words
+from tsuzuri.errors import InputError, SpaceError, Words
 
 
 @click.command()
@@ -56,10 +57,22 @@ def command(text: str | None, kinds: tuple[str, ...], vault: Path | None, unmask
         return
     found = _found(given, kinds)
     if vault is not None:
-        from tsuzuri.directory import write_text  # noqa: PLC0415
-
-        write_text(vault, json.dumps(found["vault"], ensure_ascii=False, indent=1) + "\n")
+        _keep(vault, found["vault"])
     click.echo(json.dumps(found, ensure_ascii=False) if as_json else _shown(found))
+
+
+def _keep(path: Path, pairs: dict[str, str]) -> None:
+    """Readable by its owner alone, from the first byte on."""
+    try:
+        path.unlink(missing_ok=True)
+        with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # noqa: PTH123  pathlib takes no opener
+            file.write(json.dumps(pairs, ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        raise SpaceError(
+            Words(f"対応表を {path} に書こうとしました。", f"Writing the vault to {path}."),
+            found=Words(f"書けません（{error.strerror}）。", f"It cannot be written ({error.strerror})."),
+            todo=Words("場所と権限を確かめてください。", "Check the place and the permissions."),
+        ) from error
 
 
 def _found(text: str, kinds: tuple[str, ...]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,8 +70,11 @@ def _finders(kinds: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], Callable[[N
 
 def settled(findings: Iterable[Finding]) -> list[Finding]:
     """None overlapping, in order of place; by the rule of `look`."""
-    kept: list[Finding] = []
+    starts: list[int] = []  # of those kept, sorted: they do not overlap, so only two neighbours matter
+    kept: dict[int, Finding] = {}
     for one in sorted(findings, key=lambda f: (-f.confidence, f.start - f.stop, f.start, f.kind)):
-        if all(one.stop <= other.start or other.stop <= one.start for other in kept):
-            kept.append(one)
-    return sorted(kept, key=lambda f: f.start)
+        at = bisect_left(starts, one.stop)
+        if at == 0 or kept[starts[at - 1]].stop <= one.start:
+            insort(starts, one.start)
+            kept[one.start] = one
+    return [kept[start] for start in starts]

@@ -7,6 +7,7 @@ template (five folds of groups). It reads no text of a held-out template.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -37,6 +38,7 @@ def main() -> None:
         "card": {
             "what": "logistic regression over rules and character n-grams of folded text; see tsuzuri/guard/score.py",
             "learned_from": {"attacks": sum(labels), "harmless": len(labels) - sum(labels), "templates": len({e.group for e in examples})},
+            "corpus": fingerprint(examples),
             "false_alarms_in_training": FALSE_ALARMS,
             "not_for": "a boundary: what a model may do must not depend on this score",
         },
@@ -53,6 +55,11 @@ def training() -> tuple[list[corpus.Example], list[int]]:
     attacks = [one for one in corpus.attacks() if not one.held_out]
     harmless = [one for one in corpus.harmless() if not one.held_out]
     return [*attacks, *harmless], [1] * len(attacks) + [0] * len(harmless)
+
+
+def fingerprint(examples: Sequence[corpus.Example]) -> str:
+    """Of the texts to learn from: a change of any of them shows."""
+    return hashlib.sha256("\0".join(one.text for one in examples).encode()).hexdigest()[:16]
 
 
 def choose(examples: Sequence[corpus.Example], labels: Sequence[int]) -> float:

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
-
 _GAP = re.compile(r"\{(\w+)\}")
 SHARE = 0.35  # of the groups that are held out
 FRESH = "fresh"  # the kind of what was written last, and is held out whole
@@ -50,6 +48,8 @@ def harmless(each: int = 14, seed: int = 1) -> list[Example]:
 
 def read(name: str) -> dict[str, object]:
     """A file of this folder."""
+    import yaml  # noqa: PLC0415  only who measures or trains reads the corpus
+
     found = yaml.safe_load(resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
     assert isinstance(found, dict)
     return found
