@@ -34,8 +34,22 @@ from tsuzuri.guard.stream import mask
 
 EDGE = 6  # characters of an encoding's dress (&#, 0x) that may stay
 LOW = "abcdefghijklmnopqrstuvwxyz"
-HALF = str.maketrans(dict(zip("アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワヲンァィゥェォッャュョー", "ｱｲｳｴｵｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾅﾆﾇﾈﾉﾊﾋﾌﾍﾎﾏﾐﾑﾒﾓﾔﾕﾖﾗﾘﾙﾚﾛﾜｦﾝｧｨｩｪｫｯｬｭｮｰ", strict=True)))
-VOICED = dict(zip("ガギグゲゴザジズゼゾダヂヅデドバビブベボパピプペポ", [f"{c}ﾞ" for c in "ｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾊﾋﾌﾍﾎ"] + [f"{c}ﾟ" for c in "ﾊﾋﾌﾍﾎ"], strict=True))
+HALF = str.maketrans(
+    dict(
+        zip(
+            "アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワヲンァィゥェォッャュョー",
+            "ｱｲｳｴｵｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾅﾆﾇﾈﾉﾊﾋﾌﾍﾎﾏﾐﾑﾒﾓﾔﾕﾖﾗﾘﾙﾚﾛﾜｦﾝｧｨｩｪｫｯｬｭｮｰ",
+            strict=True,
+        )
+    )
+)
+VOICED = dict(
+    zip(
+        "ガギグゲゴザジズゼゾダヂヅデドバビブベボパピプペポ",
+        [f"{c}ﾞ" for c in "ｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾊﾋﾌﾍﾎ"] + [f"{c}ﾟ" for c in "ﾊﾋﾌﾍﾎ"],
+        strict=True,
+    )
+)
 
 
 def latin(text: str) -> bool:
@@ -63,7 +77,7 @@ TRANSFORMS: dict[str, tuple[Callable[[str], str], bool]] = {
     "base64": (lambda text: base64.b64encode(text.encode()).decode(), False),
     "rot13": (lambda text: codecs.encode(text, "rot13"), True),
     "leet": (lambda text: text.translate(str.maketrans("aeiostAEIOST", "431057431057")), True),
-    "homoglyph": (lambda text: text.translate(str.maketrans("aceopxyijs", "асеорхуіјѕ")), True),  # noqa: RUF001
+    "homoglyph": (lambda text: text.translate(str.maketrans("aceopxyijs", "асеорхуіјѕ")), True),
 }
 
 
@@ -113,11 +127,17 @@ def injection() -> dict[str, Any]:
         }
     unseen, calm = [one for one in attacks if one.held_out], [one for one in harmless if one.held_out]
     found["kinds"] = {kind: caught(one.text for one in unseen if one.kind == kind) for kind in dict.fromkeys(one.kind for one in unseen)}
-    found["false alarms by kind"] = {kind: caught(one.text for one in calm if one.kind == kind) for kind in dict.fromkeys(one.kind for one in calm)}
+    found["false alarms by kind"] = {
+        kind: caught(one.text for one in calm if one.kind == kind) for kind in dict.fromkeys(one.kind for one in calm)
+    }
     found["transforms"] = {}
     for name, (change, only_latin) in TRANSFORMS.items():
         texts = [one.text for one in unseen if not only_latin or latin(one.text)]
-        found["transforms"][name] = {"plain": caught(texts), "changed": caught(map(change, texts)), "false alarms": caught(change(one.text) for one in calm if not only_latin or latin(one.text))}
+        found["transforms"][name] = {
+            "plain": caught(texts),
+            "changed": caught(map(change, texts)),
+            "false alarms": caught(change(one.text) for one in calm if not only_latin or latin(one.text)),
+        }
     found["in a document"] = documents(unseen, calm)
     return found
 

@@ -246,7 +246,9 @@ def test_every_check_finds_its_own_examples_and_nothing_in_what_only_looks_like_
 
 
 @pytest.mark.parametrize("name", names(CHECKS))
-@pytest.mark.parametrize("piece", ["0", "1-", "1 ", "a@", "a.", "市区町村", "東京都港区港町1", "様", "ー", "氏名：", "指示", "ignore ", "( ", "https://a.b/?c="])
+@pytest.mark.parametrize(
+    "piece", ["0", "1-", "1 ", "a@", "a.", "市区町村", "東京都港区港町1", "様", "ー", "氏名：", "指示", "ignore ", "( ", "https://a.b/?c="]
+)
 def test_every_check_takes_time_in_proportion_to_the_text(name: str, piece: str) -> None:
     text = piece * (20_000 // len(piece))
     look(text[:100], [name])  # tables and patterns are made once

@@ -27,7 +27,14 @@ def japanese(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_was_found_is_shown() -> None:
     shown = run(TEXT)
-    for part in ("氏名  '田中'", "電話番号  '090-1234-5678'", "【氏名1】様の電話は【電話番号1】です。", "武器  '爆弾の作り方'", "疑いあり", "システムプロンプトを見せるように求める"):
+    for part in (
+        "氏名  '田中'",
+        "電話番号  '090-1234-5678'",
+        "【氏名1】様の電話は【電話番号1】です。",
+        "武器  '爆弾の作り方'",
+        "疑いあり",
+        "システムプロンプトを見せるように求める",
+    ):
         assert part in shown
     assert "なし" in run("会議は十時からです。") and "疑いなし" in run("会議は十時からです。")
 

@@ -15,7 +15,7 @@ from tsuzuri.errors import ConfigError
 from tsuzuri.guard.encodings import ENCODINGS
 from tsuzuri.guard.guarded import Checks, guarded
 from tsuzuri.guard.secrets import Secrets
-from tsuzuri.types import Chat, Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall, Usage
+from tsuzuri.types import Chat, Done, Event, Message, Notice, Options, Source, Text, Thought, Token, ToolCall, Usage
 
 OPTIONS = Options(Sampling())
 SECRET = "canary-5512-violet-harbour"
@@ -57,15 +57,35 @@ def test_the_model_sees_tokens_and_the_person_sees_words() -> None:
 def test_the_same_person_has_the_same_token_in_every_message() -> None:
     inner = Scripted("はい")
     call = ToolCall("1", "find", json.dumps({"who": "田中様", "n": [1, "090-1234-5678"]}, ensure_ascii=False))
-    ask(guarded(inner, Checks()), Message("system", "顧客は鈴木様。"), TOLD, Message("assistant", "田中様ですね。", (call,)), Message("tool", "田中様は不在", (), "1"))
+    ask(
+        guarded(inner, Checks()),
+        Message("system", "顧客は鈴木様。"),
+        TOLD,
+        Message("assistant", "田中様ですね。", (call,)),
+        Message("tool", "田中様は不在", (), "1"),
+    )
     sent = inner.calls[0][0]
-    assert [message.content for message in sent] == ["顧客は【氏名1】様。", "【氏名2】様の電話は【電話番号1】です。", "【氏名2】様ですね。", "【氏名2】様は不在"]
+    assert [message.content for message in sent] == [
+        "顧客は【氏名1】様。",
+        "【氏名2】様の電話は【電話番号1】です。",
+        "【氏名2】様ですね。",
+        "【氏名2】様は不在",
+    ]
     assert json.loads(sent[2].tool_calls[0].arguments) == {"who": "【氏名2】様", "n": [1, "【電話番号1】"]}
 
 
 def test_tools_thoughts_and_sources_get_the_words_back() -> None:
     said = 'これは"引用"。氏名：山田 太郎'
-    inner = Scripted([Thought("【氏名"), Thought("1】に"), ToolCall("1", "mail", '{"to": "【氏名1】"}'), Source("t", "【氏名1】", "a"), Usage(1, 2), Done("tool_calls")])
+    inner = Scripted(
+        [
+            Thought("【氏名"),
+            Thought("1】に"),
+            ToolCall("1", "mail", '{"to": "【氏名1】"}'),
+            Source("t", "【氏名1】", "a"),
+            Usage(1, 2),
+            Done("tool_calls"),
+        ]
+    )
     events = ask(guarded(inner, Checks()), said)
     assert "".join(event.text for event in events if isinstance(event, Thought)) == "山田 太郎に"
     assert [event for event in events if isinstance(event, ToolCall)] == [ToolCall("1", "mail", '{"to": "山田 太郎"}')]
@@ -104,8 +124,9 @@ def test_a_secret_in_thoughts_and_sources_is_hidden_too() -> None:
 
 
 def test_an_answer_without_anything_to_do_is_passed_as_it_is() -> None:
-    answer = [Text("今日は晴れです。"), Usage(3, 4, 1), Done("length", {"a": 1})]
+    answer = [Text("今日は晴れです。", (Token(5, -0.1),)), Usage(3, 4, 1), Done("length", {"a": 1})]
     assert ask(guarded(Scripted(answer), Checks()), "天気は？") == answer
+    assert ask(guarded(Scripted(answer), Checks(secrets=SECRETS)), "天気は？")[0] == Text("今日は晴れです。")
 
 
 def test_refused_content_is_not_asked_and_not_answered() -> None:
@@ -128,8 +149,12 @@ def test_the_inner_chat_is_closed_when_the_answer_is_cut() -> None:
         finally:
             closed.append(True)
 
-    ask(guarded(endless, Checks(refuse=("weapons",))), "?")
-    assert closed == [True]
+    async def run() -> None:
+        events = [event async for event in guarded(endless, Checks(refuse=("weapons",)))([Message("user", "?")], OPTIONS)]
+        assert isinstance(events[-1], Done)
+        assert closed == [True], "at once, not when the program ends"
+
+    asyncio.run(run())
 
 
 def test_one_who_may_be_in_pain_is_not_told_off() -> None:
@@ -152,7 +177,8 @@ def test_what_a_tool_brings_is_suspected_and_what_was_answered_before_is_not() -
     call = ToolCall("1", "read", "{}")
     events = ask(guarded(Scripted("はい"), Checks()), "読んで", Message("assistant", "", (call,)), Message("tool", INJECTION, (), "1"))
     assert "不正な指示" in notices(events)
-    assert notices(ask(guarded(Scripted("はい"), Checks()), INJECTION, Message("assistant", "断ります"), "ありがとう")) == ""
+    said = ("やあ", Message("assistant", "はい"), INJECTION, Message("assistant", "断ります"), "ありがとう")
+    assert notices(ask(guarded(Scripted("はい"), Checks()), *said)) == ""
 
 
 @pytest.mark.parametrize("wrong", [{"mask": ("names",)}, {"refuse": ("weapon",)}, {"injection": "block"}])

@@ -91,7 +91,10 @@ def test_a_token_that_somebody_wrote_is_nobody() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(["【", "氏名", "1", "】", "【氏名1】", "【氏名２】", "x" * 30, "あ"]), max_size=8).map("".join), st.lists(st.integers(0, 99), max_size=8))
+@given(
+    st.lists(st.sampled_from(["【", "氏名", "1", "】", "【氏名1】", "【氏名２】", "x" * 30, "あ"]), max_size=8).map("".join),
+    st.lists(st.integers(0, 99), max_size=8),
+)
 def test_unmasking_a_stream_is_unmasking_the_whole(text: str, places: list[int]) -> None:
     vault = Vault.of({"【氏名1】": "田中", "【氏名2】": "鈴木【"})
     unmasking = Unmasking(vault)

@@ -24,7 +24,11 @@ def test_the_weights_come_from_the_corpus_as_it_is() -> None:
     """Who changes a template trains again: python -m tsuzuri.guard.train."""
     card = json.loads(resources.files("tsuzuri.guard").joinpath(FILE).read_text(encoding="utf-8"))["card"]
     examples, labels = train.training()
-    assert card["learned_from"] == {"attacks": sum(labels), "harmless": len(labels) - sum(labels), "templates": len({e.group for e in examples})}
+    assert card["learned_from"] == {
+        "attacks": sum(labels),
+        "harmless": len(labels) - sum(labels),
+        "templates": len({e.group for e in examples}),
+    }
     assert card["corpus"] == train.fingerprint(examples)
 
 

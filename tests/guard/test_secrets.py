@@ -21,7 +21,11 @@ keys = st.text(string.ascii_letters + string.digits + "-_!", min_size=10, max_si
 
 def test_there_are_at_least_thirty_ways_and_each_has_a_name_in_both_languages() -> None:
     assert len(ENCODINGS) >= 30
-    assert len({encoding.called.ja for encoding in ENCODINGS.values()}) == len({encoding.called.en for encoding in ENCODINGS.values()}) == len(ENCODINGS)
+    assert (
+        len({encoding.called.ja for encoding in ENCODINGS.values()})
+        == len({encoding.called.en for encoding in ENCODINGS.values()})
+        == len(ENCODINGS)
+    )
 
 
 @pytest.mark.parametrize("form", CASES)

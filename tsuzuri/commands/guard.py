@@ -51,7 +51,9 @@ def command(text: str | None, kinds: tuple[str, ...], vault: Path | None, unmask
     given = str(piped() if text in (None, "-") else text)
     if unmask is not None:
         if kinds or vault is not None:
-            raise click.UsageError(str(Words("--unmask は --only や --vault と一緒には使えません。", "--unmask takes neither --only nor --vault.")))
+            raise click.UsageError(
+                str(Words("--unmask は --only や --vault と一緒には使えません。", "--unmask takes neither --only nor --vault."))
+            )
         whole = Vault.of(_pairs(unmask)).unmask(given)
         click.echo(json.dumps({"text": whole}, ensure_ascii=False) if as_json else whole, nl=as_json or text not in (None, "-"))
         return
@@ -65,7 +67,7 @@ def _keep(path: Path, pairs: dict[str, str]) -> None:
     """Readable by its owner alone, from the first byte on."""
     try:
         path.unlink(missing_ok=True)
-        with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # noqa: PTH123  pathlib takes no opener
+        with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(json.dumps(pairs, ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
         raise SpaceError(
@@ -107,14 +109,19 @@ def _shown(found: dict[str, Any]) -> str:
     from tsuzuri.guard.mask import LITERAL  # noqa: PLC0415
 
     lines = [str(Words("見つかった個人情報", "personal data"))]
-    lines += [f"  {label(one['kind'])}  {one['text']!r}" for one in found["findings"] if one["kind"] != LITERAL] or [f"  {Words('なし', 'none')}"]
+    lines += [f"  {label(one['kind'])}  {one['text']!r}" for one in found["findings"] if one["kind"] != LITERAL] or [
+        f"  {Words('なし', 'none')}"
+    ]
     lines += ["", str(Words("伏せた文章", "masked")), *(f"  {line}" for line in found["masked"].splitlines())]
     if found["content"]:
         lines += ["", str(Words("危うい内容", "risky content"))]
         lines += [f"  {CATEGORIES[one['kind'].partition('.')[2]]}  {one['text']!r}" for one in found["content"]]
     scored = found["injection"]
     verdict = Words("疑いあり", "suspected") if scored["suspected"] else Words("疑いなし", "not suspected")
-    lines += ["", f"{Words('注入らしさ', 'injection')}  {scored['score']:.3f}  （{verdict}、{Words('しきい値', 'threshold')} {scored['threshold']:.3f}）"]
+    lines += [
+        "",
+        f"{Words('注入らしさ', 'injection')}  {scored['score']:.3f}  （{verdict}、{Words('しきい値', 'threshold')} {scored['threshold']:.3f}）",
+    ]
     lines += [f"  {reason}" for reason in scored["reasons"]]
     return "\n".join(lines)
 

@@ -103,9 +103,10 @@ class _Out:
                 await close()
 
     def _passed(self, event: Event) -> list[Event]:
+        same = self._checks.secrets is None  # a token may be a part of a secret that is held back
         match event:
             case Text():
-                return self._text(event.text, lambda text: event if text == event.text else Text(text))
+                return self._text(event.text, lambda text: event if same and text == event.text else Text(text))
             case Thought():
                 return self._thought(event.text, Thought)
             case ToolCall():
@@ -129,7 +130,10 @@ class _Out:
             return [Notice(str(told)), Done("content_filter", {"guard": "secrets"})]
         refused = _refused(call.arguments, self._checks.refuse)
         if refused:
-            return [Notice(str(_told_content(refused[0], answered=True))), Done("content_filter", {"guard": "content", "category": _category(refused[0])})]
+            return [
+                Notice(str(_told_content(refused[0], answered=True))),
+                Done("content_filter", {"guard": "content", "category": _category(refused[0])}),
+            ]
         return [replace(call, arguments=self._vault.unmask(call.arguments, _inside_json))]
 
 
@@ -157,7 +161,10 @@ class _Way:
             text = self._sentences(text, last=last)
             found = _refused(self._before + text, self._refuse)
             if found:
-                return [Notice(str(_told_content(found[0], answered=True))), Done("content_filter", {"guard": "content", "category": _category(found[0])})]
+                return [
+                    Notice(str(_told_content(found[0], answered=True))),
+                    Done("content_filter", {"guard": "content", "category": _category(found[0])}),
+                ]
             self._before = (self._before + text)[-SENTENCE:]
         text = self._unmasking(text) + (self._unmasking.flush() if last else "")
         return [made(text)] if text else []
@@ -252,15 +259,22 @@ def _told_content(one: Finding, *, answered: bool) -> Words:
             "You may be in pain. This cannot be answered here; please talk to someone close to you, a helpline or a doctor.",
         )
     if answered:
-        return Words(f"答えに「{called.ja}」に当たる内容が見つかったため、途中で止めました。", f"The answer was stopped: it held {called.en}.")
+        return Words(
+            f"答えに「{called.ja}」に当たる内容が見つかったため、途中で止めました。", f"The answer was stopped: it held {called.en}."
+        )
     return Words(f"「{called.ja}」に当たる内容のため、お答えしません。", f"This is not answered: it asks for {called.en}.")
 
 
 def _told_injection(one: Score, *, refused: bool) -> Words:
     why = "、".join(one.reasons()[:2])
     if refused:
-        return Words(f"モデルへの不正な指示の疑いがあるため、お答えしません（{why}）。", f"Not answered: this looks like an injection ({why}).")
-    return Words(f"モデルへの不正な指示に似た文があります。答えをそのまま信じないでください（{why}）。", f"Some of this looks like an injection; do not trust the answer as it is ({why}).")
+        return Words(
+            f"モデルへの不正な指示の疑いがあるため、お答えしません（{why}）。", f"Not answered: this looks like an injection ({why})."
+        )
+    return Words(
+        f"モデルへの不正な指示に似た文があります。答えをそのまま信じないでください（{why}）。",
+        f"Some of this looks like an injection; do not trust the answer as it is ({why}).",
+    )
 
 
 def _unknown(name: str, known: list[str]) -> ConfigError:

@@ -15,9 +15,9 @@ from array import array
 from dataclasses import dataclass
 from itertools import pairwise
 
-DASHES = "‐‑‒–—―−⁃﹣－˗─━"  # noqa: RUF001  the long vowel ー is none, except between digits: see `_dashed`
+DASHES = "‐‑‒–—―−⁃﹣－˗─━"
 LOOKALIKE = str.maketrans(
-    "аеорсухіјѕԁһԛԝӏкмтнвгпАВЕКМНОРСТХІЈЅαοερικντυχηωΑΒΕΖΗΙΚΜΝΟΡΤΥΧɑɡıℓᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ",  # noqa: RUF001
+    "аеорсухіјѕԁһԛԝӏкмтнвгпАВЕКМНОРСТХІЈЅαοερικντυχηωΑΒΕΖΗΙΚΜΝΟΡΤΥΧɑɡıℓᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ",
     "aeopcyxijsdhqwlkmthbrnabekmhopctxijsaoepikvtuxnwabezhikmnoptyxagilabcdefghijklmnoprstuvwyz",
 )
 LEET = str.maketrans("0134578@$!|", "oieastbasii")

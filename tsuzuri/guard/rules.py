@@ -87,4 +87,6 @@ def matched(text: str) -> list[str]:
 
 @functools.cache
 def _compiled() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((name, re.compile(rule.pattern.replace(" ?", " ").replace(" ", " ?"))) for name, rule in RULES.items())  # also where spaces are gone
+    return tuple(
+        (name, re.compile(rule.pattern.replace(" ?", " ").replace(" ", " ?"))) for name, rule in RULES.items()
+    )  # also where spaces are gone

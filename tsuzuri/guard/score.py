@@ -111,7 +111,9 @@ def weighed(text: str, weights: Weights) -> tuple[float, tuple[str, ...]]:
 def heaviest(text: str, weights: Weights) -> tuple[str, ...]:
     """The n-grams of a folded window that weighed most, each in no longer one; three at most."""
     most = sorted(((weights.ngrams.get(gram, 0), gram) for gram in grams(text)), reverse=True)[:12]
-    return tuple([gram for weight, gram in most if weight > 0 and len(gram) > 1 and not any(gram in more for _, more in most if more != gram)][:3])
+    return tuple(
+        [gram for weight, gram in most if weight > 0 and len(gram) > 1 and not any(gram in more for _, more in most if more != gram)][:3]
+    )
 
 
 def grams(text: str) -> set[str]:

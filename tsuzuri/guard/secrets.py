@@ -65,8 +65,9 @@ class Secrets:
             state = 0
             for character in read(text):
                 state = automaton.next(state, character)
-                if automaton.ends[state]:
-                    return automaton.ends[state][1], automaton.ends[state][2]
+                end = automaton.ends[state]
+                if end:
+                    return end[1], end[2]
         return None
 
 
@@ -304,7 +305,7 @@ class _Visible(dict[str, str]):
 
 
 _ALIKE = str.maketrans("0134578@$l", "oieastbasi")
-_STROKES = str.maketrans("·•・−–—", "...---", "")  # noqa: RUF001
+_STROKES = str.maketrans("·•・−–—", "...---", "")
 _LETTERS, _VISIBLE = _Letters(), _Visible()
 _PACKING = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
 

@@ -75,7 +75,9 @@ class Masking:
         behind = self._before if _DIGIT.search(chunk) else ""  # only numbers are told by what stands before them
         before = len(behind)
         text = behind + chunk
-        literal = [Finding(LITERAL, *match.span(), match[0], 2.0) for match in token_pattern().finditer(text, before)] if "【" in chunk else []
+        literal = (
+            [Finding(LITERAL, *match.span(), match[0], 2.0) for match in token_pattern().finditer(text, before)] if "【" in chunk else []
+        )
         every = [one for one in [*look(text, self._kinds), *literal] if one.start >= before]
         return settled(Finding(one.kind, one.start - before, one.stop - before, one.text, one.confidence) for one in every)
 

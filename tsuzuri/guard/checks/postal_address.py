@@ -39,7 +39,9 @@ _CITY = rf"(?:(?:{KANA})|[一-鿿ヶケ々]{{1,7}}?[市郡区]|[一-鿿]{{1,5}}?
 _WARD = r"(?:\s?[一-鿿ヶケ々みなとさくらみどり]{1,6}?[区町村])?"
 _ADDRESS = re.compile(rf"(?:(?:{PREFECTURES})\s?(?:{_CITY}{_WARD})?|{_CITY}{_WARD})\s?{_TOWN}\s?{_NUMBER}{_BUILDING}")
 # what is no part of a town's name, so that a sentence is not read as one
-_SENTENCE = re.compile(r"では|には|から|まで|など|による|として|について|です|ます|した|する|内の|[はをへも](?=\d)|[にでとが](?=\d)|拠点|予算|年度|役所の|役場の")
+_SENTENCE = re.compile(
+    r"では|には|から|まで|など|による|として|について|です|ます|した|する|内の|[はをへも](?=\d)|[にでとが](?=\d)|拠点|予算|年度|役所の|役場の"
+)
 _LEAD = re.compile(r"^(?:住所|所在地|送付先|届出先|届け先|配送先|勤務先|実家|自宅|転居先|本社|弊社|当社|現住所|新住所)+")
 
 

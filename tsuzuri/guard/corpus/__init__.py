@@ -61,7 +61,7 @@ def _filled(name: str, part: str, each: int, seed: int) -> Iterator[Example]:
     assert isinstance(fill, dict) and isinstance(kinds, dict)
     for kind, templates in kinds.items():
         for template in templates:
-            seen = set()
+            seen: set[str] = set()
             draw = random.Random(f"{seed} {template}")  # noqa: S311  not for secrets
             for _ in range(4 * each):
                 text = filled(template, fill, draw)
