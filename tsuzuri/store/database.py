@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from tsuzuri.directory import told
-from tsuzuri.errors import ConfigError, FormatError, MissingError, RemoteError, SpaceError, Words
+from tsuzuri.errors import BusyError, ConfigError, FormatError, MissingError, RemoteError, SpaceError, Words
 from tsuzuri.folder import names
 from tsuzuri.store.secrets import PEPPER, Secrets
 from tsuzuri.store.tables import facts
@@ -39,6 +39,7 @@ FILE, LOCK = "tsuzuri.sqlite3", "writer.lock"
 WAL_RESET = ((3, 7, 0), (3, 51, 2))  # first and last SQLite in which two writers at once can lose the end of the WAL
 BUSY_MS = 30_000
 READERS = 8
+WAIT_S = 60  # for a free connection
 Dialect = Literal["sqlite", "postgresql"]
 
 
@@ -241,7 +242,9 @@ def _sqlite(directory: Path, secrets: Secrets) -> Database:
             os.close(os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o600))
     path, lock = directory / FILE, directory / LOCK
     writer = create_engine("sqlite://", creator=lambda: _writing(path), poolclass=StaticPool)
-    reader = create_engine("sqlite://", creator=lambda: _reading(path), poolclass=QueuePool, pool_size=READERS, max_overflow=64)
+    reader = create_engine(
+        "sqlite://", creator=lambda: _reading(path), poolclass=QueuePool, pool_size=READERS, max_overflow=64, pool_timeout=WAIT_S
+    )
     event.listen(writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     event.listen(reader, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     with _only(lock), _told():
@@ -314,7 +317,9 @@ def _postgresql(address: str, secrets: Secrets) -> Database:
             found=Words("psycopg が入っていません。", "psycopg is not installed."),
             todo=Words("pip install 'tsuzuri[postgres]' を実行してください。", "Run pip install 'tsuzuri[postgres]'."),
         ) from error
-    engine = create_engine(url, pool_size=READERS, max_overflow=24, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    engine = create_engine(
+        url, pool_size=READERS, max_overflow=24, pool_timeout=WAIT_S, pool_pre_ping=True, isolation_level="READ COMMITTED"
+    )
     reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     return Database("postgresql", engine, reader, secrets, None)
 
@@ -339,10 +344,16 @@ def _url(address: str) -> URL:
 @contextmanager
 def _told() -> Iterator[None]:
     """What a person can do something about becomes ours, without SQL or address; a programmer's fault stays as it is."""
+    asked = Words("データベースを使おうとしました。", "Using the database.")
     try:
         yield
+    except exc.TimeoutError as error:
+        raise BusyError(
+            asked,
+            found=Words("すべての接続が使われています。", "All connections are in use."),
+            todo=Words("少し待って、もう一度試してください。", "Wait a little and try again."),
+        ) from error
     except exc.OperationalError as error:
-        asked = Words("データベースを使おうとしました。", "Using the database.")
         if "full" in str(error.orig):
             raise _no_room(asked) from error
         raise RemoteError(
