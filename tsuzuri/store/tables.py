@@ -19,6 +19,7 @@ metadata = MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
+WHOLE = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers its rows by it, and takes nothing else there
 
 
 def now_ms() -> int:
@@ -117,7 +118,7 @@ reservations = Table(
 entries = Table(  # double entry: the amounts of one transfer add up to zero
     "entries",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", WHOLE, primary_key=True, autoincrement=True),
     Column("reservation_id", Text, ForeignKey("reservations.id"), nullable=False, index=True),
     Column("owner", Text, nullable=False),
     Column("month", Text, nullable=False),
@@ -131,7 +132,7 @@ entries = Table(  # double entry: the amounts of one transfer add up to zero
 audit = Table(
     "audit",
     metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3 … without a gap
+    Column("seq", WHOLE, primary_key=True, autoincrement=False),  # 1, 2, 3 … without a gap
     Column("record", Text, nullable=False),  # canonical JSON, the hash of the one before it included
     Column("hash", LargeBinary, nullable=False),  # SHA-256 of `record`
     Column("mac", LargeBinary, nullable=False),  # HMAC of `hash` under a key that is not in the database
@@ -146,7 +147,7 @@ audit_head = Table(  # one row, locked by whoever appends
 audit_tombstones = Table(  # what stood in the place of a pruned beginning
     "audit_tombstones",
     metadata,
-    Column("through", BigInteger, primary_key=True, autoincrement=False),  # the last record that is gone
+    Column("through", WHOLE, primary_key=True, autoincrement=False),  # the last record that is gone
     Column("hash", LargeBinary, nullable=False),  # its hash: the next record names it
     Column("at", BigInteger, nullable=False),
     Column("mac", LargeBinary, nullable=False),
@@ -154,7 +155,7 @@ audit_tombstones = Table(  # what stood in the place of a pruned beginning
 audit_contents = Table(  # only where it was asked for, and sealed; may be erased without breaking the chain
     "audit_contents",
     metadata,
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", WHOLE, primary_key=True, autoincrement=False),
     Column("sealed", LargeBinary, nullable=False),
 )
 

@@ -30,9 +30,10 @@ POSTGRESQL = (
 
 
 def upgrade() -> None:
+    whole = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "audit",
-        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("seq", whole, autoincrement=False, nullable=False),
         sa.Column("record", sa.Text(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("mac", sa.LargeBinary(), nullable=False),
@@ -40,7 +41,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "audit_contents",
-        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("seq", whole, autoincrement=False, nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_audit_contents"),
     )
@@ -53,7 +54,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "audit_tombstones",
-        sa.Column("through", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("through", whole, autoincrement=False, nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("mac", sa.LargeBinary(), nullable=False),
@@ -129,7 +130,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "entries",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("id", whole, autoincrement=True, nullable=False),
         sa.Column("reservation_id", sa.Text(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("month", sa.Text(), nullable=False),
