@@ -99,7 +99,8 @@ class Access:
 def unauthorised() -> Refusal:
     """The same for no key, a wrong one, and one that no longer holds."""
     words = Words(
-        "有効な API キーが要ります（Authorization: Bearer … か x-api-key）。", "A valid API key is needed (Authorization: Bearer … or x-api-key)."
+        "有効な API キーが要ります（Authorization: Bearer … か x-api-key）。",
+        "A valid API key is needed (Authorization: Bearer … or x-api-key).",
     )
     return Refusal(401, words, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 

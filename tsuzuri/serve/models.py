@@ -83,7 +83,9 @@ class Pool:
 def unknown(name: str) -> Refusal:
     """The same answer for a model that is not there and for one that a key may not use."""
     shown = name[:80]
-    words = Words(f"モデル「{shown}」はありません。GET /v1/models で確かめてください。", f"There is no model '{shown}'. See GET /v1/models.")
+    words = Words(
+        f"モデル「{shown}」はありません。GET /v1/models で確かめてください。", f"There is no model '{shown}'. See GET /v1/models."
+    )
     return Refusal(404, words, param="model", code="model_not_found")
 
 

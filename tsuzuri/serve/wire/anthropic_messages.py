@@ -120,7 +120,9 @@ def _assistant(blocks: Sequence[tuple[JSON, str]]) -> Message:
                 _only(block, ("type", "id", "name", "input", "cache_control", "caller"), place)
                 arguments = json.dumps(mapping(block.get("input"), f"{place}.input"), ensure_ascii=False)
                 calls.append(
-                    ToolCall(needed(block, "id", most=256, place=f"{place}."), needed(block, "name", most=256, place=f"{place}."), arguments)
+                    ToolCall(
+                        needed(block, "id", most=256, place=f"{place}."), needed(block, "name", most=256, place=f"{place}."), arguments
+                    )
                 )
             case "thinking" | "redacted_thinking":
                 continue  # no model reads its earlier thoughts again
@@ -176,7 +178,9 @@ def _tool(tool: JSON, place: str) -> JSON:
         raise invalid(f"{place}.type", words, code="unsupported_content")
     _only(tool, ("type", "name", "description", "input_schema", "cache_control"), place, empty=("strict", "defer_loading"))
     description = string(tool, "description", most=1 << 16, place=f"{place}.")
-    return tool_form(needed(tool, "name", most=64, place=f"{place}."), description, mapping(tool.get("input_schema"), f"{place}.input_schema"), place)
+    return tool_form(
+        needed(tool, "name", most=64, place=f"{place}."), description, mapping(tool.get("input_schema"), f"{place}.input_schema"), place
+    )
 
 
 # ── the answer, whole
@@ -272,7 +276,11 @@ class Chunks:
 
     def end(self) -> list[dict[str, Any]]:
         delta = _ending(self._done or Done("cancelled"), self._calls)
-        return [*self._close(), {"type": "message_delta", "delta": delta, "usage": _usage(self._usage), **_more(self._more)}, {"type": "message_stop"}]
+        return [
+            *self._close(),
+            {"type": "message_delta", "delta": delta, "usage": _usage(self._usage), **_more(self._more)},
+            {"type": "message_stop"},
+        ]
 
     def _start(self) -> dict[str, Any]:
         empty = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": _usage(Usage(self._prompt, 0))}
