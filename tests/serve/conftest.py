@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
+from served import Running
 
-from tsuzuri.chat.scripted import Scripted
 from tsuzuri.serve.app import Service
 from tsuzuri.serve.models import Pool, Served
 from tsuzuri.serve.server import Address, Server, listen
 from tsuzuri.store import database, keys
-from tsuzuri.types import Event, Message, Options
-
-
-class Repeated:
-    """The same scripted answer to every call; what it was asked is in `calls`, how many streams were closed early in `closed`."""
-
-    def __init__(self, *events: Event | Exception | float, text: str | None = None) -> None:
-        self.events, self.text = events, text
-        self.calls: list[tuple[tuple[Message, ...], Options]] = []
-        self.passed = self.ended = self.closed = 0
-
-    async def __call__(self, messages: Sequence[Message], options: Options) -> Any:
-        self.calls.append((tuple(messages), options))
-        script = Scripted(self.text) if self.text is not None else None
-        try:
-            if script:
-                async for event in script(messages, options):
-                    yield event
-            for event in self.events:
-                if isinstance(event, int | float):
-                    await asyncio.sleep(event)
-                elif isinstance(event, Exception):
-                    raise event
-                else:
-                    self.passed += 1
-                    yield event
-            self.ended += 1
-        except (GeneratorExit, asyncio.CancelledError):
-            self.closed += 1
-            raise
-
-
-@dataclass
-class Running:
-    """A server and a key that may do everything."""
-
-    url: str
-    key: str
-    service: Service
-    server: Server
-    thread: threading.Thread
-
-    @property
-    def bearer(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.key}"}
-
-    def client(self, **how: Any) -> httpx2.Client:
-        return httpx2.Client(base_url=self.url, headers=self.bearer, timeout=30, **how)
-
-    def stop(self) -> None:
-        self.server.handle_exit(signal.SIGTERM, None)
-        self.thread.join(20)
-        assert not self.thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-from serve.conftest import Repeated, Running
+from served import Repeated, Running
 
 from tsuzuri.serve.models import Served, from_directory
 from tsuzuri.types import Done, Notice, Text, Thought, ToolCall, Usage

@@ -39,6 +39,7 @@ ROUTES = "tsuzuri.serve.routes"
 WITHOUT_KEY = ("health",)  # the only routes that may be OPEN
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+MAX_HEAD = 64 << 10  # bytes of all headers
 LOG = logging.getLogger("tsuzuri.serve")
 
 
@@ -103,7 +104,7 @@ class Service:
         call = Call(self, Request(scope, receive))
         out, door, begun = Sender(send, call.id), None, asyncio.get_running_loop().time()
         try:
-            self._check_host(call.request)
+            self._check_head(call.request)
             door = self._door(scope)
             await self.pipeline(door, call, receive, out)
         except (Gone, ClientDisconnect):
@@ -135,8 +136,11 @@ class Service:
             raise Refusal(405, words, code="method_not_allowed", headers={"allow": ", ".join(sorted(allowed))})
         raise Refusal(404, Words("その入口はありません。", "There is no such route."), code="unknown_route")
 
-    def _check_host(self, request: Request) -> None:
-        """A page elsewhere whose name was made to point here is not let in. Raises Refusal."""
+    def _check_head(self, request: Request) -> None:
+        """Headers have a size; and a page elsewhere whose name was made to point here is not let in. Raises Refusal."""
+        if sum(len(name) + len(value) for name, value in request.headers.raw) > MAX_HEAD:
+            words = Words(f"ヘッダーが {MAX_HEAD >> 10} KiB を超えています。", f"The headers are larger than {MAX_HEAD >> 10} KiB.")
+            raise Refusal(431, words, code="headers_too_large")
         found = request.headers.getlist("host")
         match = HOST.fullmatch(found[0]) if len(found) == 1 else None
         if match is None or not ("*" in self._hosts or match["name"].lower() in self._hosts):

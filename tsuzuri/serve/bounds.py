@@ -20,8 +20,11 @@ MAX_BYTES = 10 << 20
 MAX_DEPTH = 32
 MAX_NODES = 250_000
 MAX_WORD = 400  # digits of a number
+MAX_SECONDS = 60  # until a body is whole
+CLOSE = {"connection": "close"}  # what is left of it is not read
 OFF_LOOP = 1 << 16  # bytes from which on decoding happens in a thread, so that the others do not wait
-STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# A string that never ends is one, too: it would be looked for again from each of its quotes, in time that grows with the square.
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
 
 
@@ -34,10 +37,15 @@ async def body(chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> dict
     if declared.isdecimal() and int(declared[:20]) > MAX_BYTES:
         raise _too_large()
     found = bytearray()
-    async for chunk in chunks:
-        found += chunk
-        if len(found) > MAX_BYTES:
-            raise _too_large()
+    try:
+        async with asyncio.timeout(MAX_SECONDS):
+            async for chunk in chunks:
+                found += chunk
+                if len(found) > MAX_BYTES:
+                    raise _too_large()
+    except TimeoutError as error:
+        words = Words(f"本文が {MAX_SECONDS} 秒たっても揃いません。", f"The body is not whole after {MAX_SECONDS} seconds.")
+        raise Refusal(408, words, code="timeout", headers=CLOSE) from error
     return await asyncio.to_thread(parse, bytes(found)) if len(found) > OFF_LOOP else parse(bytes(found))
 
 
@@ -109,4 +117,5 @@ def _no_json(words: Words) -> Refusal:
 
 
 def _too_large() -> Refusal:
-    return Refusal(413, Words(f"本文が {MAX_BYTES >> 20} MiB を超えています。", f"The body is larger than {MAX_BYTES >> 20} MiB."))
+    words = Words(f"本文が {MAX_BYTES >> 20} MiB を超えています。", f"The body is larger than {MAX_BYTES >> 20} MiB.")
+    return Refusal(413, words, code="body_too_large", headers=CLOSE)

@@ -17,11 +17,10 @@ from types import FrameType
 import uvicorn
 
 from tsuzuri.errors import ConfigError, Words
-from tsuzuri.serve.app import LOOPBACK, Service
+from tsuzuri.serve.app import LOOPBACK, MAX_HEAD, Service
 
 GRACE = 30.0  # seconds for what is under way when the server is told to stop
 LAST = 5.0  # seconds for the terminators after that
-MAX_HEADERS = 64 << 10  # bytes of request line and headers
 BACKLOG = 512
 
 
@@ -86,7 +85,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # who asks is whoever holds the connection
-                h11_max_incomplete_event_size=MAX_HEADERS,
+                h11_max_incomplete_event_size=MAX_HEAD,
                 timeout_graceful_shutdown=round(grace + LAST),
                 ssl_certfile=address.certificate,
                 ssl_keyfile=address.private_key,
