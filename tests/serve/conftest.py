@@ -40,7 +40,7 @@ def serving(db: database.Database) -> Callable[..., Any]:
 
     @contextmanager
     def start(*models: Served, grace: float = 0.2, **how: Any) -> Iterator[Running]:
-        service = Service(Pool(models), lambda key, address: keys.judge(db, key, address), **how)
+        service = Service(Pool(models), db, **how)
         at = listen(Address(port=0))
         server = Server(service, Address(), grace)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Repeated, Running
+from served import Repeated, request, until
 
 from tsuzuri.serve import sending
 from tsuzuri.serve.models import Served, from_directory
@@ -25,19 +25,6 @@ STEP = 0.02  # seconds a token
 
 def slow(tokens: int = 500) -> Repeated:
     return Repeated(*[part for _ in range(tokens) for part in (STEP, Text("あ"))], Usage(1, tokens), Done("stop"))
-
-
-def request(running: Running, body: dict[str, Any]) -> bytes:
-    data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {running.key}\r\n"
-    return f"{head}Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
-
-
-def until(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.005)
-    return condition()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -83,13 +70,13 @@ def test_silence_is_filled_with_comments(serving: Callable[..., Any], monkeypatc
 
 
 def test_the_others_are_not_held_up(serving: Callable[..., Any]) -> None:
-    with serving(Served("slow", slow(30)), Served("quick", Repeated(text="は"))) as running, running.client() as client:
-        with ThreadPoolExecutor(20) as pool:
-            waiting = [pool.submit(client.post, "/v1/chat/completions", json=BODY) for _ in range(20)]
-            begun = time.monotonic()
-            assert client.post("/v1/chat/completions", json={**BODY, "model": "quick"}).status_code == 200
-            assert time.monotonic() - begun < 0.5
-            assert all(one.result().json()["choices"][0]["message"]["content"] == "あ" * 30 for one in waiting)
+    models = Served("slow", slow(30)), Served("quick", Repeated(text="は"))
+    with serving(*models) as running, running.client() as client, ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(client.post, "/v1/chat/completions", json=BODY) for _ in range(20)]
+        begun = time.monotonic()
+        assert client.post("/v1/chat/completions", json={**BODY, "model": "quick"}).status_code == 200
+        assert time.monotonic() - begun < 0.5
+        assert all(one.result().json()["choices"][0]["message"]["content"] == "あ" * 30 for one in waiting)
 
 
 def test_a_body_in_drips_and_chunks_is_read_and_one_without_end_is_not(serving: Callable[..., Any]) -> None:
@@ -117,30 +104,28 @@ def test_a_body_in_drips_and_chunks_is_read_and_one_without_end_is_not(serving: 
 
 
 def test_at_the_end_what_is_under_way_may_finish(serving: Callable[..., Any]) -> None:
-    with serving(Served("slow", slow(20)), grace=5) as running, running.client() as client:
-        with ThreadPoolExecutor(2) as pool:
-            whole = pool.submit(client.post, "/v1/chat/completions", json=BODY)
-            stream = pool.submit(client.post, "/v1/chat/completions", json={**BODY, "stream": True})
-            assert until(lambda: running.service.access.under_way == 2)
-            running.stop()
-            assert whole.result().json()["choices"][0]["finish_reason"] == "stop"
-            assert stream.result().text.endswith("data: [DONE]\n\n")
+    with serving(Served("slow", slow(20)), grace=5) as running, running.client() as client, ThreadPoolExecutor(2) as pool:
+        whole = pool.submit(client.post, "/v1/chat/completions", json=BODY)
+        stream = pool.submit(client.post, "/v1/chat/completions", json={**BODY, "stream": True})
+        assert until(lambda: running.service.access.under_way == 2)
+        running.stop()
+        assert whole.result().json()["choices"][0]["finish_reason"] == "stop"
+        assert stream.result().text.endswith("data: [DONE]\n\n")
 
 
 def test_what_takes_too_long_ends_with_a_terminator_and_new_requests_are_told(serving: Callable[..., Any]) -> None:
-    with serving(Served("slow", slow(2000)), grace=0.3) as running, running.client() as client:
-        with ThreadPoolExecutor(2) as pool:
-            whole = pool.submit(client.post, "/v1/chat/completions", json=BODY)
-            stream = pool.submit(client.post, "/v1/chat/completions", json={**BODY, "stream": True})
-            assert until(lambda: running.service.access.under_way == 2)
-            stopper = threading.Thread(target=running.stop)
-            stopper.start()
-            answer = whole.result()
-            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
-            assert answer.headers["x-should-retry"] == "true"
-            lines = [line for line in stream.result().text.split("\n\n") if line]
-            assert "shutting_down" in lines[-2] and lines[-1] == "data: [DONE]"
-            stopper.join()
+    with serving(Served("slow", slow(2000)), grace=0.3) as running, running.client() as client, ThreadPoolExecutor(2) as pool:
+        whole = pool.submit(client.post, "/v1/chat/completions", json=BODY)
+        stream = pool.submit(client.post, "/v1/chat/completions", json={**BODY, "stream": True})
+        assert until(lambda: running.service.access.under_way == 2)
+        stopper = threading.Thread(target=running.stop)
+        stopper.start()
+        answer = whole.result()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+        assert answer.headers["x-should-retry"] == "true"
+        lines = [line for line in stream.result().text.split("\n\n") if line]
+        assert "shutting_down" in lines[-2] and lines[-1] == "data: [DONE]"
+        stopper.join()
     assert not running.thread.is_alive()
 
 

@@ -159,7 +159,7 @@ def test_a_field_nobody_knows_is_answered_with_the_nearest() -> None:
 
 def test_a_new_sampling_field_would_be_new_in_http() -> None:
     names = {field.name for field in openai_chat.FIELDS}
-    assert {name for name in Sampling.__dataclass_fields__} <= names
+    assert set(Sampling.__dataclass_fields__) <= names
 
 
 def test_parts_names_of_roles_and_echoed_answers_are_read() -> None:

@@ -25,14 +25,16 @@ from starlette.types import Receive, Scope, Send
 from tsuzuri.errors import Words
 from tsuzuri.folder import find, names
 from tsuzuri.serve import bounds
-from tsuzuri.serve.access import OPEN, Access, Judge, Policy
+from tsuzuri.serve.access import OPEN, Access, Policy
+from tsuzuri.serve.books import Books, Cost
 from tsuzuri.serve.call import Call
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Gone, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
-from tsuzuri.store.keys import SCOPES
+from tsuzuri.store.database import Database
+from tsuzuri.store.keys import SCOPES, Refused, judge
 from tsuzuri.types import Chat
 
 ROUTES = "tsuzuri.serve.routes"
@@ -61,29 +63,37 @@ class Service:
     def __init__(
         self,
         pool: Pool,
-        judge: Judge,
+        db: Database,
         *,
+        cost: Cost | None = None,
         guard: Callable[[Chat], Chat] = lambda chat: chat,
         hosts: Sequence[str] = LOOPBACK,
         most_at_once: int = 64,
     ) -> None:
         self.pool, self.guarded = pool, guard
-        self.access, self.metrics = Access(judge, most_at_once), Metrics()
+        self.access = Access(lambda secret, address: judge(db, secret, address), most_at_once)
+        self.books, self.metrics = Books(db, cost), Metrics()
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
         self.stopping = asyncio.Event()
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def pipeline(self, door: Door, call: Call, receive: Receive, out: Sender) -> None:
-        """authenticate → authorise on the matched route → reserve → bounds → (guard in → model → guard out) → settle → audit"""
+        """authenticate → authorise on the matched route → a turn → bounds → (reserve → guard in → model → guard out → settle) → audit
+
+        What stands in brackets is `Call.conversation` and `Call.continuations`, which every answer of every model goes through; the
+        audit is in `_http`, which no request leaves otherwise.
+        """
         if door.policy == OPEN:
             await out.answer(await door.answer(call))
             return
-        call.who = self.access.authorise(await self.access.authenticate(call.headers, call.address), door.policy)
+        call.sent = await self.access.authenticate(call.headers, call.address)
+        call.who = self.access.authorise(call.sent, door.policy)
         with self.access.turn(call.who) as left:
             out.headers |= left
             if self.draining:
                 raise stopping()
+            await self.books.ready()
             call.body = await bounds.body(call.request.stream(), call.headers) if door.method == "POST" else {}
             await while_wanted(self._answer(door, call, out), receive, self.stopping)
 
@@ -95,7 +105,7 @@ class Service:
             case "http":
                 await self._http(scope, receive, send)
             case "lifespan":
-                await _lifespan(receive, send)
+                await self._lifespan(receive, send)
             case _:
                 await send({"type": "websocket.close", "code": 1008})
 
@@ -119,6 +129,7 @@ class Service:
                 await out.refuse(found, door.shape if door else openai_shape)
         finally:
             self._count(door, call, out, begun)
+            self._record(door, call, out, begun)
 
     def _door(self, scope: Scope) -> Door:
         """The route of the table that matches. Raises Refusal with 404 or 405."""
@@ -158,6 +169,38 @@ class Service:
             for kind in ("prompt_tokens", "completion_tokens", "cached_tokens"):
                 self.metrics.tokens.labels(call.model.name, kind).inc(getattr(call.meter, kind))
 
+    def _record(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
+        """Who asked what of which model, and what it used; never what was said. What nobody signed is not written down."""
+        if door is None or door.policy == OPEN or call.sent is None or (isinstance(call.sent, Refused) and call.sent.key_id is None):
+            return
+        meter, known = call.meter, call.sent
+        body = {
+            "request": call.id,
+            "key": known.key_id if isinstance(known, Refused) else known.id,
+            "refused": known.reason if isinstance(known, Refused) else None,
+            "user": None if isinstance(known, Refused) else known.user_id,
+            "address": call.address,
+            "route": door.name,
+            "model": call.model.name if call.model else None,
+            "status": out.status,
+            "prompt_tokens": meter.prompt_tokens,
+            "completion_tokens": meter.completion_tokens,
+            "cached_tokens": meter.cached_tokens,
+            "milliseconds": round(1000 * (asyncio.get_running_loop().time() - begun)),
+            "marks": dict(call.marks),
+        }
+        self.books.record("request", body)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """At the end everything is on the disk."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self.books.flush()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
     def now(self) -> int:
         """Seconds since 1970."""
         return int(time.time())
@@ -191,11 +234,3 @@ def _where(error: BaseException) -> str:
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if "tsuzuri" in frame.filename]
     names = [f"{frame.filename.rpartition('tsuzuri/')[2]}:{frame.lineno}" for frame in places[-4:]]
     return f"{type(error).__name__} at {' > '.join(names) or 'elsewhere'}"
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -1,14 +1,14 @@
 """One request on its way through the service: who asks, for what, and what it used.
 
 In: a route's question to a model. Out: its events, guarded, metered and checked against what the model can do. Every answer of every
-model leaves through `Call.events`, whatever the format. It writes no JSON.
+model leaves through `Call.conversation` or `Call.continuations`, whatever the format. It writes no JSON.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -19,7 +19,7 @@ from tsuzuri.serve.refusal import Refusal, openai_shape
 from tsuzuri.serve.running import Meter, collected, side_by_side
 from tsuzuri.serve.sending import Answer
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, for_choice
-from tsuzuri.store.keys import Key
+from tsuzuri.store.keys import Key, Refused
 from tsuzuri.types import Event
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Call:
     def __init__(self, service: Service, request: Request) -> None:
         self.service, self.request = service, request
         self.id = f"req_{secrets.token_hex(12)}"
+        self.sent: Key | Refused | None = None  # what came of the key that was sent, for the audit
         self.who: Key | None = None
         self.body: Mapping[str, Any] = {}
         self.model: Served | None = None
@@ -66,9 +67,9 @@ class Call:
         chat = self.service.guarded(model.chat)
         streams = []
         for index in range(asked.choices):
-            self.meter.begin(index, prompt)
+            self.meter.begin(index, prompt, again=index > 0)
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
-        async with aclosing(side_by_side(streams, self.meter)) as events:
+        async with self._reserved(model, asked, prompt), aclosing(side_by_side(streams, self.meter)) as events:
             async for found in events:
                 yield found
 
@@ -76,15 +77,20 @@ class Call:
         """The same of texts to be continued: n choices of the first prompt, n of the second …"""
         tokens = model.ours(Words("文章の続き", "the continuation of a text"))
         self.marks = asked.marks
-        streams = []
+        streams, reading = [], 0
         for prompt in asked.prompts:
             count = len(await tokens.encode(prompt)) if isinstance(prompt, str) else len(prompt)
+            reading += count
             for index in range(asked.choices):
-                self.meter.begin(len(streams), count)
+                self.meter.begin(len(streams), count, again=index > 0)
                 streams.append(tokens.complete(prompt, for_choice(asked.options, index)))
-        async with aclosing(side_by_side(streams, self.meter)) as events:
+        async with self._reserved(model, asked, reading), aclosing(side_by_side(streams, self.meter)) as events:
             async for found in events:
                 yield found
+
+    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[None]:
+        assert self.who is not None
+        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
 
 
 def able(model: Served, asked: Asked) -> None:

@@ -30,10 +30,13 @@ class Meter:
     first: float | None = None  # when the first event came, on the clock of the event loop
     _open: dict[int, int] = field(default_factory=dict)  # tokens of the choices that have not told their usage
     _prompts: dict[int, int] = field(default_factory=dict)  # their prompts, where it is known
+    _again: set[int] = field(default_factory=set)
 
-    def begin(self, index: int, prompt_tokens: int) -> None:
-        """A choice that starts, and how much it reads (0: not known)."""
-        self._open[index], self._prompts[index] = 0, prompt_tokens
+    def begin(self, index: int, prompt_tokens: int, again: bool = False) -> None:
+        """A choice that starts, and how much it reads (0: not known). `again`: a prompt that another choice reads, too, counts once."""
+        self._open[index], self._prompts[index] = 0, 0 if again else prompt_tokens
+        if again:
+            self._again.add(index)
 
     def pass_by(self, index: int, event: Event) -> None:
         self.first = self.first if self.first is not None else asyncio.get_running_loop().time()
@@ -41,9 +44,10 @@ class Meter:
             self._open[index] += len(event.tokens) or 1  # elsewhere's tokens are not told: a piece is one at least
         elif isinstance(event, Usage) and index in self._open:
             del self._open[index]
-            self.prompt_tokens += event.prompt_tokens
             self.completion_tokens += event.completion_tokens
-            self.cached_tokens += event.cached_tokens
+            if index not in self._again:
+                self.prompt_tokens += event.prompt_tokens
+                self.cached_tokens += event.cached_tokens
 
     def close(self) -> None:
         """The choices that were cut off: what was read, and the tokens that passed."""
