@@ -99,12 +99,12 @@ class Server(uvicorn.Server):
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn would raise the signal again once all is over: here an orderly end is no failure."""
         self._service.draining = True
-        if self._loop is not None:
+        if self._loop is not None and not self.should_exit:
             self._loop.call_soon_threadsafe(self._loop.call_later, self._grace, self._service.stopping.set)
-        if self.should_exit:
-            self.force_exit = True
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def listen(address: Address) -> socket.socket:

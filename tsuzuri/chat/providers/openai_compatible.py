@@ -47,9 +47,30 @@ def chat(address: str, model: str, key: str | None = None) -> Chat:
                 for event in reading.end():
                     yield event
         except httpx2.HTTPError as error:
-            raise _broken(Words(f"接続できないか、途中で切れました（{type(error).__name__}）。", f"It cannot be reached, or broke off ({type(error).__name__}).")) from error  # fmt: skip
+            raise _unreachable(error) from error
 
     return answered
+
+
+async def first_model(address: str, key: str | None = None) -> str:
+    """The name of the first model that the server lists. Raises ConfigError, RemoteError."""
+    url = _checked(address, key)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        async with (
+            httpx2.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client,
+            client.stream("GET", f"{url}/models", headers=headers) as response,
+        ):
+            text = await _start(response)
+    except httpx2.HTTPError as error:
+        raise _unreachable(error) from error
+    if response.status_code != 200:
+        raise _refused(response.status_code, text)
+    listed = _object(text).get("data")
+    names = [model.get("id") for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
+    if not names or not isinstance(names[0], str):
+        raise _broken(Words("モデルが一つもありません。", "It has no model."))
+    return names[0]
 
 
 # ── there
@@ -225,6 +246,11 @@ def _broken(found: Words) -> RemoteError:
         found=found,
         todo=Words("アドレスとキーを確かめ、時間をおいてもう一度試してください。", "Check its address and the key, and try again later."),
     )
+
+
+def _unreachable(error: httpx2.HTTPError) -> RemoteError:
+    kind = type(error).__name__
+    return _broken(Words(f"接続できないか、途中で切れました（{kind}）。", f"It cannot be reached, or broke off ({kind})."))
 
 
 def _checked(address: str, key: str | None) -> str:
