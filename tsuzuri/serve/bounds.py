@@ -22,6 +22,7 @@ MAX_NODES = 250_000
 MAX_WORD = 400  # digits of a number
 MAX_SECONDS = 60  # until a body is whole
 CLOSE = {"connection": "close"}  # what is left of it is not read
+LET_PASS = 64 << 20  # bytes that are thrown away as they come, so that whoever sends them hears the answer
 OFF_LOOP = 1 << 16  # bytes from which on decoding happens in a thread, so that the others do not wait
 # A string that never ends is one, too: it would be looked for again from each of its quotes, in time that grows with the square.
 STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -34,15 +35,16 @@ async def body(chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> dict
     if kind != "application/json" or headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(415, Words("本文は圧縮なしの application/json で送ってください。", "Send application/json, not compressed."))
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > MAX_BYTES:
-        raise _too_large()
+    length = int(declared[:20]) if declared.isdecimal() else None
+    if length is not None and length > MAX_BYTES:
+        raise _too_large({} if length <= LET_PASS else CLOSE)
     found = bytearray()
     try:
         async with asyncio.timeout(MAX_SECONDS):
             async for chunk in chunks:
                 found += chunk
                 if len(found) > MAX_BYTES:
-                    raise _too_large()
+                    raise _too_large(CLOSE)
     except TimeoutError as error:
         words = Words(f"本文が {MAX_SECONDS} 秒たっても揃いません。", f"The body is not whole after {MAX_SECONDS} seconds.")
         raise Refusal(408, words, code="timeout", headers=CLOSE) from error
@@ -116,6 +118,6 @@ def _no_json(words: Words) -> Refusal:
     return Refusal(400, Words(f"本文を受け取れません。{words.ja}", f"The body cannot be taken. {words.en}"), code="invalid_json")
 
 
-def _too_large() -> Refusal:
+def _too_large(headers: Mapping[str, str]) -> Refusal:
     words = Words(f"本文が {MAX_BYTES >> 20} MiB を超えています。", f"The body is larger than {MAX_BYTES >> 20} MiB.")
-    return Refusal(413, words, code="body_too_large", headers=CLOSE)
+    return Refusal(413, words, code="body_too_large", headers=headers)
