@@ -22,11 +22,11 @@ from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-GENERATED = ("history", "families", "encoders", "models", "tasks")  # pages in both languages that have a generated part
+GENERATED = ("history", "families", "encoders", "models", "tasks", "service")  # pages in both languages that have a generated part
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # from the top; a room calls those below
-HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model", "native", "hub")
+HOUSE = ("commands", "serve", "recipe", "train", "evals", "chat", "engine", "text", "model", "native", "hub")
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 
@@ -284,6 +284,38 @@ def _within(score: dict[str, Any], form: str) -> str:
     return f"({format(low, form)} – {format(high, form)})"
 
 
+USES = {"used": ("使う", "used"), "recorded": ("記録に残す", "recorded"), "hint": ("目安", "a hint"), "refused": ("断る", "refused")}
+
+
+def routes(language: str) -> str:
+    """One row a way in: its path, which scopes open it, the first line of its file."""
+    head = "| 入口 | 要る権限 | |" if language == "ja" else "| way in | scope | |"
+    lines = [head, "|---|---|---|"]
+    for name in names("tsuzuri.serve.routes"):
+        module = find("tsuzuri.serve.routes", name)
+        scopes = ("なし" if language == "ja" else "none") if module.POLICY == "open" else ", ".join(f"`{scope}`" for scope in module.POLICY)
+        paths = ", ".join(f"`{path}`" for path in module.PATHS)
+        told = half(ROOT / "tsuzuri" / "serve" / "routes" / f"{name}.py", language)
+        lines.append(f"| {module.METHOD} {paths} | {scopes} | [{told}](../../tsuzuri/serve/routes/{name}.py) |")
+    return "\n".join(lines)
+
+
+def wire(format: str) -> Callable[[str], str]:
+    """One row a field of a wire format, those that are refused last."""
+
+    def table(language: str) -> str:
+        fields = sorted(find("tsuzuri.serve.wire", format).FIELDS, key=lambda field: list(USES).index(field.use))
+        lines = ["| 項目 | | |" if language == "ja" else "| field | | |", "|---|---|---|"]
+        for field in fields:
+            told = str(field.words.ja if language == "ja" else field.words.en).replace("|", "\\|")
+            neutral = ", ".join(json.dumps(value, ensure_ascii=False) for value in field.neutral)
+            taken = (f" `{neutral}` は受け付ける" if language == "ja" else f" `{neutral}` is taken") if neutral else ""
+            lines.append(f"| `{field.name}` | {USES[field.use][language != 'ja']} | {told}{taken} |")
+        return "\n".join(lines)
+
+    return table
+
+
 Rows = list[tuple[str, str]]
 
 
@@ -379,7 +411,8 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
 }
 PARTS: dict[str, Callable[[str], str]] = {
     "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "encoders": encoders,
-    "earlier": earlier, "parts": parts, "tasks": tasks,
+    "earlier": earlier, "parts": parts, "tasks": tasks, "routes": routes, "chat_fields": wire("openai_chat"), "completions_fields": wire("openai_completions"),
+    "messages_fields": wire("anthropic_messages"), "embeddings_fields": wire("openai_embeddings"),
 }  # fmt: skip
 
 if __name__ == "__main__":

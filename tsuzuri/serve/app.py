@@ -211,7 +211,7 @@ def doors(modules: Sequence[ModuleType]) -> list[Door]:
     found = []
     for module in modules:
         name = module.__name__.rpartition(".")[2]
-        policy = getattr(module, "POLICY", None)
+        policy: Any = getattr(module, "POLICY", None)
         known = policy == OPEN if name in WITHOUT_KEY else isinstance(policy, tuple) and policy and set(policy) <= set(SCOPES)
         if not known:
             raise TypeError(f"the route {name} declares no policy")

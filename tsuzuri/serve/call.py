@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from tsuzuri.errors import Words
 from tsuzuri.serve.models import Served, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape
-from tsuzuri.serve.running import Meter, collected, side_by_side
+from tsuzuri.serve.running import Meter, closing, collected, side_by_side
 from tsuzuri.serve.sending import Answer
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, for_choice
 from tsuzuri.store.keys import Key, Refused
@@ -65,11 +65,12 @@ class Call:
         self.marks = asked.marks
         prompt = len(await model.tokens.conversation(asked.messages)) if model.tokens else 0
         chat = self.service.guarded(model.chat)
-        streams = []
+        streams: list[AsyncIterator[Event]] = []
         for index in range(asked.choices):
             self.meter.begin(index, prompt, again=index > 0)
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
-        async with self._reserved(model, asked, prompt), aclosing(side_by_side(streams, self.meter)) as events:
+        events = side_by_side(streams, self.meter)
+        async with self._reserved(model, asked, prompt), closing(events):
             async for found in events:
                 yield found
 
@@ -77,14 +78,16 @@ class Call:
         """The same of texts to be continued: n choices of the first prompt, n of the second …"""
         tokens = model.ours(Words("文章の続き", "the continuation of a text"))
         self.marks = asked.marks
-        streams, reading = [], 0
+        streams: list[AsyncIterator[Event]] = []
+        reading = 0
         for prompt in asked.prompts:
             count = len(await tokens.encode(prompt)) if isinstance(prompt, str) else len(prompt)
             reading += count
             for index in range(asked.choices):
                 self.meter.begin(len(streams), count, again=index > 0)
                 streams.append(tokens.complete(prompt, for_choice(asked.options, index)))
-        async with self._reserved(model, asked, reading), aclosing(side_by_side(streams, self.meter)) as events:
+        events = side_by_side(streams, self.meter)
+        async with self._reserved(model, asked, reading), closing(events):
             async for found in events:
                 yield found
 
@@ -113,7 +116,7 @@ Maker = Callable[[int, Event], Sequence[Mapping[str, Any]]]
 
 
 async def whole(events: AsyncIterator[tuple[int, Event]], count: int, made: Callable[[list[list[Event]]], Mapping[str, Any]]) -> Answer:
-    async with aclosing(events):  # type: ignore[type-var]  generators all
+    async with closing(events):
         return Answer(made(await collected(events, count)))
 
 
@@ -128,7 +131,7 @@ def streamed(
     """Each event becomes frames as soon as it comes."""
 
     async def frames() -> AsyncIterator[bytes]:
-        async with aclosing(events):  # type: ignore[type-var]
+        async with closing(events):
             async for index, event in events:
                 for chunk in each(index, event):
                     yield frame(chunk)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.types import Receive
 
@@ -95,9 +95,15 @@ async def _into(queue: asyncio.Queue[tuple[int, Event | BaseException | None]], 
         await queue.put((index, None))
 
 
-def closing(stream: AsyncIterator[Event]) -> AsyncExitStack | aclosing[AsyncIterator[Event]]:  # type: ignore[type-var]
-    """A Chat's stream need not be a generator; one that is gets closed."""
-    return aclosing(stream) if hasattr(stream, "aclose") else AsyncExitStack()
+@asynccontextmanager
+async def closing(stream: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """A stream need not be a generator; one that is gets closed at the end of the block."""
+    try:
+        yield
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def collected(events: AsyncIterator[tuple[int, Event]], count: int) -> list[list[Event]]:

@@ -10,13 +10,13 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Send
 
 from tsuzuri.serve.refusal import Refusal
+from tsuzuri.serve.running import closing
 
 PING = 10.0  # seconds of silence until a comment line
 PING_FRAME = b": ping\n\n"
@@ -54,7 +54,7 @@ class Sender:
             return
         pinging = asyncio.create_task(self._ping(answer))
         try:
-            async with aclosing(answer.frames):  # type: ignore[type-var]  generators all
+            async with closing(answer.frames):
                 async for frame in answer.frames:
                     await self._start(answer.status, {**STREAM, **answer.headers})
                     await self._bytes(frame)

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions (POST /v1/chat/completions)."""
+"""OpenAI のチャット。 / OpenAI's chat completions."""
 
 from __future__ import annotations
 

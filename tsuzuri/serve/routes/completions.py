@@ -1,4 +1,4 @@
-"""OpenAI's completions (POST /v1/completions): texts to be continued, by models of our own."""
+"""OpenAI の続きの生成（手元のモデル）。 / OpenAI's completions, by models of our own."""
 
 from __future__ import annotations
 

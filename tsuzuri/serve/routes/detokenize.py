@@ -1,4 +1,4 @@
-"""The text of tokens (POST /detokenize, as vLLM's)."""
+"""トークンの文字（vLLM と同じ形）。 / The text of tokens, as vLLM's."""
 
 from __future__ import annotations
 

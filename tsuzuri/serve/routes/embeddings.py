@@ -1,4 +1,4 @@
-"""OpenAI's embeddings (POST /v1/embeddings), by models of our own."""
+"""OpenAI のベクトル（手元のモデル）。 / OpenAI's embeddings, by models of our own."""
 
 from __future__ import annotations
 

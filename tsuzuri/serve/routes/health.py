@@ -1,4 +1,4 @@
-"""Whether the server takes requests: the one question that needs no key, and the one answer that tells nothing else."""
+"""依頼を受け付けるかどうか。キーの要らない唯一の入口。 / Whether it takes requests; the only way in without a key."""
 
 from __future__ import annotations
 

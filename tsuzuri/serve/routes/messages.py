@@ -1,4 +1,4 @@
-"""Anthropic's Messages (POST /v1/messages)."""
+"""Anthropic のメッセージ。 / Anthropic's Messages."""
 
 from __future__ import annotations
 

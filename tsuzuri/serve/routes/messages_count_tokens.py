@@ -1,4 +1,4 @@
-"""How many tokens a conversation is, as the model would read it (POST /v1/messages/count_tokens)."""
+"""モデルが読むとおりの、会話のトークン数。 / How many tokens a conversation is, as the model would read it."""
 
 from __future__ import annotations
 

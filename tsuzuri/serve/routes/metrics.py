@@ -1,4 +1,4 @@
-"""What is counted of the service (GET /metrics), for Prometheus."""
+"""数えたもの（Prometheus の形式）。 / What is counted of the service, for Prometheus."""
 
 from __future__ import annotations
 

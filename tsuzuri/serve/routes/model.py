@@ -1,4 +1,4 @@
-"""One model by its name (GET /v1/models/NAME), slashes and aliases included."""
+"""名前か別名で一つのモデル。 / One model, by its name or an alias."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that the key may use (GET /v1/models)."""
+"""このキーで使えるモデル。 / The models that the key may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tokens of a text or a conversation (POST /tokenize, as vLLM's)."""
+"""文章や会話のトークン（vLLM と同じ形）。 / The tokens of a text or a conversation, as vLLM's."""
 
 from __future__ import annotations
 

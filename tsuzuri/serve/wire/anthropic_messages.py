@@ -283,7 +283,7 @@ class Chunks:
         ]
 
     def _start(self) -> dict[str, Any]:
-        empty = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": _usage(Usage(self._prompt, 0))}
+        empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": _usage(Usage(self._prompt, 0))}
         return {"type": "message_start", "message": {**_message(self._head), **empty}}
 
     def _piece(self, kind: str, block: Mapping[str, Any], delta: Mapping[str, Any]) -> list[dict[str, Any]]:

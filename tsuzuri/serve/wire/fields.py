@@ -177,7 +177,7 @@ def marks(request: JSON, table: Sequence[Field]) -> dict[str, str]:
 def sampling(request: JSON, table: Sequence[Field], **others: object) -> Sampling:
     """`Sampling` from the fields of that name in the table, and `others`, which the format names differently."""
     names = {field.name for field in table if field.use == "used"}
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     for each in fields(Sampling):
         value = request.get(each.name) if each.name in names else None
         if each.name in others or value is None:
@@ -185,7 +185,7 @@ def sampling(request: JSON, table: Sequence[Field], **others: object) -> Samplin
         given[each.name] = _rule_value(each.name, each.metadata["rule"], value)
     given |= {name: value for name, value in others.items() if value is not None}
     try:
-        return Sampling(**given)  # type: ignore[arg-type]  checked by its rules
+        return Sampling(**given)
     except ConfigError as error:  # what two fields make impossible together
         raise Refusal(400, sentence(error), param="min_tokens", code="invalid_value") from error
 
