@@ -270,7 +270,7 @@ from tsuzuri.commands import cli
 found = {}
 def visit(command, line):
     result = CliRunner().invoke(cli, [*line, "--help"])
-    heavy = [name for name in ("torch", "rich", "tokenizers", "pyarrow", "transformers", "httpx2") if name in sys.modules]
+    heavy = [name for name in ("torch", "rich", "tokenizers", "pyarrow", "transformers", "httpx2", "sqlalchemy", "argon2", "cryptography") if name in sys.modules]
     found[" ".join(line)] = [result.exit_code, result.output, heavy]
     if hasattr(command, "list_commands"):
         for name in command.list_commands(None):

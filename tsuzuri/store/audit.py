@@ -30,6 +30,7 @@ from tsuzuri.store.database import Database
 from tsuzuri.store.tables import audit, audit_contents, audit_head, audit_tombstones, now_ms
 
 VERSION = 1
+OPERATOR = "operator"  # whoever may read and write the files of the installation
 START = bytes(32)  # what the first record names as the one before it
 LARGEST = 64 * 1024  # bytes of a record: it says what happened, not what was said
 BATCH = 10_000
@@ -212,22 +213,25 @@ def prune(db: Database, before: int, now: int | None = None) -> int:
 def verify(db: Database, anchors: Sequence[Anchor] = ()) -> Report:
     """Reads everything once. Whatever was flipped, swapped, deleted or inserted is found; a cut end and a rewritten whole are found as
     far as an anchor reaches, and beyond that unless whoever did it had the pepper, too."""
-    wanted = {one.seq: one for one in anchors if _anchor_ok(db, one)}
+    wanted: dict[int, set[str]] = {}
+    for one in anchors:
+        if _anchor_ok(db, one):
+            wanted.setdefault(one.seq, set()).add(one.hash)
     with db.read() as connection:
         pruned, start, findings = _tombstones(db, connection)
         chain = _Chain(pruned, start, db.secrets.derived(PURPOSE), findings)
         for number, record, digest, mac in _parts(connection, audit.c.seq, audit.c.record, audit.c.hash, audit.c.mac):
             chain.read(number, record, digest, mac)
-            if number in wanted and digest.hex() != wanted[number].hash:
+            if number in wanted and wanted[number] != {digest.hex()}:
                 findings.append(Finding(number, "rewritten"))
         erased = _compare_contents(connection, chain)
         heads = list(_parts(connection, audit_head.c.seq, audit_head.c.hash))
     if heads != ([(chain.seq, chain.last)] if chain.seq else []):
         findings.append(Finding(chain.seq + 1, "cut"))
-    if pruned in wanted and wanted[pruned].hash != start.hex():
+    if pruned in wanted and wanted[pruned] != {start.hex()}:
         findings.append(Finding(pruned, "rewritten"))
     findings += [Finding(chain.seq + 1, "cut") for at in wanted if at > chain.seq]
-    findings += [Finding(one.seq, "anchor") for one in anchors if one.seq not in wanted or wanted[one.seq] != one]
+    findings += [Finding(one.seq, "anchor") for one in anchors if not _anchor_ok(db, one)]
     ordered = tuple(dict.fromkeys(sorted(findings, key=lambda one: (one.seq, one.wrong))))
     return Report(chain.count, pruned, max((at for at in wanted if at <= chain.seq), default=0), erased, ordered)
 

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, exc, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, Select, create_engine, event, exc, inspect, select, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from tsuzuri.directory import told
-from tsuzuri.errors import BusyError, ConfigError, FormatError, MissingError, RemoteError, SpaceError, Words
+from tsuzuri.errors import BusyError, ConfigError, FormatError, MissingError, RemoteError, SpaceError, TsuzuriError, Words
 from tsuzuri.folder import names
 from tsuzuri.store.secrets import PEPPER, Secrets
 from tsuzuri.store.tables import facts
@@ -199,13 +201,14 @@ def check_secrets(database: Database) -> None:
     with database.read() as connection:
         expected = connection.execute(_fact(PEPPER)).scalar()
     if expected is None:
-        with database.write() as connection:
+        if not database.secrets.has(PEPPER):
+            database.secrets.create(PEPPER)
+        row = {"name": PEPPER, "value": database.secrets.fingerprint(PEPPER)}
+        either = postgresql_insert if database.dialect == "postgresql" else sqlite_insert
+        with database.write() as connection:  # of many who open a new database at once one decides
+            connection.execute(either(facts).values(**row).on_conflict_do_nothing())
+        with database.read() as connection:
             expected = connection.execute(_fact(PEPPER)).scalar()
-            if expected is None:
-                if not database.secrets.has(PEPPER):
-                    database.secrets.create(PEPPER)
-                expected = database.secrets.fingerprint(PEPPER)
-                connection.execute(insert(facts).values(name=PEPPER, value=expected))
     if database.secrets.fingerprint(PEPPER) != expected:
         raise FormatError(
             Words("データベースを開こうとしました。", "Opening the database."),
@@ -330,7 +333,7 @@ def _postgresql(address: str, secrets: Secrets) -> Database:
 def _url(address: str) -> URL:
     try:
         url = make_url(address)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):
         url = None
     if url is None or not re.fullmatch(r"postgres(ql)?(\+psycopg)?", url.drivername):
         raise ConfigError(
@@ -356,25 +359,38 @@ def _told() -> Iterator[None]:
             found=Words("すべての接続が使われています。", "All connections are in use."),
             todo=Words("少し待って、もう一度試してください。", "Wait a little and try again."),
         ) from error
-    except exc.OperationalError as error:
-        if "full" in str(error.orig):
-            raise _no_room(asked) from error
-        raise RemoteError(
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        known = _known(asked, error.orig if isinstance(error, exc.DBAPIError) else error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _known(asked: Words, error: BaseException | None) -> TsuzuriError | None:
+    name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+    if name in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+        return _damaged()
+    if name in ("SQLITE_FULL", "DiskFull"):
+        return _no_room(asked)
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        return SpaceError(
+            asked,
+            found=Words("書き込む権限がないか、ファイルを開けません。", "There is no permission to write, or a file cannot be opened."),
+            todo=Words("データのディレクトリの権限を確かめてください。", "Check the permissions of the data directory."),
+        )
+    if name.startswith("SQLITE_BUSY"):
+        return BusyError(
+            asked,
+            found=Words("別のプログラムが使っています。", "Another program is using it."),
+            todo=Words("少し待って、もう一度試してください。", "Wait a little and try again."),
+        )
+    if name in ("OperationalError", "ConnectionTimeout", "AdminShutdown", "ConnectionFailure", "CannotConnectNow"):  # of psycopg
+        return RemoteError(
             asked,
             found=Words("つながらないか、応答がありません。", "It cannot be reached or does not answer."),
             todo=Words("宛先と、データベースが動いていることを確かめてください。", "Check the address and that the database is running."),
-        ) from error
-    except exc.DatabaseError as error:
-        if isinstance(error.orig, sqlite3.DatabaseError) and getattr(error.orig, "sqlite_errorname", "") in (
-            "SQLITE_NOTADB",
-            "SQLITE_CORRUPT",
-        ):
-            raise _damaged() from error
-        raise
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorname in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
-            raise _damaged() from error
-        raise
+        )
+    return None
 
 
 def _no_room(asked: Words) -> SpaceError:

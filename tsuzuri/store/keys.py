@@ -21,6 +21,8 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from tsuzuri.errors import ConfigError, MissingError, Words
 from tsuzuri.folder import suggestion
+from tsuzuri.store import audit
+from tsuzuri.store.audit import OPERATOR
 from tsuzuri.store.database import Database
 from tsuzuri.store.tables import keys, now_ms, users
 
@@ -80,9 +82,11 @@ def create(
     concurrent: int | None = None,
     expires_at: int | None = None,
     within: Key | None = None,
+    by: str = OPERATOR,
     now: int | None = None,
 ) -> tuple[Key, str]:
     """A new key and its secret. `within`: the key of whoever makes it; what that one may not do, the new one may not either.
+    `by`: who does it, for the audit, which is written in the same transaction.
 
     Raises ConfigError for an unknown scope, address, limit or model list, and for more than `within` allows; MissingError for a user
     who is not there or not active.
@@ -108,7 +112,10 @@ def create(
     if within is not None:
         _check_within(key, within)
     with db.write() as connection:
-        return key, _store(db, connection, key)
+        secret = _store(db, connection, key)
+        granted = {"scopes": sorted(key.scopes), "models": key.models, "addresses": key.addresses, "expires_at": key.expires_at, **limits}
+        audit.append(db, "key.created", {"by": by, "key": key.id, "user": user_id, **granted}, connection=connection, now=now)
+    return key, secret
 
 
 def judge(db: Database, secret: str, address: str | None = None, now: int | None = None) -> Key | Refused:
@@ -141,7 +148,7 @@ def find(db: Database, secret: str, address: str | None = None, now: int | None 
     return found if isinstance(found, Key) else None
 
 
-def rotate(db: Database, key_id: str, *, overlap_ms: int = DAY, now: int | None = None) -> tuple[Key, str]:
+def rotate(db: Database, key_id: str, *, overlap_ms: int = DAY, by: str = OPERATOR, now: int | None = None) -> tuple[Key, str]:
     """A key that may do the same, and its secret; the old one works for `overlap_ms` more. Raises MissingError, ConfigError."""
     now = now_ms() if now is None else now
     with db.write() as connection:
@@ -160,15 +167,19 @@ def rotate(db: Database, key_id: str, *, overlap_ms: int = DAY, now: int | None 
         connection.execute(
             update(keys).where(keys.c.id == old.id, or_(keys.c.expires_at.is_(None), keys.c.expires_at > ends)).values(expires_at=ends)
         )
+        said = {"by": by, "key": new.id, "replaces": old.id, "overlap_ms": overlap_ms}
+        audit.append(db, "key.rotated", said, connection=connection, now=now)
     return new, secret
 
 
-def revoke(db: Database, key_id: str, now: int | None = None) -> Key:
+def revoke(db: Database, key_id: str, *, by: str = OPERATOR, now: int | None = None) -> Key:
     """From the next request on it is refused. Revoking twice changes nothing. `key_id`: its id, or its prefix. Raises MissingError."""
     now = now_ms() if now is None else now
     with db.write() as connection:
         key = _one(connection, key_id)
-        connection.execute(update(keys).where(keys.c.id == key.id, keys.c.revoked_at.is_(None)).values(revoked_at=now))
+        done = connection.execute(update(keys).where(keys.c.id == key.id, keys.c.revoked_at.is_(None)).values(revoked_at=now))
+        if done.rowcount:
+            audit.append(db, "key.revoked", {"by": by, "key": key.id}, connection=connection, now=now)
         return _one(connection, key.id)
 
 

@@ -20,6 +20,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tsuzuri.errors import ConfigError, Words
+from tsuzuri.store import audit
+from tsuzuri.store.audit import OPERATOR
 from tsuzuri.store.database import Database
 from tsuzuri.store.keys import Key
 from tsuzuri.store.tables import balances, entries, limits, now_ms, reservations
@@ -73,7 +75,7 @@ def month_of(at: int) -> str:
 # ── budgets
 
 
-def set_limit(db: Database, owner: str, amount: int | None, now: int | None = None) -> None:
+def set_limit(db: Database, owner: str, amount: int | None, *, by: str = OPERATOR, now: int | None = None) -> None:
     """What `owner` (key:ID, user:ID or all) may spend in a month; None takes the limit away. Holds from the next call on."""
     if amount is not None and not 0 <= amount < LARGEST:
         raise ConfigError(
@@ -81,10 +83,12 @@ def set_limit(db: Database, owner: str, amount: int | None, now: int | None = No
             found=Words("金額が負か、大きすぎます。", "The amount is negative or too large."),
             todo=Words("0 以上で 90 億未満の金額にしてください。", "Give an amount from 0 to below nine thousand million."),
         )
+    now = now_ms() if now is None else now
     with db.write() as connection:
+        audit.append(db, "budget.set", {"by": by, "owner": owner, "amount": amount}, connection=connection, now=now)
         connection.execute(limits.delete().where(limits.c.owner == owner))
         if amount is not None:
-            row = {"owner": owner, "amount": amount, "changed_at": now_ms() if now is None else now}
+            row = {"owner": owner, "amount": amount, "changed_at": now}
             connection.execute(insert(limits).values(**row))
 
 

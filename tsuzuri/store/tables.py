@@ -82,7 +82,7 @@ keys = Table(
     Column("expires_at", BigInteger),
     Column("last_used_at", BigInteger),  # to the minute
     Column("revoked_at", BigInteger),
-    Column("replaces", Text, ForeignKey("keys.id")),
+    Column("replaces", Text, ForeignKey("keys.id", deferrable=True, initially="DEFERRED")),  # a backup need not put them in order
 )
 
 # ── money
@@ -90,16 +90,19 @@ limits = Table(  # what an owner may spend in a month; no row: as much as it tak
     "limits",
     metadata,
     Column("owner", Text, primary_key=True),  # key:ID, user:ID or all
-    Column("amount", BigInteger, CheckConstraint("amount >= 0", name="amount"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    CheckConstraint("amount >= 0", name="amount"),
 )
 balances = Table(  # sums of the entries, kept in the same transaction; `ledger.verify` adds them up again
     "balances",
     metadata,
     Column("owner", Text, primary_key=True),
     Column("month", Text, primary_key=True),  # 2026-11, in the time zone of the ledger
-    Column("held", BigInteger, CheckConstraint("held >= 0", name="held"), nullable=False),
-    Column("spent", BigInteger, CheckConstraint("spent >= 0", name="spent"), nullable=False),
+    Column("held", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    CheckConstraint("held >= 0", name="held"),
+    CheckConstraint("spent >= 0", name="spent"),
 )
 reservations = Table(
     "reservations",

@@ -22,6 +22,8 @@ from sqlalchemy import Connection, Row, delete, exc, insert, or_, select, update
 
 from tsuzuri.errors import ConfigError, MissingError, Words
 from tsuzuri.folder import suggestion
+from tsuzuri.store import audit
+from tsuzuri.store.audit import OPERATOR
 from tsuzuri.store.database import Database
 from tsuzuri.store.tables import invitations, now_ms, sessions, users
 
@@ -76,6 +78,8 @@ def first_administrator(db: Database, token: str, name: str, password: str, now:
                     found=Words("トークンが違うか、使用済みか、期限切れです。", "The token is wrong, used or expired."),
                     todo=Words("サーバーの画面に出ている新しいトークンを使ってください。", "Use the newest one on the server's console."),
                 )
+            said = {"by": row["id"], "user": row["id"], "role": "admin", "first": True}
+            audit.append(db, "user.added", said, connection=connection, now=now)
             connection.execute(insert(users).values(**row, first=1))  # the constraint decides, not the look before it
     except exc.IntegrityError as error:
         raise ConfigError(
@@ -89,7 +93,7 @@ def first_administrator(db: Database, token: str, name: str, password: str, now:
 # ── people
 
 
-def add(db: Database, name: str, role: str = "member", password: str | None = None, now: int | None = None) -> User:
+def add(db: Database, name: str, role: str = "member", password: str | None = None, *, by: str = OPERATOR, now: int | None = None) -> User:
     """A new user; without a password nobody signs in under the name, and keys can be made for it. Raises ConfigError."""
     now = now_ms() if now is None else now
     row = _row(db, name, role, password, now)
@@ -97,6 +101,7 @@ def add(db: Database, name: str, role: str = "member", password: str | None = No
         with db.write() as connection:
             none_yet = role == "admin" and not connection.execute(select(users.c.id).where(users.c.first == 1)).first()
             connection.execute(insert(users).values(**row, first=1 if none_yet else None))
+            audit.append(db, "user.added", {"by": by, "user": row["id"], "role": role}, connection=connection, now=now)
     except exc.IntegrityError as error:
         raise _wrong(
             name, Words("その名前はもう使われています。", "The name is taken."), Words("別の名前にしてください。", "Take another.")
@@ -116,7 +121,7 @@ def one(db: Database, who: str) -> User:
         return _user(_one(connection, who)._mapping)
 
 
-def set_role(db: Database, who: str, role: str) -> User:
+def set_role(db: Database, who: str, role: str, *, by: str = OPERATOR) -> User:
     """The only way a role changes. The last active administrator stays one: ConfigError."""
     _check_role(who, role)
     with db.write() as connection:
@@ -124,26 +129,30 @@ def set_role(db: Database, who: str, role: str) -> User:
         if role != "admin":
             _check_not_last(connection, found)
         connection.execute(update(users).where(users.c.id == found.id).values(role=role))
+        said = {"by": by, "user": found.id, "before": found.role, "role": role}
+        audit.append(db, "user.role", said, connection=connection)
         return _user(_one(connection, found.id)._mapping)
 
 
-def set_password(db: Database, who: str, password: str) -> User:
+def set_password(db: Database, who: str, password: str, *, by: str = OPERATOR) -> User:
     """Ends the sessions that are open. Raises ConfigError, MissingError."""
     hashed = _password(db, who, password)
     with db.write() as connection:
         found = _one(connection, who)
         connection.execute(update(users).where(users.c.id == found.id).values(password=hashed))
         connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
+        audit.append(db, "user.password", {"by": by, "user": found.id}, connection=connection)
         return _user(found._mapping)
 
 
-def deactivate(db: Database, who: str) -> User:
+def deactivate(db: Database, who: str, *, by: str = OPERATOR) -> User:
     """From the next request on neither password, session nor key of theirs opens anything. The last administrator: ConfigError."""
     with db.write() as connection:
         found = _one(connection, who)
         _check_not_last(connection, found)
         connection.execute(update(users).where(users.c.id == found.id).values(active=False))
         connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
+        audit.append(db, "user.deactivated", {"by": by, "user": found.id}, connection=connection)
         return _user(_one(connection, found.id)._mapping)
 
 

@@ -66,8 +66,8 @@ def upgrade() -> None:
         sa.Column("month", sa.Text(), nullable=False),
         sa.Column("held", sa.BigInteger(), nullable=False),
         sa.Column("spent", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("held >= 0", name="ck_balances_held"),
-        sa.CheckConstraint("spent >= 0", name="ck_balances_spent"),
+        sa.CheckConstraint("held >= 0", name="held"),
+        sa.CheckConstraint("spent >= 0", name="spent"),
         sa.PrimaryKeyConstraint("owner", "month", name="pk_balances"),
     )
     op.create_table(
@@ -97,7 +97,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("amount >= 0", name="ck_limits_amount"),
+        sa.CheckConstraint("amount >= 0", name="amount"),
         sa.PrimaryKeyConstraint("owner", name="pk_limits"),
     )
     op.create_table(
@@ -160,7 +160,7 @@ def upgrade() -> None:
         sa.Column("last_used_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.Column("replaces", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(["replaces"], ["keys.id"], name="fk_keys_replaces"),
+        sa.ForeignKeyConstraint(["replaces"], ["keys.id"], name="fk_keys_replaces", deferrable=True, initially="DEFERRED"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_keys_user_id"),
         sa.PrimaryKeyConstraint("id", name="pk_keys"),
         sa.UniqueConstraint("prefix", name="uq_keys_prefix"),
