@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tsuzuri.commands._model import DEFAULT, named
+from tsuzuri.commands._store import data_option, opened
 from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
@@ -54,11 +55,12 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help=str(Words("待ち受けるアドレス", "address to listen on")))
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help=str(Words("ポート", "port")))
+@data_option
 @click.option(
-    "--data-dir",
+    "--prices",
     type=click.Path(path_type=Path),
-    metavar="DIR",
-    help=str(Words("キーと記録を置くディレクトリ", "where keys and records are kept")),
+    metavar="FILE",
+    help=str(Words("料金表（YAML）。予算はこれで数える", "table of prices (YAML), by which budgets are counted")),
 )
 @click.option(
     "--name",
@@ -82,7 +84,8 @@ def command(
     aliases: tuple[str, ...],
     host: str,
     port: int,
-    data_dir: Path | None,
+    data: Path | None,
+    prices: Path | None,
     names: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -98,12 +101,13 @@ def command(
     from tsuzuri.serve import server  # noqa: PLC0415
     from tsuzuri.serve.app import Service  # noqa: PLC0415
     from tsuzuri.serve.models import Pool  # noqa: PLC0415
-    from tsuzuri.store import database  # noqa: PLC0415
+    from tsuzuri.store import prices as table  # noqa: PLC0415
 
+    cost = table.load(prices).cost if prices else None
     address = server.Address(host, port, tls_cert, tls_key, plain_http)
-    with server.listen(address) as at, database.open(data_dir or database.default_directory()) as db:
+    with server.listen(address) as at, opened(data) as db:
         models = _with_aliases([*_local(directories, remotes, quantize, threads), *_remote(remotes)], aliases)
-        service = Service(Pool(models), db, hosts=address.hosts(names))
+        service = Service(Pool(models), db, cost=cost, hosts=address.hosts(names))
         _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db))
         server.run(service, address, at)
     click.echo(str(Words("終わりました。", "Stopped.")))
@@ -169,7 +173,7 @@ def _tell(address: Address, port: int, models: Sequence[str], secret: str | None
 
     url = replace(address, port=port).url
     if secret is None:
-        key = Words("API キーは tsuzuri keys で作れます。", "tsuzuri keys makes API keys.")
+        key = Words("API キーは tsuzuri keys create 名前 で作れます。", "tsuzuri keys create NAME makes API keys.")
         shown = "$TSUZURI_KEY"
     else:
         key = Words(f"最初の API キー（表示するのは今だけです）：{secret}", f"The first API key, shown only now: {secret}")
