@@ -22,7 +22,15 @@ from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-GENERATED = ("history", "families", "encoders", "models", "tasks", "service")  # pages in both languages that have a generated part
+GENERATED = (
+    "history",
+    "families",
+    "encoders",
+    "models",
+    "tasks",
+    "service",
+    "service-fields",
+)  # pages in both languages that have a generated part
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # from the top; a room calls those below
@@ -413,6 +421,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "encoders": encoders,
     "earlier": earlier, "parts": parts, "tasks": tasks, "routes": routes, "chat_fields": wire("openai_chat"), "completions_fields": wire("openai_completions"),
     "messages_fields": wire("anthropic_messages"), "embeddings_fields": wire("openai_embeddings"),
+    "responses_fields": wire("openai_responses"),
 }  # fmt: skip
 
 if __name__ == "__main__":
