@@ -23,11 +23,12 @@ from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-GENERATED = ("history", "families", "encoders", "models", "native", "tasks", "guard")  # pages in both languages that have a generated part
+# pages in both languages that have a generated part
+GENERATED = ("history", "families", "encoders", "models", "native", "tasks", "guard", "service", "service-fields")
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # from the top; a room calls those below
-HOUSE = ("commands", "recipe", "guard", "train", "evals", "chat", "engine", "text", "model", "native", "hub")
+HOUSE = ("commands", "serve", "recipe", "guard", "train", "evals", "chat", "engine", "text", "model", "store", "native", "hub")
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 
@@ -476,6 +477,38 @@ def guard_speed(language: str) -> str:
     return f"{table(('測定項目', '結果') if ja else ('measured', 'result'), rows)}\n\n{where}"
 
 
+USES = {"used": ("使う", "used"), "recorded": ("記録に残す", "recorded"), "hint": ("目安", "a hint"), "refused": ("断る", "refused")}
+
+
+def routes(language: str) -> str:
+    """One row a way in: its path, which scopes open it, the first line of its file."""
+    head = "| 入口 | 要る権限 | |" if language == "ja" else "| way in | scope | |"
+    lines = [head, "|---|---|---|"]
+    for name in names("tsuzuri.serve.routes"):
+        module = find("tsuzuri.serve.routes", name)
+        scopes = ("なし" if language == "ja" else "none") if module.POLICY == "open" else ", ".join(f"`{scope}`" for scope in module.POLICY)
+        paths = ", ".join(f"`{path}`" for path in module.PATHS)
+        told = half(ROOT / "tsuzuri" / "serve" / "routes" / f"{name}.py", language)
+        lines.append(f"| {module.METHOD} {paths} | {scopes} | [{told}](../../tsuzuri/serve/routes/{name}.py) |")
+    return "\n".join(lines)
+
+
+def wire(format: str) -> Callable[[str], str]:
+    """One row a field of a wire format, those that are refused last."""
+
+    def table(language: str) -> str:
+        fields = sorted(find("tsuzuri.serve.wire", format).FIELDS, key=lambda field: list(USES).index(field.use))
+        lines = ["| 項目 | | |" if language == "ja" else "| field | | |", "|---|---|---|"]
+        for field in fields:
+            told = str(field.words.ja if language == "ja" else field.words.en).replace("|", "\\|")
+            neutral = ", ".join(json.dumps(value, ensure_ascii=False) for value in field.neutral)
+            taken = (f" `{neutral}` は受け付ける" if language == "ja" else f" `{neutral}` is taken") if neutral else ""
+            lines.append(f"| `{field.name}` | {USES[field.use][language != 'ja']} | {told}{taken} |")
+        return "\n".join(lines)
+
+    return table
+
+
 Rows = list[tuple[str, str]]
 
 
@@ -585,6 +618,9 @@ PARTS: dict[str, Callable[[str], str]] = {
     "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "encoders": encoders,
     "earlier": earlier, "parts": parts, "tasks": tasks, "quantised": quantised, "pruned": pruned, "guard_personal": guard_personal, "guard_injection": guard_injection,
     "guard_kinds": guard_kinds, "guard_content": guard_content, "guard_secrets": guard_secrets, "guard_speed": guard_speed,
+    "routes": routes, "chat_fields": wire("openai_chat"), "completions_fields": wire("openai_completions"),
+    "messages_fields": wire("anthropic_messages"), "embeddings_fields": wire("openai_embeddings"),
+    "responses_fields": wire("openai_responses"),
 }  # fmt: skip
 
 if __name__ == "__main__":

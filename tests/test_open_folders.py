@@ -26,15 +26,18 @@ from tsuzuri.model import weights
 from tsuzuri.model.parts._place import Place
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Shape, Transformer
+from tsuzuri.serve.app import doors
 from tsuzuri.text import fast
 from tsuzuri.text.kinds import KINDS
 
-CHECKS, COMMANDS, FAMILIES, OBJECTIVES, PARTS, STAGES = OPEN = (
+CHECKS, COMMANDS, FAMILIES, OBJECTIVES, PARTS, PROVIDERS, ROUTES, STAGES = OPEN = (
     "tsuzuri.guard.checks",
     "tsuzuri.commands",
     "tsuzuri.model.families",
     "tsuzuri.train.objectives",
     "tsuzuri.model.parts",
+    "tsuzuri.chat.providers",
+    "tsuzuri.serve.routes",
     "tsuzuri.recipe.stages",
 )
 SHAPE = Shape(
@@ -74,7 +77,7 @@ def test_a_wrong_name_is_answered_with_the_right_ones(package: str) -> None:
 def test_every_file_says_what_it_is(package: str, name: str) -> None:
     line = first_line(package, name)
     assert 20 <= len(line) <= 160
-    if package in (COMMANDS, STAGES):  # shown to people, each in their language
+    if package in (COMMANDS, ROUTES, STAGES):  # shown to people, each in their language
         ja, _, en = line.partition(" / ")
         assert re.search("[ぁ-ん]", ja) and ja.endswith("。")
         assert re.fullmatch("[ -~–…]+", en) and en.endswith("."), en
@@ -255,6 +258,26 @@ def test_every_check_takes_time_in_proportion_to_the_text(name: str, piece: str)
     start = time.process_time()
     look(text, [name])
     assert time.process_time() - start < 2, "20,000 characters"
+
+
+# ── serve/routes (their keys, scopes and errors: tests/serve/test_access.py), chat/providers
+
+
+@pytest.mark.parametrize("name", names(ROUTES))
+def test_every_route_says_its_method_its_paths_and_who_may(name: str) -> None:
+    module = find(ROUTES, name)
+    assert module.METHOD in ("GET", "POST") and all(path.startswith("/") for path in module.PATHS)
+    assert parameters(module.answer) == ["call"]
+    assert [door.name for door in doors([module])] == [name], "its policy is one"
+
+
+@pytest.mark.parametrize("name", names(PROVIDERS))
+def test_every_provider_makes_a_chat_of_an_address_and_refuses_what_is_none(name: str) -> None:
+    module = find(PROVIDERS, name)
+    assert parameters(module.chat) == ["address", "model", "key"]
+    assert callable(module.chat("http://127.0.0.1:9/v1", "m"))
+    with pytest.raises(ConfigError):
+        module.chat("nowhere", "m")
 
 
 # ── text/kinds

@@ -117,7 +117,9 @@ def test_several_answers(model: LocalModel) -> None:
     assert best == sorted(found, key=lambda answer: -answer.score)[:2]
 
 
-@pytest.mark.parametrize(("n", "best_of", "name"), [(0, None, "n"), (65, None, "n"), (3, 2, "best_of"), (1, 65, "best_of"), (True, None, "n")])
+@pytest.mark.parametrize(
+    ("n", "best_of", "name"), [(0, None, "n"), (65, None, "n"), (3, 2, "best_of"), (1, 65, "best_of"), (True, None, "n")]
+)
 def test_counts_that_cannot_be_are_refused_by_name(model: LocalModel, n: int, best_of: int | None, name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         model.several("あ", n, best_of=best_of)

@@ -24,7 +24,8 @@ from click.testing import CliRunner, Result
 
 import tsuzuri
 from tsuzuri.chat import template
-from tsuzuri.chat.local import FORMS, LocalModel
+from tsuzuri.chat.local import LocalModel
+from tsuzuri.chat.settings import FORMS
 from tsuzuri.commands import cli
 from tsuzuri.commands.chat import Talk
 from tsuzuri.engine.sampling import Sampling

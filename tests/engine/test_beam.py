@@ -14,7 +14,7 @@ from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError
 from tsuzuri.model import compiled
 from tsuzuri.model.encoder_decoder import EncoderDecoder, PairShape
-from tsuzuri.model.families import marian, mamba2, ngram
+from tsuzuri.model.families import mamba2, marian, ngram
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.native.library import Library, load
 

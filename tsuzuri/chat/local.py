@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import torch
 from torch import Tensor
@@ -22,19 +21,17 @@ from tsuzuri import config
 from tsuzuri import device as devices
 from tsuzuri.chat import labels, template
 from tsuzuri.chat.labels import Candidate
-from tsuzuri.chat.stopping import Stopping, as_stops
+from tsuzuri.chat.settings import Distribution, Settings, Stop, known, options
+from tsuzuri.chat.stopping import Stopping
 from tsuzuri.chat.together import Answer, Together, no_tools
-from tsuzuri.engine import constraint
 from tsuzuri.engine.batch import Stream
 from tsuzuri.engine.beam import Beams, search
 from tsuzuri.engine.constrain import Vocabulary
-from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.disk import fingerprint
 from tsuzuri.engine.engine import Generation, LocalEngine
 from tsuzuri.engine.running import page_size
 from tsuzuri.engine.sampling import History, Sampling, copies, distribution
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
-from tsuzuri.folder import suggestion
 from tsuzuri.model import compiled, weights
 from tsuzuri.model.adapt import quantize as quantisation
 from tsuzuri.model.past import Causal
@@ -46,50 +43,9 @@ BOUNDARY = "<|endoftext|>"
 ENDS = (template.END, BOUNDARY)  # end an answer, where the directory does not say what does
 
 
-class Distribution(TypedDict, total=False):
-    """The fields of `Sampling` that already matter for one next token."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    typical_p: float
-    logit_bias: Mapping[int, float]
-    repetition_penalty: float
-
-
-class Forms(TypedDict, total=False):
-    """What the text may be, as one of these; each becomes the `constraint` of `Sampling`. An unsupported keyword is refused by name."""
-
-    json_schema: str | Mapping[str, Any] | None  # text, or what json.loads makes of it
-    regex: str | None  # of the whole text, in Rust's syntax
-    choice: Sequence[str] | None  # one of these
-    grammar: str | None  # in llguidance's dialect of Lark; `start` is the whole text
-
-
-class Settings(Distribution, Forms, total=False):
-    """The fields of `Sampling` that show in a text, for type checkers and editors: all but `logprobs`."""
-
-    presence_penalty: float
-    frequency_penalty: float
-    seed: int | None
-    max_tokens: int | None
-    min_tokens: int
-    ignore_eos: bool
-    stop_token_ids: Sequence[int]
-    constraint: Constraint | None
-
-
 TOGETHER = 64  # prompts that have room at once in `generate_all`; more take turns
-FORMS: Mapping[str, Callable[[Any], Constraint]] = {
-    "json_schema": constraint.json_schema,
-    "regex": lambda text: Constraint("regex", text),
-    "choice": constraint.choice,
-    "grammar": lambda text: Constraint("grammar", text),
-}
 CONVERSATION: Settings = {"temperature": 0.7, "top_p": 0.95}  # of `chat`, where nothing else is asked for
 Ids: TypeAlias = Sequence[int] | Tensor
-Stop: TypeAlias = str | Sequence[str] | None
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
 MESSAGES = Words(
     '文章一つか、[{"role": "user", "content": "…"}, …] の形で渡してください。',
@@ -307,7 +263,7 @@ class LocalModel:
     def next(self, prompt: str | Ids, k: int = 10, sampling: Sampling | None = None, **settings: Unpack[Distribution]) -> list[Candidate]:
         """The k most probable next tokens, the most probable first, with their probability under the sampling too: a
         `Sampling`, or its fields by name."""
-        given = _known(settings, tuple(Distribution.__annotations__))
+        given = known(settings, tuple(Distribution.__annotations__))
         if sampling is not None and given:
             raise ConfigError(
                 Words(f"sampling と一緒に {'、'.join(given)} が指定されました。", f"{', '.join(given)} was given together with sampling."),
@@ -393,28 +349,6 @@ class LocalModel:
         return self.tokenizer.special[BOUNDARY]
 
 
-def options(stop: Stop, settings: Mapping[str, Any]) -> Options:
-    """`Options` from keyword arguments. Raises ConfigError for an unknown name, with the nearest ones, and for wrong values."""
-    found = _known(settings, (*(field.name for field in fields(Sampling)), *FORMS), "stop")
-    return Options(Sampling(**_formed(found)), as_stops(stop))
-
-
-def _formed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the one form that was given as `constraint`. Raises ConfigError for two."""
-    found = {name: value for name, value in settings.items() if name not in FORMS}
-    given = [name for name in FORMS if settings.get(name) is not None]
-    names = given + ["constraint"] * (found.get("constraint") is not None)
-    if len(names) > 1:
-        raise ConfigError(
-            Words(f"{'、'.join(names)} が一緒に指定されました。", f"{', '.join(names)} were given together."),
-            found=Words("出力の形は一つだけ決められます。", "The output can have one form only."),
-            todo=Words("一つだけにしてください。", "Leave one of them."),
-        )
-    for name in given:
-        found["constraint"] = FORMS[name](settings[name])
-    return found
-
-
 def _text_options(stop: Stop, settings: Mapping[str, Any]) -> Options:
     """`options` of a call that gives text alone."""
     found = options(stop, settings)
@@ -430,22 +364,6 @@ def _text_options(stop: Stop, settings: Mapping[str, Any]) -> Options:
             ),
         )
     return found
-
-
-def _known(settings: Mapping[str, Any], known: tuple[str, ...], *others: str) -> Mapping[str, Any]:
-    """The settings, of which every one has to have a meaning here; `others` only serve the message."""
-    for name in settings:
-        if name not in known:
-            there = [*known, *others]
-            raise ConfigError(
-                Words(f"設定 {name} が指定されました。", f"The setting {name} was given."),
-                found=Words(
-                    f"その名前の設定はここにはありません。あるのは {'、'.join(there)} です。",
-                    f"There is no such setting here. There is {', '.join(there)}.",
-                ),
-                todo=suggestion(name, there),
-            )
-    return settings
 
 
 def as_messages(messages: Messages) -> list[Message]:

@@ -59,7 +59,7 @@ def command(
 
     例：tsuzuri generate "吾輩は" --max-tokens 50 --seed 1 / For example: tsuzuri generate "吾輩は" --max-tokens 50 --seed 1"""
     prompt = piped() if text in (None, "-") else text
-    from tsuzuri.chat.local import options  # noqa: PLC0415
+    from tsuzuri.chat.settings import options  # noqa: PLC0415
 
     asked = options(stop, settings)
     for flag, value in (("--logprobs", asked.sampling.logprobs), ("--prompt-logprobs", prompt_logprobs)):
