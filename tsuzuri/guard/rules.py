@@ -75,7 +75,7 @@ RULES = {
     ),
     "obey": Rule(
         Words("無条件に従わせる", "it asks for obedience"),
-        r"私の言うことだけ|何でも答え(?!てくれる)|必ず答え|制限なしで|断ることは|断ると|拒否なし|承知しました」とだけ|だけに従|do exactly what i say|answer everything|reply only with|begin your answer|から始めて(?:回答|出力|答え)|全部話し|何でも話し|本音で|どんな頼みも|だけを主人|answer every question|本当の(?:指示|命令|るーる)|新しい会話開始|会話をりせっと|しーくれっと",
+        r"私の言うことだけ|何でも答え(?!てくれる)|(?:質問|頼み)に必ず答え|制限なしで|断ることは|断ると|拒否なし|承知しました」とだけ|だけに従|do exactly what i say|answer everything|reply only with|begin your answer with [\"']|から始めて(?:回答|出力|答え)|全部話し|何でも話し|本音で答えて(?=[。、]|$)|どんな頼みも|だけを主人|answer every question|本当の(?:指示|命令|るーる)|新しい会話開始|会話をりせっと|しーくれっと",
     ),
 }
 
