@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import base64
 import codecs
+import io
+import json
 import math
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import _protocol
+import zstandard
 
 from tsuzuri.guard import corpus
 from tsuzuri.guard.corpus import Example, personal
@@ -139,6 +142,7 @@ def injection() -> dict[str, Any]:
             "false alarms": caught(change(one.text) for one in calm if not only_latin or latin(one.text)),
         }
     found["in a document"] = documents(unseen, calm)
+    found["others' texts"] = {name: caught(texts) for name, texts in written_by_others()}
     return found
 
 
@@ -151,6 +155,21 @@ def documents(attacks: Sequence[Example], harmless: Sequence[Example]) -> dict[s
         without.append("\n".join(sentences))
         with_one.append("\n".join([*sentences[:10], draw.choice(attacks).text, *sentences[10:]]))
     return {"recall": caught(with_one), "false alarms": caught(without)}
+
+
+def written_by_others() -> Iterator[tuple[str, list[str]]]:
+    """Harmless texts that nobody wrote for this: of the sample, the first 1,000 characters of 150 documents a part, and 800 questions."""
+    for path in sorted((_protocol.ROOT / "sample").glob("*/*.jsonl.zst")):
+        if path.parent.name not in ("chat", "pretrain"):
+            continue
+        with path.open("rb") as file:
+            rows = [json.loads(line) for line in io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")]
+        draw = random.Random(1)
+        if path.parent.name == "chat":
+            asked = [message["content"] for row in rows for message in row["messages"] if message["role"] == "user"]
+            yield f"chat {path.name.partition('.')[0]}", draw.sample(asked, min(800, len(asked)))
+        else:
+            yield path.name.partition(".")[0], [row["text"][:1000] for row in draw.sample(rows, min(150, len(rows)))]
 
 
 def groups(examples: Iterable[Example]) -> int:

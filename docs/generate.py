@@ -420,8 +420,14 @@ def guard_injection(language: str) -> str:
     one = found["in a document"]
     words = "無害な 20 文の中に一つ" if ja else "one among twenty harmless sentences"
     rows.append([words, f"{one['recall']['of']}", share(one["recall"]), f"{one['false alarms']['of']}", share(one["false alarms"])])
+    others = ", ".join(f"{name} {share(one)}" for name, one in found["others' texts"].items())
+    alarms = (
+        f"ほかの人が書いた無害な文章（`sample/`）での誤検出：{others}。"
+        if ja
+        else f"False alarms on harmless texts by others (`sample/`): {others}."
+    )
     threshold = f"しきい値は一つで、{found['threshold']:.3f}。" if ja else f"One threshold: {found['threshold']:.3f}."
-    return f"{table(heads, rows)}\n\n{threshold}"
+    return f"{table(heads, rows)}\n\n{threshold} {alarms}"
 
 
 def guard_kinds(language: str) -> str:

@@ -60,7 +60,7 @@ def look(text: str, kinds: Sequence[str]) -> list[Finding]:
             needed[needs] = needs.search(seen.text) is not None
         if needed[needs]:
             every += [one for one in finder(seen) if one.stop - one.start <= LONGEST]
-    return settled(every)
+    return settled(every) if every else every
 
 
 @functools.cache

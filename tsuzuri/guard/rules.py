@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tsuzuri.errors import Words
@@ -75,14 +76,22 @@ RULES = {
     ),
     "obey": Rule(
         Words("無条件に従わせる", "it asks for obedience"),
-        r"私の言うことだけ|何でも答え(?!てくれる)|必ず答え|制限なしで|断ることは|断ると|拒否なし|承知しました」とだけ|だけに従|do exactly what i say|answer everything|reply only with|begin your answer|から始めて(?:回答|出力|答え)|全部話し|何でも話し|本音で|どんな頼みも|だけを主人|answer every question|本当の(?:指示|命令|るーる)|新しい会話開始|会話をりせっと|しーくれっと",
+        r"私の言うことだけ|何でも答え(?!てくれる)|(?:質問|頼み)に必ず答え|制限なしで|断ることは|断ると|拒否なし|承知しました」とだけ|だけに従|do exactly what i say|answer everything|reply only with|begin your answer with [\"']|から始めて(?:回答|出力|答え)|全部話し|何でも話し|本音で答えて(?=[。、]|$)|どんな頼みも|だけを主人|answer every question|本当の(?:指示|命令|るーる)|新しい会話開始|会話をりせっと|しーくれっと",
     ),
 }
 
 
-def matched(text: str) -> list[str]:
-    """The names of the rules that hold for a folded text, in the order of RULES."""
-    return [name for name, pattern in _compiled() if pattern.search(text)]
+def matched(text: str, among: Collection[str] | None = None) -> list[str]:
+    """The names of the rules that hold for a folded text, in the order of RULES; of those `among`, if given."""
+    return [name for name, pattern in _compiled() if (among is None or name in among) and pattern.search(text)]
+
+
+def possible(text: str) -> frozenset[str]:
+    """The rules that may hold somewhere in a text: all others hold in none of its parts."""
+    return frozenset(name for name, pattern in _compiled() if _AT_AN_END.search(pattern.pattern) or pattern.search(text))
+
+
+_AT_AN_END = re.compile(r"\(\?:\^|[=|(]\$|\\b|\(\?!")  # a part of a text has ends of its own
 
 
 @functools.cache

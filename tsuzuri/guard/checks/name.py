@@ -35,7 +35,7 @@ NOT = (
 
 _KANJI = "一-鿿々〆ヶノ"
 _SUFFIX = (
-    r"(?:さん|様|さま|サマ|氏(?!名)|殿|先生|くん(?![れせじ])|君|ちゃん|部長|課長|係長|社長|会長|専務|常務|主任|主査|店長|所長|室長|次長|本部長|取締役|"
+    r"(?:さん|様(?![式々子相態])|さま|サマ|氏(?!名)|殿|先生|くん(?![れせじ])|君|ちゃん|部長|課長|係長|社長|会長|専務|常務|主任|主査|店長|所長|室長|次長|本部長|取締役|"
     r"教授|准教授|博士|医師|弁護士|税理士|議員|選手|被告|容疑者|監督)"
 )
 _LABEL = (
@@ -116,6 +116,7 @@ def _no_name(unknown: str, honorific: str) -> bool:
         or unknown + honorific in _WORDS
         or unknown in _FOREIGN
         or _TRADE.search(unknown) is not None
+        or (honorific == "様" and unknown[-1] in "態異多同仕模各有一")  # 態様, 異様, 多様
         or (len(unknown) == 1 and honorific != "様" and unknown not in _SURNAMES)
     )
 
