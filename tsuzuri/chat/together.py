@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,9 @@ class Together:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Ends what is under way: its readers are told that nothing more comes."""
         self._over.set()
         self._steps.join()
@@ -73,17 +76,25 @@ class Together:
     def chat(self, tenant: str = "") -> Chat:
         async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
             no_tools(options)
-            loop = asyncio.get_running_loop()
-            ids = await loop.run_in_executor(self._readers, self.model.conversation, messages)
-            stream = await loop.run_in_executor(self._readers, self.engine.stream, ids, options.sampling, tenant)
-            events = self._told(stream, options)
-            try:
-                while (event := await loop.run_in_executor(self._readers, next, events, None)) is not None:
-                    yield event
-            finally:
-                stream.cancel()  # whoever waits for its next token is told before the next step
+            async for event in self._heard(lambda: self.model.conversation(messages), options, tenant):
+                yield event
 
         return chat
+
+    def texts(self, prompt: str | Sequence[int], options: Options, tenant: str = "") -> AsyncIterator[Event]:
+        """`events` for an event loop."""
+        no_tools(options)
+        return self._heard(lambda: self.model.ids_of(prompt), options, tenant)
+
+    async def _heard(self, read: Callable[[], Sequence[int]], options: Options, tenant: str) -> AsyncIterator[Event]:
+        loop = asyncio.get_running_loop()
+        stream = await loop.run_in_executor(self._readers, lambda: self.engine.stream(read(), options.sampling, tenant))
+        events = self._told(stream, options)
+        try:
+            while (event := await loop.run_in_executor(self._readers, next, events, None)) is not None:
+                yield event
+        finally:
+            stream.cancel()  # whoever waits for its next token is told before the next step
 
     def _told(self, stream: Stream, options: Options) -> Generator[Event, None, None]:
         return self.model.told(stream, Stopping(options.stop))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -14,6 +14,7 @@ from tsuzuri.commands._store import data_option, opened
 from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
+    from tsuzuri.guard.guarded import Checks
     from tsuzuri.serve.models import Served
     from tsuzuri.serve.server import Address
     from tsuzuri.store.database import Database
@@ -76,6 +77,34 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     is_flag=True,
     help=str(Words("ほかの計算機にも、暗号化せずに公開する", "serve other machines, too, and unencrypted")),
 )
+@click.option("--no-mask", is_flag=True, help=str(Words("個人情報を伏せずにモデルへ渡す", "let models read personal data")))
+@click.option(
+    "--refuse",
+    metavar="KIND",
+    multiple=True,
+    help=str(Words("この種類の内容には答えない（例：weapons。複数指定可）", "do not answer this kind of content, such as weapons")),
+)
+@click.option(
+    "--injection",
+    type=click.Choice(["ignore", "tell", "refuse"]),
+    default="tell",
+    show_default=True,
+    help=str(Words("不正な指示に似た文を、放っておく・知らせる・断る", "what looks like an injection is ignored, told or refused")),
+)
+@click.option(
+    "--secrets",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=str(Words("答えに出してはならない文字列（名前＝値を一行に一つ）", "what must not come out in an answer: NAME=VALUE, one a line")),
+)
+@click.option(
+    "--prefix-cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help=str(
+        Words("読んだ文章の計算結果を残すフォルダ（中身から文章が分かります）", "where what was read is kept; it gives the texts away")
+    ),
+)
 @click.option("--quantize", type=click.Choice(["q8_0", "q4_0"]), help=str(Words("読み込むときに量子化する", "quantise on loading")))
 @click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads")))
 def command(
@@ -90,6 +119,11 @@ def command(
     tls_cert: Path | None,
     tls_key: Path | None,
     plain_http: bool,
+    no_mask: bool,
+    refuse: tuple[str, ...],
+    injection: Literal["ignore", "tell", "refuse"],
+    secrets: Path | None,
+    prefix_cache: Path | None,
     quantize: str | None,
     threads: int | None,
 ) -> None:
@@ -100,25 +134,51 @@ def command(
     例：tsuzuri serve --model runs/tiny/model / For example: tsuzuri serve --model runs/tiny/model"""
     from tsuzuri.serve import server  # noqa: PLC0415
     from tsuzuri.serve.app import Service  # noqa: PLC0415
+    from tsuzuri.serve.guarding import Guard  # noqa: PLC0415
     from tsuzuri.serve.models import Pool  # noqa: PLC0415
     from tsuzuri.store import prices as table  # noqa: PLC0415
 
+    guard = Guard(_checks(no_mask, refuse, injection, secrets))
     cost = table.load(prices).cost if prices else None
     address = server.Address(host, port, tls_cert, tls_key, plain_http)
     with server.listen(address) as at, opened(data) as db:
-        models = _with_aliases([*_local(directories, remotes, quantize, threads), *_remote(remotes)], aliases)
-        service = Service(Pool(models), db, cost=cost, hosts=address.hosts(names))
+        models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
+        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names))
         _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db))
         server.run(service, address, at)
     click.echo(str(Words("終わりました。", "Stopped.")))
 
 
-def _local(directories: Sequence[Path], remotes: Sequence[str], quantize: str | None, threads: int | None) -> list[Served]:
+def _checks(no_mask: bool, refuse: tuple[str, ...], injection: Literal["ignore", "tell", "refuse"], secrets: Path | None) -> Checks:
+    from tsuzuri.guard.finding import personal  # noqa: PLC0415
+    from tsuzuri.guard.guarded import Checks  # noqa: PLC0415
+    from tsuzuri.guard.secrets import Secrets  # noqa: PLC0415
+
+    registered = dict(_pair("--secrets", line) for line in _lines(secrets)) if secrets else None
+    kinds = () if no_mask else personal()
+    return Checks(mask=tuple(kinds), secrets=None if registered is None else Secrets(registered), refuse=refuse, injection=injection)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or Words("UTF-8 ではありません", "not UTF-8")
+        raise ConfigError(
+            Words(f"{path} を読もうとしました。", f"Reading {path}."),
+            found=Words(f"読めません（{why}）。", f"It cannot be read ({why})."),
+            todo=Words("パスと中身を確かめてください。", "Check the path and what is in it."),
+        ) from error
+
+
+def _local(
+    directories: Sequence[Path], remotes: Sequence[str], quantize: str | None, threads: int | None, pages: Path | None
+) -> list[Served]:
     """Models of our own: those named, or the usual one where nothing is named at all."""
     from tsuzuri.serve.models import from_directory  # noqa: PLC0415
 
     wanted = directories or (() if remotes else (named(None),))
-    return [from_directory(directory, quantize=quantize, threads=threads) for directory in wanted]
+    return [from_directory(directory, quantize=quantize, threads=threads, pages=pages) for directory in wanted]
 
 
 def _remote(remotes: Sequence[str]) -> list[Served]:
@@ -134,7 +194,7 @@ def _remote(remotes: Sequence[str]) -> list[Served]:
             found=Words(f"{REMOTE_KEY} のキーを、どこへ送るのか決められません。", f"It is not clear where the key in {REMOTE_KEY} goes."),
             todo=Words("サーバーを一つにするか、キーを外してください。", "Name one server, or leave the key out."),
         )
-    return [Served(name, openai_compatible.chat(address, name, key), tools=True) for name, address in pairs]
+    return [Served(name, openai_compatible.chat(address, name, key), tools=True, forms=True) for name, address in pairs]
 
 
 def _with_aliases(models: Sequence[Served], aliases: Sequence[str]) -> list[Served]:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsuzuri.engine.batch import SIZE, BatchEngine
+from tsuzuri.engine.batch import BatchEngine
 from tsuzuri.engine.engine import LocalEngine
+from tsuzuri.engine.running import SIZE
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.model.adapt.quantize import Quantised

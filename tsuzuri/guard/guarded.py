@@ -8,6 +8,7 @@ the history comes whole each time, so the same words get the same tokens. It is 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -50,24 +51,40 @@ def guarded(chat: Chat, checks: Checks) -> Chat:
 
     async def answer(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
         vault = Vault()
-        suspected = None if checks.injection == "ignore" else _suspected(messages)
-        if suspected:
-            yield Notice(str(_told_injection(suspected, refused=checks.injection == "refuse")))
-            if checks.injection == "refuse":
-                yield Done("content_filter", {"guard": "injection", "score": round(suspected.value, 3)})
-                return
-        asked = [found for message in _new(messages) for found in _refused(message.content, checks.refuse)]
-        if asked:
-            yield Notice(str(_told_content(asked[0], answered=False)))
-            yield Done("content_filter", {"guard": "content", "category": _category(asked[0])})
+        looked = await asyncio.to_thread(_looked, messages, checks, vault)  # a long text takes its time, and others are waiting
+        for event in looked.told:
+            yield event
+        if looked.sent is None:
             return
-        sent, found = _masked(messages, checks.mask, vault)
-        if found:
-            yield Notice(str(_told_masked(found)))
-        async for event in _Out(checks, vault)(chat(sent, options)):
+        async for event in _Out(checks, vault)(chat(looked.sent, options)):
             yield event
 
     return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What became of the messages: what is told, and what the model is sent; None: nothing."""
+
+    told: tuple[Event, ...]
+    sent: Sequence[Message] | None
+
+
+def _looked(messages: Sequence[Message], checks: Checks, vault: Vault) -> _Looked:
+    told: list[Event] = []
+    suspected = None if checks.injection == "ignore" else _suspected(messages)
+    if suspected:
+        told.append(Notice(str(_told_injection(suspected, refused=checks.injection == "refuse"))))
+        if checks.injection == "refuse":
+            return _Looked((*told, Done("content_filter", {"guard": "injection", "score": round(suspected.value, 3)})), None)
+    asked = [found for message in _new(messages) for found in _refused(message.content, checks.refuse)]
+    if asked:
+        told.append(Notice(str(_told_content(asked[0], answered=False))))
+        return _Looked((*told, Done("content_filter", {"guard": "content", "category": _category(asked[0])})), None)
+    sent, found = _masked(messages, checks.mask, vault)
+    if found:
+        told.append(Notice(str(_told_masked(found))))
+    return _Looked(tuple(told), sent)
 
 
 class _Out:

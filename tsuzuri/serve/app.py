@@ -28,6 +28,7 @@ from tsuzuri.serve import bounds
 from tsuzuri.serve.access import OPEN, Access, Policy
 from tsuzuri.serve.books import Books, Cost
 from tsuzuri.serve.call import Call
+from tsuzuri.serve.guarding import NOTHING, Guard
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
@@ -35,7 +36,6 @@ from tsuzuri.serve.running import Gone, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
 from tsuzuri.store.database import Database
 from tsuzuri.store.keys import SCOPES, Refused, judge
-from tsuzuri.types import Chat
 
 ROUTES = "tsuzuri.serve.routes"
 WITHOUT_KEY = ("health",)  # the only routes that may be OPEN
@@ -58,7 +58,7 @@ class Door:
 
 
 class Service:
-    """The ASGI application. `guard` wraps every Chat: what comes in and what goes out passes it."""
+    """The ASGI application. What comes in and what goes out passes `guard`."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class Service:
         db: Database,
         *,
         cost: Cost | None = None,
-        guard: Callable[[Chat], Chat] = lambda chat: chat,
+        guard: Guard = NOTHING,
         hosts: Sequence[str] = LOOPBACK,
         most_at_once: int = 64,
     ) -> None:
-        self.pool, self.guarded = pool, guard
+        self.pool, self.guard = pool, guard
         self.access = Access(lambda secret, address: judge(db, secret, address), most_at_once)
         self.books, self.metrics = Books(db, cost), Metrics()
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
@@ -197,6 +197,7 @@ class Service:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 await self.books.flush()
+                await asyncio.to_thread(self.pool.close)
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return

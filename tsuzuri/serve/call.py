@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from tsuzuri.errors import Words
-from tsuzuri.serve.models import Served, unknown
+from tsuzuri.serve.models import Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
 from tsuzuri.serve.sending import Answer
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, for_choice
 from tsuzuri.store.keys import Key, Refused
-from tsuzuri.types import Event
+from tsuzuri.types import Chat, Event, Message, Options
 
 if TYPE_CHECKING:
     from tsuzuri.serve.app import Service
@@ -48,6 +48,12 @@ class Call:
         """Of whoever holds the connection; what a header says of it is not believed."""
         return self.request.client.host if self.request.client else None
 
+    @property
+    def tenant(self) -> str:
+        """Who shares what was computed: the keys of one person, or a key that is nobody's."""
+        assert self.who is not None
+        return f"user {self.who.user_id}" if self.who.user_id else f"key {self.who.id}"
+
     def served(self, name: str) -> Served:
         """The model, if it is there and the key may use it; otherwise the same Refusal for both."""
         found = self.service.pool.get(name)
@@ -64,7 +70,7 @@ class Call:
         able(model, asked)
         self.marks = asked.marks
         prompt = len(await model.tokens.conversation(asked.messages)) if model.tokens else 0
-        chat = self.service.guarded(model.chat)
+        chat = self.service.guard.chat(model.chat_of(self.tenant))
         streams: list[AsyncIterator[Event]] = []
         for index in range(asked.choices):
             self.meter.begin(index, prompt, again=index > 0)
@@ -85,7 +91,9 @@ class Call:
             reading += count
             for index in range(asked.choices):
                 self.meter.begin(len(streams), count, again=index > 0)
-                streams.append(tokens.complete(prompt, for_choice(asked.options, index)))
+                chat = self.service.guard.chat(_continued(tokens, prompt, self.tenant))
+                text = prompt if isinstance(prompt, str) else await tokens.decode(prompt)
+                streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
         async with self._reserved(model, asked, reading), closing(events):
             async for found in events:
@@ -96,11 +104,28 @@ class Call:
         return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
 
 
+def _continued(tokens: Tokens, prompt: str | Sequence[int], tenant: str) -> Chat:
+    """A text that is continued, as a Chat of one message: so it passes the same guard. Ids stay ids unless the guard changed the text."""
+
+    async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
+        text = messages[0].content
+        unchanged = not isinstance(prompt, str) and text == await tokens.decode(prompt)
+        events = tokens.complete(prompt if unchanged else text, options, tenant)
+        async with closing(events):
+            async for event in events:
+                yield event
+
+    return chat
+
+
 def able(model: Served, asked: Asked) -> None:
     """Nothing is left out in silence: what this model cannot do is refused by name."""
     if asked.options.sampling.logprobs is not None and model.tokens is None:
         words = Words(f"モデル {model.name} は対数確率を出せません。", f"The model {model.name} gives no log-probabilities.")
         raise Refusal(400, words, param="logprobs", code="unsupported_parameter")
+    if asked.options.sampling.constraint is not None and not (model.tokens or model.forms):
+        words = Words(f"モデル {model.name} に答えの形は決められません。", f"The form of what {model.name} says cannot be held.")
+        raise Refusal(400, words, param="response_format", code="unsupported_parameter")
     if asked.options.tools and not model.tools:
         words = Words(f"モデル {model.name} はツールを使えません。", f"The model {model.name} cannot use tools.")
         raise Refusal(400, words, param="tools", code="unsupported_parameter")

@@ -30,7 +30,9 @@ class Tokens(Protocol):
     async def encode(self, text: str) -> list[int]: ...
     async def decode(self, ids: Sequence[int]) -> str: ...
     async def conversation(self, messages: Sequence[Message]) -> list[int]: ...  # what the model reads before it answers
-    def complete(self, prompt: str | Sequence[int], options: Options) -> AsyncIterator[Event]: ...
+    def chat(self, tenant: str) -> Chat: ...  # what was computed for one tenant is never found by another
+    def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]: ...
+    def close(self) -> None: ...
     async def embed(self, prompt: str | Sequence[int]) -> tuple[list[float], int]: ...  # a vector of length 1, tokens read
 
 
@@ -39,11 +41,15 @@ class Served:
     """One model. `tools`: whether its Chat can call tools. `aliases`: patterns of other names that mean it ("claude-*")."""
 
     name: str
-    chat: Chat
+    chat: Chat  # for whom no tenant is known
     tokens: Tokens | None = None
     tools: bool = False
+    forms: bool = False  # whether it holds its answer to a form, where its tokens are not ours
     aliases: tuple[str, ...] = ()
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def chat_of(self, tenant: str) -> Chat:
+        return self.tokens.chat(tenant) if self.tokens else self.chat
 
     def ours(self, what: Words) -> Tokens:
         """Raises Refusal for a model that is elsewhere, of which `what` cannot be asked."""
@@ -70,6 +76,12 @@ class Pool:
     def all(self) -> list[Served]:
         return list(self._models.values())
 
+    def close(self) -> None:
+        """What our own models compute ends."""
+        for model in self._models.values():
+            if model.tokens is not None:
+                model.tokens.close()
+
     def get(self, name: str) -> Served:
         """By its name, else by an alias. Raises Refusal with 404."""
         found = self._models.get(name) or next(
@@ -95,7 +107,7 @@ def from_directory(directory: Path, **how: object) -> Served:
 
     local = Local(directory, **how)  # type: ignore[arg-type]
     path = directory.resolve()
-    return Served(path.parent.name if path.name == "model" and path.parent.name else path.name, local.chat, local)
+    return Served(path.parent.name if path.name == "model" and path.parent.name else path.name, local.chat(""), local)
 
 
 def _wrong(name: str, found: Words) -> ConfigError:

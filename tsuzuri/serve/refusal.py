@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tsuzuri.errors import BusyError, ConfigError, ContextError, InputError, RemoteError, TsuzuriError, Words
+from tsuzuri.errors import BusyError, ConfigError, ContextError, InputError, MissingError, RemoteError, TsuzuriError, Words
 
 TYPES = {
     400: "invalid_request_error",
@@ -65,8 +65,9 @@ def refused(error: BaseException) -> Refusal:
             return Refusal(400, sentence(error))
         case BusyError():
             return Refusal(503, sentence(error), code="busy", retry=1)
-        case RemoteError():
-            return Refusal(502, sentence(error), code="upstream")
+        case MissingError() | RemoteError():  # what is not installed here; who does not answer elsewhere
+            there = isinstance(error, RemoteError)
+            return Refusal(502 if there else 501, sentence(error), code="upstream" if there else "not_available")
     return Refusal(500, FAULT, code="internal_error")
 
 

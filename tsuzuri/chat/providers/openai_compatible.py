@@ -15,6 +15,7 @@ from typing import Any, TypeGuard, get_args
 import httpx2
 
 from tsuzuri import __version__
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, RemoteError, Words
 from tsuzuri.types import Chat, Done, Event, Finish, Message, Notice, Options, Text, Thought, ToolCall, Usage
@@ -88,13 +89,27 @@ def request(model: str, messages: Sequence[Message], options: Options) -> dict[s
     made["stream_options"] = {"include_usage": True}
     for each in fields(Sampling):
         value = getattr(options.sampling, each.name)
-        if value != each.default:
+        if each.name == "constraint" and value is not None:
+            made["response_format"] = _form(value)
+        elif value != each.default:
             made[each.name] = {str(id): number for id, number in value} if each.name == "logit_bias" else value
     if options.stop:
         made["stop"] = list(options.stop)
     if options.tools:
         made["tools"] = [dict(tool) for tool in options.tools]
     return made
+
+
+def _form(constraint: Constraint) -> dict[str, Any]:
+    if constraint.kind == "json_object":
+        return {"type": "json_object"}
+    if constraint.kind == "json_schema":
+        return {"type": "json_schema", "json_schema": {"name": "output", "strict": True, "schema": json.loads(constraint.text)}}
+    raise ConfigError(
+        Words(f"出力の形（{constraint.kind}）が指定されました。", f"A form of the output, {constraint.kind}, was given."),
+        found=Words("よそのモデルに頼めるのは JSON の形だけです。", "A model elsewhere can be asked for JSON only."),
+        todo=Words("JSON スキーマを使うか、形の指定を外してください。", "Use a JSON schema, or leave the form out."),
+    )
 
 
 def _message(message: Message) -> dict[str, Any]:

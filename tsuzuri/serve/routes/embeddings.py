@@ -17,7 +17,7 @@ async def answer(call: Call) -> Answer:
     call.marks = wanted.marks
     vectors = []
     for each in wanted.inputs:
-        vector, count = await tokens.embed(each)
+        vector, count = await tokens.embed(await call.service.guard.text(each) if isinstance(each, str) else each)
         vectors.append(vector)
         call.meter.prompt_tokens += count
     return Answer(openai_embeddings.whole(wanted, vectors, call.meter.prompt_tokens))

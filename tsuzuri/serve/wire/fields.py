@@ -48,8 +48,9 @@ def refused(name: str, ja: str, en: str, *neutral: object) -> Field:
 
 
 def sampling_fields(*without: str) -> tuple[Field, ...]:
-    """A field for each of `Sampling`."""
-    return tuple(Field(each.name, "used", each.metadata["rule"].words) for each in fields(Sampling) if each.name not in without)
+    """A field for each of `Sampling` but the constraint, which every format says in its own way (`forms.py`)."""
+    left = (*without, "constraint")
+    return tuple(Field(each.name, "used", each.metadata["rule"].words) for each in fields(Sampling) if each.name not in left)
 
 
 def check(request: JSON, table: Sequence[Field]) -> None:
@@ -187,7 +188,8 @@ def sampling(request: JSON, table: Sequence[Field], **others: object) -> Samplin
     try:
         return Sampling(**given)
     except ConfigError as error:  # what two fields make impossible together
-        raise Refusal(400, sentence(error), param="min_tokens", code="invalid_value") from error
+        param = "ignore_eos" if given.get("ignore_eos") and given.get("constraint") else "min_tokens"
+        raise Refusal(400, sentence(error), param=param, code="invalid_value") from error
 
 
 def _rule_value(name: str, rule: Rule, value: Any) -> object:

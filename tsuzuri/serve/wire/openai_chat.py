@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tsuzuri.errors import Words
-from tsuzuri.serve.wire import fields, openai_tools
+from tsuzuri.serve.wire import fields, forms, openai_tools
 from tsuzuri.serve.wire.asked import MOST_CHOICES, Asked, Head, finish_reason, finite, kept, piece, spelled, total
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, recorded, refused, used
 from tsuzuri.types import Done, Event, Finish, Notice, Options, Source, Text, Thought, Token, ToolCall, Usage
@@ -34,7 +34,7 @@ FIELDS: tuple[Field, ...] = (
     recorded("safety_identifier", "利用者の印", "who it is for"),
     hint("prompt_cache_key", "同じ始まりを持つ依頼の印", "which requests begin alike"),
     recorded("metadata", "記録に添える値", "values for the record"),
-    refused("response_format", "形を強いることはまだできません。", "A form cannot be enforced yet.", {"type": "text"}),
+    *forms.FIELDS,
     refused("store", "答えは保存しません。", "Answers are not stored.", False),
     refused("service_tier", "扱いに段階はありません。", "There are no tiers.", "auto", "default"),
     refused("reasoning_effort", "考える深さは選べません。", "The effort cannot be chosen.", "none"),
@@ -59,7 +59,11 @@ def read(request: JSON) -> Asked:
         messages=openai_tools.messages(request),
         options=Options(
             fields.sampling(
-                request, FIELDS, max_tokens=fields.max_tokens(request, "max_tokens", "max_completion_tokens"), logprobs=_logprobs(request)
+                request,
+                FIELDS,
+                max_tokens=fields.max_tokens(request, "max_tokens", "max_completion_tokens"),
+                logprobs=_logprobs(request),
+                constraint=forms.read(request),
             ),
             fields.stops(request, "stop", most=4),
             openai_tools.tools(request),
