@@ -20,9 +20,10 @@ import pytest
 import torch
 
 import tsuzuri
-from tsuzuri.chat import local
+from tsuzuri.chat import local, settings
 from tsuzuri.chat.labels import Candidate
-from tsuzuri.chat.local import CONVERSATION, LocalModel, Settings, as_messages, options
+from tsuzuri.chat.local import CONVERSATION, LocalModel, as_messages
+from tsuzuri.chat.settings import Settings, options
 from tsuzuri.commands import chat as chat_command
 from tsuzuri.engine import engine as engine_module
 from tsuzuri.engine.constraint import Constraint
@@ -478,17 +479,17 @@ def test_threads_are_set_when_asked_for(directory: Path) -> None:
 
 def test_no_field_was_forgotten_in_the_second_place() -> None:
     named = [field.name for field in dataclasses.fields(Sampling) if field.name != "logprobs"]  # a text has no place for them
-    assert named == [name for name in Settings.__annotations__ if name not in local.FORMS]
-    assert list(local.Forms.__annotations__) == list(local.FORMS)
+    assert named == [name for name in Settings.__annotations__ if name not in settings.FORMS]
+    assert list(settings.Forms.__annotations__) == list(settings.FORMS)
     assert dict(CONVERSATION) == chat_command.CONVERSATION
     assert set(local.Distribution.__annotations__) <= set(Settings.__annotations__)
 
 
 def test_many_together_are_what_each_is_alone(model: tsuzuri.LocalModel) -> None:
     prompts = ["今日は", "料理の", "", "今日は天気が", "水"] * 3
-    for settings in ({"temperature": 0}, {"seed": 3, "top_k": 20}, {"seed": 4, "stop": ["の", "た"]}):
-        wanted = [model.generate(prompt, max_tokens=12, **settings) for prompt in prompts]
-        assert model.generate_all(prompts, max_tokens=12, **settings) == wanted
+    for how in ({"temperature": 0}, {"seed": 3, "top_k": 20}, {"seed": 4, "stop": ["の", "た"]}):
+        wanted = [model.generate(prompt, max_tokens=12, **how) for prompt in prompts]
+        assert model.generate_all(prompts, max_tokens=12, **how) == wanted
     assert model.generate_all([]) == []
 
 
@@ -525,7 +526,7 @@ def test_next_tokens_are_shown_with_and_without_the_form(model: LocalModel) -> N
 
 
 def test_a_form_that_cannot_be_is_refused(model: LocalModel) -> None:
-    for settings, words in (
+    for forms, words in (
         ({"regex": "a", "choice": ["a"]}, "regex、choice が一緒に"),
         ({"regex": "a", "constraint": Constraint("json_object")}, "regex、constraint が一緒に"),
         ({"json_schema": {"uniqueItems": True}}, "「uniqueItems」"),
@@ -534,13 +535,13 @@ def test_a_form_that_cannot_be_is_refused(model: LocalModel) -> None:
         ({"regexp": "a"}, "regex"),
     ):
         with pytest.raises(ConfigError, match=words):
-            model.generate(PROMPT, **settings)
+            model.generate(PROMPT, **forms)
 
 
 def test_guesses_change_nothing(model: LocalModel, directory: Path) -> None:
     guessing = tsuzuri.load(directory, lookup=6)
-    for settings in ({"temperature": 0}, {"seed": 1, "temperature": 0.3}):
-        assert guessing.generate(PROMPT * 4, max_tokens=80, **settings) == model.generate(PROMPT * 4, max_tokens=80, **settings)
+    for how in ({"temperature": 0}, {"seed": 1, "temperature": 0.3}):
+        assert guessing.generate(PROMPT * 4, max_tokens=80, **how) == model.generate(PROMPT * 4, max_tokens=80, **how)
     *_, done = guessing.events(PROMPT * 4, Options(Sampling(temperature=0, max_tokens=80)))
     assert isinstance(done, Done)
     counts = done.detail["lookup"]

@@ -24,7 +24,8 @@ from click.testing import CliRunner, Result
 
 import tsuzuri
 from tsuzuri.chat import template
-from tsuzuri.chat.local import FORMS, LocalModel
+from tsuzuri.chat.local import LocalModel
+from tsuzuri.chat.settings import FORMS
 from tsuzuri.commands import cli
 from tsuzuri.commands.chat import Talk
 from tsuzuri.engine.sampling import Sampling
@@ -94,6 +95,55 @@ def test_a_stop_string_ends_the_text(directory: Path) -> None:
     stop = text[10:12]
     found = run("generate", "紳士が", "--model", directory, "--max-tokens", 40, "--seed", 4, "--stop", stop)
     assert found.stdout == text[: text.index(stop)] + "\n"
+
+
+def test_several_at_once(directory: Path) -> None:
+    sampled = ("--max-tokens", 5, "--seed", 4, "--ignore-eos")
+    found = run("generate", "紳士が", "--model", directory, "--n", 3, *sampled, "--json")
+    answers = json.loads(found.stdout)["answers"]
+    assert answers[0]["text"] == LocalModel(directory).generate("紳士が", max_tokens=5, seed=4, ignore_eos=True)
+    assert len(answers) == 3
+    best = run("generate", "紳士が", "--model", directory, "--n", 1, "--best-of", 3, *sampled)
+    assert best.stdout == max(answers, key=lambda answer: answer["score"])["text"] + "\n"
+    shown = run("generate", "紳士が", "--model", directory, "--n", 3, *sampled)
+    assert shown.stdout.count("──") == 3
+
+
+def test_a_beam_search(directory: Path) -> None:
+    found = run("generate", "紳士が", "--model", directory, "--beams", 3, "--n", 2, "--max-tokens", 5, "--length-penalty", 0, "--json")
+    answers = json.loads(found.stdout)["answers"]
+    assert len(answers) == 2
+    assert answers[0]["score"] == answers[0]["logprob"] >= answers[1]["logprob"]
+    apart = ("--beams", 2, "--beam-groups", 2, "--beam-diversity", 9, "--n", 2, "--max-tokens", 1, "--json")
+    rows = json.loads(run("generate", "紳士が", "--model", directory, *apart).stdout)["answers"]
+    assert rows[0]["ids"] != rows[1]["ids"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--beams", 2, "--temperature", 0.5), "--temperature"),
+        (("--beams", 2, "--stop", "。"), "--stop"),
+        (("--beams", 2, "--regex", "あ+"), "--regex"),
+        (("--beams", 2, "--best-of", 3), "--best-of"),
+        (("--length-penalty", 2), "--beams"),
+        (("--beams", 2, "--n", 3), "--n"),
+        (("--n", 2, "--prompt-logprobs", 1, "--json"), "--prompt-logprobs"),
+        (("--prompt-logprobs", 1), "--json"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(directory: Path, flags: tuple[object, ...], named: str) -> None:
+    found = run("generate", "紳士が", "--model", directory, "--max-tokens", 2, *flags)
+    assert found.exit_code == 2
+    assert named in found.output
+
+
+def test_what_it_thought_of_the_input(directory: Path) -> None:
+    found = json.loads(run("generate", "紳士が二人", "--model", directory, "--max-tokens", 1, "--prompt-logprobs", 2, "--json").stdout)
+    model = LocalModel(directory)
+    ids = model.tokenizer.encode("紳士が二人")
+    assert [(row["id"], row["logprob"]) for row in found["prompt_logprobs"]] == list(zip(ids[1:], model.engine.score(ids), strict=True))
+    assert all(len(row["top"]) == 2 for row in found["prompt_logprobs"])
 
 
 def test_every_field_of_sampling_is_a_flag() -> None:

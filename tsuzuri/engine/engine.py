@@ -122,7 +122,15 @@ class LocalEngine:
         encoder-decoder."""
         self.no_source(Words("文章の確率を求めようとしました。", "Scoring a text."))
         self.check(ids, room=0)
-        return self._scored(Cached(self.device, len(ids)), ids)
+        return [token.logprob for token in self._read_through(Cached(self.device, len(ids)), ids, 0)]
+
+    @torch.inference_mode()
+    def read_through(self, ids: Sequence[int], top: int = 0) -> list[Token]:
+        """What the model thought of ids[1:], each given all before it, with the `top` most probable in its place. Raises what `score`
+        raises."""
+        self.no_source(Words("文章の確率を求めようとしました。", "Scoring a text."))
+        self.check(ids, room=0)
+        return self._read_through(Cached(self.device, len(ids)), ids, top)
 
     @torch.inference_mode()
     def score_target(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
@@ -136,16 +144,18 @@ class LocalEngine:
             )
         self.check(source, room=0)
         self._check_ids(target, self.vocab_size, self.context_length - 1, room=0)
-        return self._scored(self.take(source, None), [*self.first(source), *target])
+        return [token.logprob for token in self._read_through(self.take(source, None), [*self.first(source), *target], 0)]
 
-    def _scored(self, past: Cached, ids: Sequence[int]) -> list[float]:
-        found: list[float] = []
+    def _read_through(self, past: Cached, ids: Sequence[int], top: int) -> list[Token]:
+        found: list[Token] = []
         wanted = torch.tensor(ids[1:], device=self.device, dtype=torch.long)
         for start in range(0, len(ids) - 1, BLOCK):
             targets = wanted[start : start + BLOCK]
             past.begin(len(targets))
             logits = self.model(self._tensor(ids[start : start + len(targets)]), past).float()  # (N, V)
-            found += (-F.cross_entropy(logits, targets, reduction="none")).tolist()
+            logprobs = (-F.cross_entropy(logits, targets, reduction="none")).tolist()
+            best = [()] * len(targets) if top == 0 else _best(logits.log_softmax(-1), top)
+            found += [Token(*each) for each in zip(targets.tolist(), logprobs, best, strict=True)]
         return found
 
     @torch.inference_mode()
@@ -280,10 +290,11 @@ class LocalEngine:
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises ConfigError for ids that the vocabulary has not."""
-        self._known("stop_token_ids", sampling.stop_token_ids)
-        self._known("logit_bias", [*dict(sampling.logit_bias)])
+        self.known("stop_token_ids", sampling.stop_token_ids)
+        self.known("logit_bias", [*dict(sampling.logit_bias)])
 
-    def _known(self, name: str, ids: Sequence[int]) -> None:
+    def known(self, name: str, ids: Sequence[int]) -> None:
+        """Raises ConfigError where a setting names an id that the vocabulary has not."""
         unknown = [id for id in ids if id >= self.vocab_size]
         if unknown:
             raise ConfigError(
@@ -313,6 +324,11 @@ class Generation(Iterator[Token]):
 
     def __next__(self) -> Token:
         return next(self._tokens)
+
+    @property
+    def logprob(self) -> float:
+        """Of all its tokens so far."""
+        return self._choosing.logprob
 
     def cancel(self) -> None:
         """From any thread: no further block is read and no further token made."""
@@ -376,6 +392,12 @@ def _guesses(count: int) -> int:
             todo=Words("lookup を直してください。", "Correct lookup."),
         )
     return count
+
+
+def _best(logprobs: Tensor, top: int) -> list[tuple[tuple[int, float], ...]]:
+    """(N, V) -> of each row the most probable ids and their logprobs"""
+    values, ids = logprobs.topk(min(top, logprobs.shape[-1]))
+    return [tuple(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
 def _blocks(ids: Sequence[int], start: int) -> Iterator[Sequence[int]]:

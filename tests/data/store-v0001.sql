@@ -1,0 +1,185 @@
+-- tsz_k7qalw43c3za_si3VQKK0C9ji_58jDUX54673WnJ8blbYP3XFDU8GYIQ
+BEGIN TRANSACTION;
+CREATE TABLE alembic_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+INSERT INTO "alembic_version" VALUES('v0001');
+CREATE TABLE audit (
+	seq INTEGER NOT NULL, 
+	record TEXT NOT NULL, 
+	hash BLOB NOT NULL, 
+	mac BLOB NOT NULL, 
+	CONSTRAINT pk_audit PRIMARY KEY (seq)
+);
+INSERT INTO "audit" VALUES(1,'{"at":1700000000000,"body":{"by":"user_103e0a3ebdc6c23070a7d5ea","first":true,"role":"admin","user":"user_103e0a3ebdc6c23070a7d5ea"},"kind":"user.added","prev":"0000000000000000000000000000000000000000000000000000000000000000","seq":1,"v":1}',X'46C5271DEB70CA86055F9BA9B32551A5F2EEC6E8CD0C8952CBAC41CAF109A88F',X'8D483D86F7CABAB115BA7F729657B15D50501B2D52B7AEB348F60204B91F6CC3');
+INSERT INTO "audit" VALUES(2,'{"at":1700000000000,"body":{"addresses":[],"by":"operator","concurrent":null,"expires_at":null,"key":"key_4345c029231001ca37e3514a","models":["小"],"requests_per_minute":null,"scopes":["admin","chat"],"tokens_per_minute":null,"user":"user_103e0a3ebdc6c23070a7d5ea"},"kind":"key.created","prev":"46c5271deb70ca86055f9ba9b32551a5f2eec6e8cd0c8952cbac41caf109a88f","seq":2,"v":1}',X'4C73D2CDF73E6D2DE09C24C4C666C5E8EBC7788EF7F7AB2C4FB1E3BABB1286E3',X'4EE711DE964B2844A2C144ADC5861A97398E261C983D94D7B4BA332B39D25100');
+INSERT INTO "audit" VALUES(3,'{"at":1700000000000,"body":{"amount":1000,"by":"operator","owner":"all"},"kind":"budget.set","prev":"4c73d2cdf73e6d2de09c24c4c666c5e8ebc7788ef7f7ab2c4fb1e3babb1286e3","seq":3,"v":1}',X'0FAB96C2CB9EC954A31CC01C66A524FC2D04BC732360C0BBD204A2644E55DFC4',X'921DADE04C87D25A363E8D142759822C4C2417176C81B07B2A03A3842D51E8AD');
+INSERT INTO "audit" VALUES(4,'{"at":1699999999990,"body":{"n":1},"kind":"old","prev":"0fab96c2cb9ec954a31cc01c66a524fc2d04bc732360c0bbd204a2644e55dfc4","seq":4,"v":1}',X'76B3A5EE7D5DB9ED1CF261E6C1C512E020D99FA67A93A35691AC54125B074E7C',X'C79237777BFC701093FD8F33000116C3FBC0FA841249B64E034D385AA1118DA0');
+INSERT INTO "audit" VALUES(5,'{"_sealed":"3b2524762d76dff13aca0eca9bf173014cf4c498c31e43210907dd7701cf91fc","at":1700000000000,"body":{"key":"key_4345c029231001ca37e3514a"},"kind":"chat","prev":"76b3a5ee7d5db9ed1cf261e6c1c512e020d99fa67a93a35691ac54125b074e7c","seq":5,"v":1}',X'B05B35035A4DDAF1FC0F29AF78FF4DF0E1405CF0752FD9363BC874E988DF8D82',X'4D48A892E63CF7C8DD1093EB75783BCEA25F0C3CCA2FE4F48D7942D10E439217');
+CREATE TABLE audit_contents (
+	seq INTEGER NOT NULL, 
+	sealed BLOB NOT NULL, 
+	CONSTRAINT pk_audit_contents PRIMARY KEY (seq)
+);
+INSERT INTO "audit_contents" VALUES(5,X'01A7D7787C54AD1BEE91F3AEE6AAA7E4ABFBCF8FB52BC4645C0641FA27CD32469DDD82EE359A7886D9CC0736696BCFAB7B58E8BE7E');
+CREATE TABLE audit_head (
+	id INTEGER NOT NULL, 
+	seq BIGINT NOT NULL, 
+	hash BLOB NOT NULL, 
+	CONSTRAINT pk_audit_head PRIMARY KEY (id)
+);
+INSERT INTO "audit_head" VALUES(1,5,X'B05B35035A4DDAF1FC0F29AF78FF4DF0E1405CF0752FD9363BC874E988DF8D82');
+CREATE TABLE audit_tombstones (
+	through INTEGER NOT NULL, 
+	hash BLOB NOT NULL, 
+	at BIGINT NOT NULL, 
+	mac BLOB NOT NULL, 
+	CONSTRAINT pk_audit_tombstones PRIMARY KEY (through)
+);
+CREATE TABLE balances (
+	owner TEXT NOT NULL, 
+	month TEXT NOT NULL, 
+	held BIGINT NOT NULL, 
+	spent BIGINT NOT NULL, 
+	CONSTRAINT pk_balances PRIMARY KEY (owner, month), 
+	CONSTRAINT ck_balances_held CHECK (held >= 0), 
+	CONSTRAINT ck_balances_spent CHECK (spent >= 0)
+);
+INSERT INTO "balances" VALUES('all','2023-11',50,70);
+INSERT INTO "balances" VALUES('key:key_4345c029231001ca37e3514a','2023-11',50,70);
+INSERT INTO "balances" VALUES('user:user_103e0a3ebdc6c23070a7d5ea','2023-11',50,70);
+CREATE TABLE data_keys (
+	record TEXT NOT NULL, 
+	wrapped BLOB NOT NULL, 
+	master TEXT NOT NULL, 
+	CONSTRAINT pk_data_keys PRIMARY KEY (record)
+);
+INSERT INTO "data_keys" VALUES('audit_contents/5',X'D661E150DC636310BD4B86888E08BA37CA1E765A1698DBF6E3C6FC41E18B077720E1DB5665280F647D35223EF044775865FEEA3EBAEC6D86917DC7D2','master-0001');
+CREATE TABLE entries (
+	id INTEGER NOT NULL, 
+	reservation_id TEXT NOT NULL, 
+	owner TEXT NOT NULL, 
+	month TEXT NOT NULL, 
+	account TEXT NOT NULL, 
+	amount BIGINT NOT NULL, 
+	at BIGINT NOT NULL, 
+	CONSTRAINT pk_entries PRIMARY KEY (id), 
+	CONSTRAINT fk_entries_reservation_id FOREIGN KEY(reservation_id) REFERENCES reservations (id)
+);
+INSERT INTO "entries" VALUES(1,'res_9c077d5f39aa329c992f2a42','all','2023-11','free',-100,1700000000000);
+INSERT INTO "entries" VALUES(2,'res_9c077d5f39aa329c992f2a42','all','2023-11','held',100,1700000000000);
+INSERT INTO "entries" VALUES(3,'res_9c077d5f39aa329c992f2a42','key:key_4345c029231001ca37e3514a','2023-11','free',-100,1700000000000);
+INSERT INTO "entries" VALUES(4,'res_9c077d5f39aa329c992f2a42','key:key_4345c029231001ca37e3514a','2023-11','held',100,1700000000000);
+INSERT INTO "entries" VALUES(5,'res_9c077d5f39aa329c992f2a42','user:user_103e0a3ebdc6c23070a7d5ea','2023-11','free',-100,1700000000000);
+INSERT INTO "entries" VALUES(6,'res_9c077d5f39aa329c992f2a42','user:user_103e0a3ebdc6c23070a7d5ea','2023-11','held',100,1700000000000);
+INSERT INTO "entries" VALUES(7,'res_9c077d5f39aa329c992f2a42','all','2023-11','held',-100,1700000000000);
+INSERT INTO "entries" VALUES(8,'res_9c077d5f39aa329c992f2a42','all','2023-11','spent',70,1700000000000);
+INSERT INTO "entries" VALUES(9,'res_9c077d5f39aa329c992f2a42','all','2023-11','free',30,1700000000000);
+INSERT INTO "entries" VALUES(10,'res_9c077d5f39aa329c992f2a42','key:key_4345c029231001ca37e3514a','2023-11','held',-100,1700000000000);
+INSERT INTO "entries" VALUES(11,'res_9c077d5f39aa329c992f2a42','key:key_4345c029231001ca37e3514a','2023-11','spent',70,1700000000000);
+INSERT INTO "entries" VALUES(12,'res_9c077d5f39aa329c992f2a42','key:key_4345c029231001ca37e3514a','2023-11','free',30,1700000000000);
+INSERT INTO "entries" VALUES(13,'res_9c077d5f39aa329c992f2a42','user:user_103e0a3ebdc6c23070a7d5ea','2023-11','held',-100,1700000000000);
+INSERT INTO "entries" VALUES(14,'res_9c077d5f39aa329c992f2a42','user:user_103e0a3ebdc6c23070a7d5ea','2023-11','spent',70,1700000000000);
+INSERT INTO "entries" VALUES(15,'res_9c077d5f39aa329c992f2a42','user:user_103e0a3ebdc6c23070a7d5ea','2023-11','free',30,1700000000000);
+INSERT INTO "entries" VALUES(16,'res_f11d02aee39aa06ced4ef3e0','all','2023-11','free',-50,1700000000000);
+INSERT INTO "entries" VALUES(17,'res_f11d02aee39aa06ced4ef3e0','all','2023-11','held',50,1700000000000);
+INSERT INTO "entries" VALUES(18,'res_f11d02aee39aa06ced4ef3e0','key:key_4345c029231001ca37e3514a','2023-11','free',-50,1700000000000);
+INSERT INTO "entries" VALUES(19,'res_f11d02aee39aa06ced4ef3e0','key:key_4345c029231001ca37e3514a','2023-11','held',50,1700000000000);
+INSERT INTO "entries" VALUES(20,'res_f11d02aee39aa06ced4ef3e0','user:user_103e0a3ebdc6c23070a7d5ea','2023-11','free',-50,1700000000000);
+INSERT INTO "entries" VALUES(21,'res_f11d02aee39aa06ced4ef3e0','user:user_103e0a3ebdc6c23070a7d5ea','2023-11','held',50,1700000000000);
+CREATE TABLE facts (
+	name TEXT NOT NULL, 
+	value TEXT NOT NULL, 
+	CONSTRAINT pk_facts PRIMARY KEY (name)
+);
+INSERT INTO "facts" VALUES('pepper','68245767447a85bad7a92ff9fd6c1b862679a261a74a145cd43039c21473e510');
+INSERT INTO "facts" VALUES('master','master-0001');
+CREATE TABLE invitations (
+	hash BLOB NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	expires_at BIGINT NOT NULL, 
+	used_at BIGINT, 
+	CONSTRAINT pk_invitations PRIMARY KEY (hash)
+);
+INSERT INTO "invitations" VALUES(X'3649A0D9884350B57095F7C172451445B423FA0222A548832A9C6B4B72051BFB',1700000000000,1700086400000,1700000000000);
+CREATE TABLE keys (
+	id TEXT NOT NULL, 
+	prefix TEXT NOT NULL, 
+	hash BLOB NOT NULL, 
+	name TEXT NOT NULL, 
+	user_id TEXT, 
+	scopes TEXT NOT NULL, 
+	models TEXT, 
+	addresses TEXT NOT NULL, 
+	requests_per_minute BIGINT, 
+	tokens_per_minute BIGINT, 
+	concurrent BIGINT, 
+	created_at BIGINT NOT NULL, 
+	expires_at BIGINT, 
+	last_used_at BIGINT, 
+	revoked_at BIGINT, 
+	replaces TEXT, 
+	CONSTRAINT pk_keys PRIMARY KEY (id), 
+	CONSTRAINT fk_keys_replaces FOREIGN KEY(replaces) REFERENCES keys (id) DEFERRABLE INITIALLY DEFERRED, 
+	CONSTRAINT fk_keys_user_id FOREIGN KEY(user_id) REFERENCES users (id), 
+	CONSTRAINT uq_keys_prefix UNIQUE (prefix)
+);
+INSERT INTO "keys" VALUES('key_4345c029231001ca37e3514a','k7qalw43c3za',X'0B60F15034635446B0D611C67A25C49777918427BD4D5117C0EA46D73873B0B5','受付','user_103e0a3ebdc6c23070a7d5ea','["admin", "chat"]','["小"]','[]',NULL,NULL,NULL,1700000000000,NULL,NULL,NULL,NULL);
+CREATE TABLE limits (
+	owner TEXT NOT NULL, 
+	amount BIGINT NOT NULL, 
+	changed_at BIGINT NOT NULL, 
+	CONSTRAINT pk_limits PRIMARY KEY (owner), 
+	CONSTRAINT ck_limits_amount CHECK (amount >= 0)
+);
+INSERT INTO "limits" VALUES('all',1000,1700000000000);
+CREATE TABLE reservations (
+	id TEXT NOT NULL, 
+	request_id TEXT NOT NULL, 
+	owners TEXT NOT NULL, 
+	month TEXT NOT NULL, 
+	most BIGINT NOT NULL, 
+	delivered BIGINT NOT NULL, 
+	state TEXT NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	lease_until BIGINT NOT NULL, 
+	CONSTRAINT pk_reservations PRIMARY KEY (id), 
+	CONSTRAINT uq_reservations_request_id UNIQUE (request_id)
+);
+INSERT INTO "reservations" VALUES('res_9c077d5f39aa329c992f2a42','r1','["all", "key:key_4345c029231001ca37e3514a", "user:user_103e0a3ebdc6c23070a7d5ea"]','2023-11',100,70,'settled',1700000000000,1700000120000);
+INSERT INTO "reservations" VALUES('res_f11d02aee39aa06ced4ef3e0','r2','["all", "key:key_4345c029231001ca37e3514a", "user:user_103e0a3ebdc6c23070a7d5ea"]','2023-11',50,0,'held',1700000000000,1700000120000);
+CREATE TABLE sessions (
+	hash BLOB NOT NULL, 
+	user_id TEXT NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	expires_at BIGINT NOT NULL, 
+	CONSTRAINT pk_sessions PRIMARY KEY (hash), 
+	CONSTRAINT fk_sessions_user_id FOREIGN KEY(user_id) REFERENCES users (id)
+);
+INSERT INTO "sessions" VALUES(X'7FCD8ED77F45E955DC5F47613D69367C5C13F7A85C6F72EBC68CE535C6C085C3','user_103e0a3ebdc6c23070a7d5ea',1700000000000,1700043200000);
+CREATE TABLE users (
+	id TEXT NOT NULL, 
+	name TEXT NOT NULL, 
+	password TEXT, 
+	role TEXT NOT NULL, 
+	active BOOLEAN NOT NULL, 
+	first INTEGER, 
+	created_at BIGINT NOT NULL, 
+	CONSTRAINT pk_users PRIMARY KEY (id), 
+	CONSTRAINT uq_users_first UNIQUE (first), 
+	CONSTRAINT uq_users_name UNIQUE (name)
+);
+INSERT INTO "users" VALUES('user_103e0a3ebdc6c23070a7d5ea','山田','$argon2id$v=19$m=65536,t=3,p=4$N0zk9Jne5f3srW1USsEZhg$jn+L2b/uv3pBWHdbOr+wd8uHZnnlpB2NudOE0xxojlI','admin',1,1,1700000000000);
+CREATE INDEX ix_data_keys_master ON data_keys (master);
+CREATE INDEX ix_reservations_open ON reservations (state, lease_until);
+CREATE INDEX ix_entries_owner ON entries (owner, month, account);
+CREATE INDEX ix_entries_reservation_id ON entries (reservation_id);
+CREATE INDEX ix_keys_user_id ON keys (user_id);
+CREATE INDEX ix_sessions_user_id ON sessions (user_id);
+CREATE TRIGGER audit_unchanged BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'audit records are not changed'); END;
+CREATE TRIGGER audit_undeleted BEFORE DELETE ON audit
+    WHEN OLD.seq > (SELECT COALESCE(MAX(through), 0) FROM audit_tombstones)
+    BEGIN SELECT RAISE(ABORT, 'audit records are not deleted'); END;
+COMMIT;

@@ -1,0 +1,172 @@
+"""Every table on one screen. In: nothing. Out: SQLAlchemy Core tables, the same on SQLite and PostgreSQL.
+
+Times are whole milliseconds since 1970 (UTC); money is whole micro-units of a currency (1,000,000 = 1 yen or 1 dollar);
+lists are JSON text. A change here needs a file in `migrations/versions`; a test compares the two. It holds no logic.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+WHOLE = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers its rows by it, and takes nothing else there
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 (UTC), as the tables keep them."""
+    return time.time_ns() // 1_000_000
+
+
+facts = Table(  # of the installation: which pepper and which master key the rows were made with
+    "facts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# ── people
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("password", Text),  # argon2id, with its salt and cost; null: nobody signs in under this name
+    Column("role", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("first", Integer, unique=True),  # 1 for the first administrator: the constraint decides who that is
+    Column("created_at", BigInteger, nullable=False),
+)
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),  # HMAC of the token under the pepper: a stolen row signs nobody in
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+invitations = Table(  # the one-time token that makes the first administrator
+    "invitations",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+)
+
+# ── keys
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("prefix", Text, nullable=False, unique=True),  # public: the look-up goes by it
+    Column("hash", LargeBinary, nullable=False),  # HMAC-SHA-256 of the whole key under the pepper
+    Column("name", Text, nullable=False),
+    Column("user_id", Text, ForeignKey("users.id"), index=True),
+    Column("scopes", Text, nullable=False),
+    Column("models", Text),  # null: all
+    Column("addresses", Text, nullable=False),  # CIDR; empty: from anywhere
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrent", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("last_used_at", BigInteger),  # to the minute
+    Column("revoked_at", BigInteger),
+    Column("replaces", Text, ForeignKey("keys.id", deferrable=True, initially="DEFERRED")),  # a backup need not put them in order
+)
+
+# ── money
+limits = Table(  # what an owner may spend in a month; no row: as much as it takes, counted all the same
+    "limits",
+    metadata,
+    Column("owner", Text, primary_key=True),  # key:ID, user:ID or all
+    Column("amount", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    CheckConstraint("amount >= 0", name="amount"),
+)
+balances = Table(  # sums of the entries, kept in the same transaction; `ledger.verify` adds them up again
+    "balances",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("month", Text, primary_key=True),  # 2026-11, in the time zone of the ledger
+    Column("held", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    CheckConstraint("held >= 0", name="held"),
+    CheckConstraint("spent >= 0", name="spent"),
+)
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False, unique=True),
+    Column("owners", Text, nullable=False),
+    Column("month", Text, nullable=False),
+    Column("most", BigInteger, nullable=False),
+    Column("delivered", BigInteger, nullable=False),  # so far; what is charged if nobody settles
+    Column("state", Text, nullable=False),  # held, settled
+    Column("created_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Index("ix_reservations_open", "state", "lease_until"),
+)
+entries = Table(  # double entry: the amounts of one transfer add up to zero
+    "entries",
+    metadata,
+    Column("id", WHOLE, primary_key=True, autoincrement=True),
+    Column("reservation_id", Text, ForeignKey("reservations.id"), nullable=False, index=True),
+    Column("owner", Text, nullable=False),
+    Column("month", Text, nullable=False),
+    Column("account", Text, nullable=False),  # free, held, spent
+    Column("amount", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("ix_entries_owner", "owner", "month", "account"),
+)
+
+# ── what happened
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", WHOLE, primary_key=True, autoincrement=False),  # 1, 2, 3 … without a gap
+    Column("record", Text, nullable=False),  # canonical JSON, the hash of the one before it included
+    Column("hash", LargeBinary, nullable=False),  # SHA-256 of `record`
+    Column("mac", LargeBinary, nullable=False),  # HMAC of `hash` under a key that is not in the database
+)
+audit_head = Table(  # one row, locked by whoever appends
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+audit_tombstones = Table(  # what stood in the place of a pruned beginning
+    "audit_tombstones",
+    metadata,
+    Column("through", WHOLE, primary_key=True, autoincrement=False),  # the last record that is gone
+    Column("hash", LargeBinary, nullable=False),  # its hash: the next record names it
+    Column("at", BigInteger, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+audit_contents = Table(  # only where it was asked for, and sealed; may be erased without breaking the chain
+    "audit_contents",
+    metadata,
+    Column("seq", WHOLE, primary_key=True, autoincrement=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+# ── sealed columns
+data_keys = Table(  # one for each record; without it what was sealed is noise
+    "data_keys",
+    metadata,
+    Column("record", Text, primary_key=True),  # TABLE/ROW
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("master", Text, nullable=False, index=True),  # which master key wraps it
+)

@@ -1,0 +1,291 @@
+"""People: who they are, how they sign in, what role they have; and the first administrator.
+
+In: names, passwords, tokens. Out: a `User`, or None for anything that is not quite right. Kept of a password is argon2id (over an HMAC
+under the pepper), of a session and of an invitation an HMAC. There is no default user and no default password: the first
+administrator is made with a one-time token that the server prints on its console, and a unique column decides who that is.
+Deactivation holds from the next request on, keys included. What a role may do is decided where it is asked (serve).
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
+from sqlalchemy import Connection, Row, delete, exc, insert, or_, select, update
+
+from tsuzuri.errors import ConfigError, MissingError, Words
+from tsuzuri.folder import suggestion
+from tsuzuri.store import audit
+from tsuzuri.store.audit import OPERATOR
+from tsuzuri.store.database import Database
+from tsuzuri.store.tables import invitations, now_ms, sessions, users
+
+ROLES = ("member", "auditor", "admin")
+SHORTEST, LONGEST = 12, 1024  # characters of a password
+HOUR = 3_600_000
+SESSION_MS = 12 * HOUR
+INVITATION_MS = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    name: str  # NFKC, lower case: two that look alike are one
+    role: str
+    active: bool
+    created_at: int
+
+
+# ── the first administrator
+
+
+def invite(db: Database, now: int | None = None) -> str | None:
+    """A one-time token for the first administrator, valid for a day; None where there is one already."""
+    now = now_ms() if now is None else now
+    token = f"tszfirst_{secrets.token_urlsafe(32)}"
+    with db.write() as connection:
+        if connection.execute(select(users.c.id).where(users.c.first == 1)).first():
+            return None
+        row = {"hash": _hash(db, "invitation", token), "created_at": now, "expires_at": now + INVITATION_MS}
+        connection.execute(insert(invitations).values(**row))
+    return token
+
+
+def first_administrator(db: Database, token: str, name: str, password: str, now: int | None = None) -> User:
+    """Uses up the token. Of many at once exactly one succeeds; the others, and whoever has no valid token, get a ConfigError."""
+    now = now_ms() if now is None else now
+    asked = Words("最初の管理者を登録しようとしました。", "Making the first administrator.")
+    row = _row(db, name, "admin", password, now)
+    try:
+        with db.write() as connection:
+            used = connection.execute(
+                update(invitations)
+                .where(
+                    invitations.c.hash == _hash(db, "invitation", token), invitations.c.used_at.is_(None), invitations.c.expires_at > now
+                )
+                .values(used_at=now)
+            )
+            if used.rowcount != 1:
+                raise ConfigError(
+                    asked,
+                    found=Words("トークンが違うか、使用済みか、期限切れです。", "The token is wrong, used or expired."),
+                    todo=Words("サーバーの画面に出ている新しいトークンを使ってください。", "Use the newest one on the server's console."),
+                )
+            said = {"by": row["id"], "user": row["id"], "role": "admin", "first": True}
+            audit.append(db, "user.added", said, connection=connection, now=now)
+            connection.execute(insert(users).values(**row, first=1))  # the constraint decides, not the look before it
+    except exc.IntegrityError as error:
+        raise ConfigError(
+            asked,
+            found=Words("もう登録されているか、その名前が使われています。", "There is one already, or the name is taken."),
+            todo=Words("管理者に利用者を追加してもらってください。", "Ask the administrator to add you."),
+        ) from error
+    return _user(row)
+
+
+# ── people
+
+
+def add(db: Database, name: str, role: str = "member", password: str | None = None, *, by: str = OPERATOR, now: int | None = None) -> User:
+    """A new user; without a password nobody signs in under the name, and keys can be made for it. Raises ConfigError."""
+    now = now_ms() if now is None else now
+    row = _row(db, name, role, password, now)
+    try:
+        with db.write() as connection:
+            none_yet = role == "admin" and not connection.execute(select(users.c.id).where(users.c.first == 1)).first()
+            connection.execute(insert(users).values(**row, first=1 if none_yet else None))
+            audit.append(db, "user.added", {"by": by, "user": row["id"], "role": role}, connection=connection, now=now)
+    except exc.IntegrityError as error:
+        raise _wrong(
+            name, Words("その名前はもう使われています。", "The name is taken."), Words("別の名前にしてください。", "Take another.")
+        ) from error
+    return _user(row)
+
+
+def listed(db: Database) -> list[User]:
+    """All of them by name, deactivated ones too."""
+    with db.read() as connection:
+        return [_user(row._mapping) for row in connection.execute(select(users).order_by(users.c.name))]
+
+
+def one(db: Database, who: str) -> User:
+    """By name or id. Raises MissingError."""
+    with db.read() as connection:
+        return _user(_one(connection, who)._mapping)
+
+
+def set_role(db: Database, who: str, role: str, *, by: str = OPERATOR) -> User:
+    """The only way a role changes. The last active administrator stays one: ConfigError."""
+    _check_role(who, role)
+    with db.write() as connection:
+        found = _one(connection, who)
+        if role != "admin":
+            _check_not_last(connection, found)
+        connection.execute(update(users).where(users.c.id == found.id).values(role=role))
+        said = {"by": by, "user": found.id, "before": found.role, "role": role}
+        audit.append(db, "user.role", said, connection=connection)
+        return _user(_one(connection, found.id)._mapping)
+
+
+def set_password(db: Database, who: str, password: str, *, by: str = OPERATOR) -> User:
+    """Ends the sessions that are open. Raises ConfigError, MissingError."""
+    hashed = _password(db, who, password)
+    with db.write() as connection:
+        found = _one(connection, who)
+        connection.execute(update(users).where(users.c.id == found.id).values(password=hashed))
+        connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
+        audit.append(db, "user.password", {"by": by, "user": found.id}, connection=connection)
+        return _user(found._mapping)
+
+
+def deactivate(db: Database, who: str, *, by: str = OPERATOR) -> User:
+    """From the next request on neither password, session nor key of theirs opens anything. The last administrator: ConfigError."""
+    with db.write() as connection:
+        found = _one(connection, who)
+        _check_not_last(connection, found)
+        connection.execute(update(users).where(users.c.id == found.id).values(active=False))
+        connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
+        audit.append(db, "user.deactivated", {"by": by, "user": found.id}, connection=connection)
+        return _user(_one(connection, found.id)._mapping)
+
+
+# ── signing in
+
+
+def sign_in(db: Database, name: str, password: str, now: int | None = None, lasts_ms: int = SESSION_MS) -> tuple[User, str] | None:
+    """The user and a session token, shown once; None for a wrong name, a wrong password and a deactivated user alike, in like time."""
+    now = now_ms() if now is None else now
+    with db.read() as connection:
+        found = connection.execute(select(users).where(users.c.name == _name(name))).first()
+    right = _matches(db, found.password if found else None, password)
+    if found is None or not right or not found.active:
+        return None
+    token = f"tszsess_{secrets.token_urlsafe(32)}"
+    with db.write() as connection:
+        still = connection.execute(select(users.c.active).where(users.c.id == found.id).with_for_update()).scalar()
+        if not still:  # deactivated while the password was looked at
+            return None
+        connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
+        row = {"hash": _hash(db, "session", token), "user_id": found.id, "created_at": now, "expires_at": now + lasts_ms}
+        connection.execute(insert(sessions).values(**row))
+    return _user(found._mapping), token
+
+
+def session(db: Database, token: str, now: int | None = None) -> User | None:
+    """Whose session it is, as long as it lasts and they are active."""
+    now = now_ms() if now is None else now
+    query = select(users).join(sessions, sessions.c.user_id == users.c.id)
+    with db.read() as connection:
+        valid = (sessions.c.hash == _hash(db, "session", token), sessions.c.expires_at > now, users.c.active.is_(True))
+        found = connection.execute(query.where(*valid)).first()
+    return _user(found._mapping) if found else None
+
+
+def sign_out(db: Database, token: str) -> None:
+    with db.write() as connection:
+        connection.execute(delete(sessions).where(sessions.c.hash == _hash(db, "session", token)))
+
+
+# ── below
+
+
+def _row(db: Database, name: str, role: str, password: str | None, now: int) -> dict[str, Any]:
+    shown = _name(name)
+    if not re.fullmatch(r"[^\s\x00-\x20\x7f/:]([^\x00-\x1f\x7f/:]{0,98}[^\s\x00-\x20\x7f/:])?", shown) or not shown.isprintable():
+        raise _wrong(
+            name,
+            Words(
+                "名前が空か、長すぎるか、使えない文字を含みます。", "The name is empty, too long, or has characters that cannot be used."
+            ),
+            Words("100 文字以内で、/ と : を含まない名前にしてください。", "Take one of up to 100 characters without / and :."),
+        )
+    _check_role(name, role)
+    hashed = None if password is None else _password(db, name, password)
+    return {"id": f"user_{secrets.token_hex(12)}", "name": shown, "password": hashed, "role": role, "active": True, "created_at": now}
+
+
+def _name(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _user(row: Any) -> User:
+    return User(**{field: row[field] for field in User.__dataclass_fields__})
+
+
+def _one(connection: Connection, who: str) -> Row[Any]:
+    row = connection.execute(select(users).where(or_(users.c.id == who, users.c.name == _name(who)))).first()
+    if row is None:
+        raise MissingError(
+            Words(f"利用者「{who}」を探しました。", f"Looking for the user '{who}'."),
+            found=Words("その利用者はいません。", "There is no such user."),
+            todo=Words("tsuzuri users list で確かめてください。", "See tsuzuri users list."),
+        )
+    return row
+
+
+def _check_role(name: str, role: str) -> None:
+    if role not in ROLES:
+        found = Words(
+            f"「{role}」という役割はありません。あるのは {'、'.join(ROLES)} です。",
+            f"There is no role '{role}'. There is {', '.join(ROLES)}.",
+        )
+        raise _wrong(name, found, suggestion(role, list(ROLES)))
+
+
+def _check_not_last(connection: Connection, found: Row[Any]) -> None:
+    """Whoever asks holds the rows of all administrators: two who deactivate each other do it one after the other."""
+    administrators = select(users.c.id).where(users.c.role == "admin", users.c.active.is_(True)).order_by(users.c.id).with_for_update()
+    if connection.execute(administrators).scalars().all() == [found.id]:
+        raise _wrong(
+            found.name,
+            Words("ただ一人の管理者です。", "There is no other administrator."),
+            Words("先に別の管理者を決めてください。", "Make another one first."),
+        )
+
+
+def _password(db: Database, name: str, password: str) -> str:
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise _wrong(
+            name,
+            Words(f"パスワードは {SHORTEST} 文字以上 {LONGEST} 文字以下です。", f"A password has {SHORTEST} to {LONGEST} characters."),
+            Words("言葉をいくつか並べたものなどにしてください。", "Take a few words in a row, for example."),
+        )
+    return _hasher().hash(_peppered(db, password))
+
+
+def _matches(db: Database, hashed: str | None, password: str) -> bool:
+    """In like time where there is no such user: the same work is done on a hash that nothing matches."""
+    try:
+        _hasher().verify(hashed or _nobody(), _peppered(db, password[: LONGEST + 1]))
+    except VerifyMismatchError:
+        return False
+    return hashed is not None
+
+
+def _peppered(db: Database, password: str) -> str:
+    return _hash(db, "password", unicodedata.normalize("NFC", password)).hex()
+
+
+def _hash(db: Database, purpose: str, value: str) -> bytes:
+    return hmac.digest(db.secrets.derived(purpose), value.encode("utf-8", "surrogatepass"), "sha256")
+
+
+@cache
+def _hasher() -> PasswordHasher:
+    return PasswordHasher()  # argon2id, RFC 9106's second choice: 64 MiB, 3 passes, 4 lanes
+
+
+@cache
+def _nobody() -> str:
+    return _hasher().hash(secrets.token_hex(32))
+
+
+def _wrong(name: str, found: Words, todo: Words) -> ConfigError:
+    return ConfigError(Words(f"利用者「{name}」を変えようとしました。", f"Changing the user '{name}'."), found=found, todo=todo)
