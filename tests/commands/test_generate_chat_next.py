@@ -370,3 +370,17 @@ def test_guesses_change_nothing_but_are_counted(directory: Path, verb: tuple[str
     assert guessing == plain
     assert 0 <= counts["accepted"] <= counts["offered"]
     assert "lookup" in str(run(*ask, "--lookup", 65).exception)
+
+
+def test_what_guesses_and_forms_do_not_go_with_is_refused(directory: Path) -> None:
+    ask = ("generate", "紳士が", "--model", directory, "--max-tokens", 5)
+    for arguments, words in (
+        (("--n", 2, "--lookup", 4), "--lookup は一つの出力に"),
+        (("--beams", 2, "--lookup", 4), "--lookup は一つの出力に"),
+        (("--beams", 2, "--regex", "a"), "--beams では --regex は働きません"),
+        (("--beams", 2, "--choice", "a"), "--beams では --choice は働きません"),
+    ):
+        found = run(*ask, *arguments)
+        assert found.exit_code == 2, arguments
+        assert words in found.output
+    assert run(*ask, "--n", 2, "--seed", 1, "--choice", "雨").output.count("雨") == 2

@@ -573,7 +573,7 @@ def test_what_was_used_longest_ago_is_forgotten() -> None:
 
 
 def mixed() -> Iterator[Sampling]:
-    for number, constraint in enumerate([choice(CHOSEN), Constraint("regex", "[ぁ-ん]{3,9}"), json_schema(EACH["the whole again"]), None, json_schema(EACH["all of"])]):  # fmt: skip
+    for number, constraint in enumerate([choice(CHOSEN), Constraint("regex", "[ぁ-ん]{3,9}"), json_schema(EACH["the whole again"]), None, json_schema(EACH["all of"]), choice(CHOSEN)]):  # fmt: skip
         yield Sampling(constraint=constraint, max_tokens=40, seed=number, temperature=1.0 if number % 2 else 0.0, top_p=0.9)
 
 
@@ -581,7 +581,7 @@ def mixed() -> Iterator[Sampling]:
 def test_batched_is_one_by_one(pages: int, size: int, budget: int) -> None:
     """With and without preemption: a request keeps its place in its constraint while its pages are computed again."""
     batch = BatchEngine(engine(), pages, size=size, budget=budget)
-    prompts = [[5 + number, 30, 40 + number] for number in range(5)]
+    prompts = [[5 + number, 30, 40 + number] for number in range(6)]
     streams = [batch.stream(prompt, sampling) for prompt, sampling in zip(prompts, mixed(), strict=True)]
     while batch.step():
         pass
