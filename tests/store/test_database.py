@@ -133,8 +133,9 @@ with database.open(Path(sys.argv[1]), Path(sys.argv[2])) as db:
     with database.open(tmp_path / "data", tmp_path / "secrets") as db:
         with db.write():
             process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.communicate(timeout=4)
+            with pytest.raises(subprocess.TimeoutExpired) as waiting:
+                process.communicate(timeout=5)
+            assert not waiting.value.stdout, "SQLite's own lock would let it open, and checkpoint"
         assert process.communicate(timeout=60)[0] == "open\nwriting\n"
     assert process.returncode == 0
 
