@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tsuzuri.serve.models import Served
     from tsuzuri.serve.server import Address
     from tsuzuri.store.database import Database
+    from tsuzuri.types import Chat
 
 REMOTE_KEY = "TSUZURI_REMOTE_KEY"
 
@@ -63,6 +64,23 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     help=str(Words("料金表（YAML）。予算はこれで数える", "table of prices (YAML), by which budgets are counted")),
 )
 @click.option(
+    "--guard",
+    is_flag=True,
+    help=str(
+        Words(
+            "個人情報を伏せてからモデルに渡し、答えでは元に戻す。怪しい指示があれば知らせる",
+            "mask personal data before a model sees it, and put it back in the answer; tell of suspicious instructions",
+        )
+    ),
+)
+@click.option(
+    "--refuse",
+    "refused",
+    metavar="CATEGORY",
+    multiple=True,
+    help=str(Words("断る内容の種類（複数指定可。例：weapons）", "a category of content to refuse, several times; such as weapons")),
+)
+@click.option(
     "--name",
     "names",
     metavar="HOST",
@@ -86,6 +104,8 @@ def command(
     port: int,
     data: Path | None,
     prices: Path | None,
+    guard: bool,
+    refused: tuple[str, ...],
     names: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -103,14 +123,25 @@ def command(
     from tsuzuri.serve.models import Pool  # noqa: PLC0415
     from tsuzuri.store import prices as table  # noqa: PLC0415
 
+    wrapped = _guard(guard, refused)
     cost = table.load(prices).cost if prices else None
     address = server.Address(host, port, tls_cert, tls_key, plain_http)
     with server.listen(address) as at, opened(data) as db:
         models = _with_aliases([*_local(directories, remotes, quantize, threads), *_remote(remotes)], aliases)
-        service = Service(Pool(models), db, cost=cost, hosts=address.hosts(names))
+        service = Service(Pool(models), db, cost=cost, guard=wrapped, hosts=address.hosts(names))
         _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db))
         server.run(service, address, at)
     click.echo(str(Words("終わりました。", "Stopped.")))
+
+
+def _guard(guard: bool, refused: Sequence[str]) -> Callable[[Chat], Chat]:
+    """What stands before and behind every model. Raises ConfigError for a category that there is not."""
+    from tsuzuri.guard.guarded import Checks, guarded  # noqa: PLC0415
+
+    if not guard and not refused:
+        return lambda chat: chat
+    checks = Checks(refuse=tuple(refused)) if guard else Checks(mask=(), refuse=tuple(refused), injection="ignore")
+    return lambda chat: guarded(chat, checks)
 
 
 def _local(directories: Sequence[Path], remotes: Sequence[str], quantize: str | None, threads: int | None) -> list[Served]:
