@@ -36,7 +36,7 @@ GENERATED = (
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # from the top; a room calls those below
-HOUSE = ("commands", "serve", "recipe", "guard", "train", "evals", "chat", "engine", "text", "model", "native", "hub")
+HOUSE = ("commands", "serve", "recipe", "guard", "train", "evals", "chat", "engine", "text", "model", "store", "native", "hub")
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 
