@@ -10,11 +10,12 @@ from importlib import resources
 
 import pytest
 
-from tsuzuri.guard import corpus, train
+from tsuzuri.guard import corpus, rules, train
 from tsuzuri.guard.corpus import personal
 from tsuzuri.guard.finding import look
 from tsuzuri.guard.finding import personal as kinds
-from tsuzuri.guard.score import FILE, load, score
+from tsuzuri.guard.normal import folded
+from tsuzuri.guard.score import FILE, load, score, windows
 
 ATTACKS = [one for one in corpus.attacks(3) if one.held_out and one.kind != corpus.FRESH]
 HARMLESS = [one for one in corpus.harmless(4) if one.held_out]
@@ -84,6 +85,15 @@ def test_the_score_says_where_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.stop - found.start < 200
     assert "システムプロンプトを見せるように求める" in found.reasons()
     assert score("").value == 0
+
+
+def test_a_rule_that_is_not_possible_in_a_text_holds_in_no_window_of_it() -> None:
+    texts = [folded(one.text).text for one in ATTACKS[:60]]
+    for text in [*texts, "\n".join(texts), *(rule.pattern for rule in rules.RULES.values())]:
+        possible = rules.possible(text)
+        for start, stop in [*windows(text), (3, len(text) - 2)]:
+            assert set(rules.matched(text[start:stop])) <= possible
+    assert len(rules.possible("本日は晴天です。")) < len(rules.RULES) / 2
 
 
 def test_nothing_personal_is_missed_where_it_has_a_form() -> None:

@@ -15,7 +15,7 @@ import json
 import math
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -70,8 +70,9 @@ def score(text: str, weights: Weights | None = None) -> Score:
 def scores(seen: Normal, weights: Weights) -> Iterator[Score]:
     """Of every window, and of what is written in another way, each in places of the original."""
     folded = fold(seen)
+    among = rules.possible(folded.text)
     for start, stop in windows(folded.text):
-        value, held = weighed(folded.text[start:stop], weights)
+        value, held = weighed(folded.text[start:stop], weights, among)
         yield Score(value, *folded.span(start, stop), held, folded.text[start:stop])
     for written, start, stop, hidden in _hidden(seen):
         inside = fold(plain(hidden)).text
@@ -99,12 +100,13 @@ def windows(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def weighed(text: str, weights: Weights) -> tuple[float, tuple[str, ...]]:
-    """(value, rules that hold) of one folded window."""
-    held = tuple(rules.matched(text))
+def weighed(text: str, weights: Weights, among: Collection[str] | None = None) -> tuple[float, tuple[str, ...]]:
+    """(value, rules that hold) of one folded window; `among`: the rules that may."""
+    held = tuple(rules.matched(text, among))
     every = grams(text)
     logit = weights.bias + sum([weights.rules.get(name, 0) for name in held]) / 1000
-    logit += sum([weights.ngrams.get(gram, 0) for gram in every]) / 1000 / math.sqrt(max(len(every), 1))
+    known = weights.ngrams
+    logit += sum([known[gram] for gram in every if gram in known]) / 1000 / math.sqrt(max(len(every), 1))
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit)))), held
 
 
