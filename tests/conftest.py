@@ -1,4 +1,4 @@
-"""What all tests share: two threads, so that two tests at once do not stall each other, and messages in Japanese."""
+"""What all tests share: two threads, so that two tests at once do not stall each other, messages in Japanese, data of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from place import ROOT, SMALL, SMALL_TASKS, SMALL_VECTORS
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TSUZURI_LANG"] = "ja"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TSUZURI_DATA_DIR"] = "runs/service"  # of wherever a test is: never that of the person who runs it
+os.environ.pop("TSUZURI_DATABASE_URL", None)
+os.environ.pop("TSUZURI_SECRETS_DIR", None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -118,6 +118,23 @@ def test_users_are_added_changed_and_deactivated(run: Ran, db: Callable[[], Data
     assert "ただ一人" in str(done.exception)
 
 
+def test_a_password_is_set_anew(run: Ran, db: Callable[[], Database]) -> None:
+    run("users", "add", "山田", "--password", typed=f"{GOOD}\n")
+    run("users", "password", "山田", typed=f"{GOOD}二\n")
+    with db() as opened:
+        assert users.sign_in(opened, "山田", GOOD) is None and users.sign_in(opened, "山田", f"{GOOD}二")
+    assert "12 文字" in str(run("users", "password", "山田", typed="短い\n", status=1).exception)
+
+
+def test_the_master_key_is_rotated(run: Ran, db: Callable[[], Database]) -> None:
+    with db() as opened:
+        seq = audit.append(opened, "chat", {}, content="中身")
+    assert told(run, "keys", "rotate-master") == {"name": "master-0002", "records": 1}
+    with db() as opened:
+        assert audit.content(opened, seq) == "中身"
+        assert opened.secrets.masters() == ["master-0002"]
+
+
 def test_budgets_are_set_and_shown_in_yen(run: Ran, db: Callable[[], Database]) -> None:
     run("users", "add", "山田")
     made = told(run, "keys", "create", "鍵", "--user", "山田")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -108,17 +109,23 @@ def test_after_kills_at_any_moment_the_ledger_is_what_was_delivered(db: Database
     """A real process, killed while it works. What was printed was delivered; a delivery is written down before it goes out, so the
     ledger may know of the one that was about to go out at the moment of the kill, and of nothing else that did not."""
     new_key(db)
-    chance, delivered, doubtful = random.Random(7), {}, 0
+    chance, delivered, doubtful = random.Random(7), dict[str, int](), 0
+
+    def heard(line: str) -> None:
+        request, _, amount = line.partition(" ")
+        delivered[request] = int(amount)
+
     for seed in range(4):
         line = [sys.executable, str(Path(__file__).with_name("ledger_child.py")), str(address), str(secret_place), str(seed)]
         with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready 0\n"
-            time.sleep(chance.uniform(0.02, 0.4))
+            for out in islice(process.stdout, chance.randrange(5, 25)):
+                heard(out)
+            time.sleep(chance.uniform(0, 0.01))
             process.send_signal(signal.SIGKILL)
-            for out in process.stdout.read().splitlines():
-                request, _, amount = out.partition(" ")
-                delivered[request] = int(amount)
+            for out in process.stdout:
+                heard(out)
         assert process.returncode == -signal.SIGKILL
         ledger.recover(db, now=ledger.now_ms() + 10)
         with db.read() as connection:
@@ -134,8 +141,8 @@ def test_after_kills_at_any_moment_the_ledger_is_what_was_delivered(db: Database
                 assert 0 < row.delivered - delivered.get(request, 0) < 250, "and by one delivery"
                 delivered[request] = row.delivered
                 doubtful += 1
-    assert len(delivered) > 20
-    assert doubtful < 4
+    assert len(delivered) >= 8
+    assert doubtful <= 4
     assert ledger.balance(db, ALL).held == 0
     assert ledger.balance(db, ALL).spent == sum(delivered.values())
     assert ledger.verify(db) == []

@@ -83,8 +83,13 @@ def set_(amount: str, key: str | None, user: str | None, everybody: bool, data: 
     if as_json:
         print_json(asdict(found))
         return
-    shown = Words("予算なし", "no budget") if limit is None else Words(f"1 か月 {yen(limit)} 円", f"{yen(limit)} yen a month")
-    click.echo(f"{name}：{shown}" if shown == shown.ja else f"{name}: {shown}")
+    amount = yen(limit) if limit is not None else ""
+    said = (
+        Words(f"{name}：1 か月 {amount} 円", f"{name}: {amount} yen a month")
+        if amount
+        else Words(f"{name}：予算なし", f"{name}: no budget")
+    )
+    click.echo(str(said))
 
 
 def _names(db: Database) -> dict[str, str]:

@@ -128,6 +128,26 @@ def rotate(key: str, overlap: str, data: Path | None, as_json: bool) -> None:
     _shown(new, secret, as_json)
 
 
+@command.command("rotate-master")
+@data_option
+@json_option
+def rotate_master(data: Path | None, as_json: bool) -> None:
+    """暗号化のマスター鍵を新しくします。値を読み書きしている間でもできます。秘密鍵の控えも新しくしてください。
+    / Makes a new master key for what is encrypted, while it is in use. Take a new copy of the secrets afterwards."""
+    with opened(data) as db:
+        from tsuzuri.store import audit, sealed  # noqa: PLC0415
+
+        count = sealed.rotate(db)
+        (name,) = db.secrets.masters()
+        audit.append(db, "master.rotated", {"by": audit.OPERATOR, "name": name, "records": count})
+    if as_json:
+        _json({"name": name, "records": count})
+        return
+    click.echo(
+        str(Words(f"マスター鍵は {name} です。{count} 件の鍵を包み直しました。", f"The master key is {name}. {count} keys wrapped anew."))
+    )
+
+
 def _shown(key: Key, secret: str, as_json: bool) -> None:
     if as_json:
         _json({"key": secret, **_row(key)})

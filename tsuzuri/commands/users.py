@@ -72,6 +72,20 @@ def role(name: str, role: str, data: Path | None, as_json: bool) -> None:
 @click.argument("name")
 @data_option
 @json_option
+def password(name: str, data: Path | None, as_json: bool) -> None:
+    """パスワードを決め直します。開いていたセッションは終わります。 / Sets a new password and ends the sessions that are open."""
+    asked = _password()
+    with opened(data) as db:
+        from tsuzuri.store import users  # noqa: PLC0415
+
+        found = users.set_password(db, name, asked)
+    _shown(asdict(found), Words(f"{found.name} のパスワードを変えました。", f"{found.name} has a new password."), as_json)
+
+
+@command.command()
+@click.argument("name")
+@data_option
+@json_option
 def deactivate(name: str, data: Path | None, as_json: bool) -> None:
     """利用者を停止します。サインインもキーも、次の要求から使えません。
     / Deactivates a user: neither sign-in nor keys work from the next request on."""

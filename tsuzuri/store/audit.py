@@ -37,6 +37,7 @@ BATCH = 10_000
 PURPOSE = "audit"
 SEALED = "_sealed"  # hash of the sealed content; sorts before every other name, so that it can be seen without reading the rest
 ERASED = "audit.erased"
+WITH_CONTENT, OF_ERASURE = f'{{"{SEALED}":'.encode(), f'"kind":"{ERASED}"'.encode()
 Wrong: TypeAlias = Literal["changed", "forged", "missing", "order", "cut", "rewritten", "tombstone", "anchor", "content"]
 
 
@@ -103,11 +104,17 @@ def append(
 
 def append_many(db: Database, rows: Sequence[tuple[str, Mapping[str, Any]]], now: int | None = None) -> int:
     """As many records in one transaction: (kind, body). Returns the number of the last."""
-    last = 0
+    now, key = now_ms() if now is None else now, db.secrets.derived(PURPOSE)
     with db.write() as connection:
+        seq, last = _head(connection)
+        made = []
         for kind, body in rows:
-            last = _append(db, connection, kind, body, None, now_ms() if now is None else now)
-    return last
+            made.append(_row(key, seq + 1, last, (kind, body, now), None))
+            seq, last = seq + 1, made[-1]["hash"]
+        if made:
+            connection.execute(insert(audit), made)
+            connection.execute(update(audit_head).values(seq=seq, hash=last))
+    return seq
 
 
 def records(db: Database, start: int = 1) -> Iterator[Record]:
@@ -256,9 +263,9 @@ class _Chain:
             self.findings.append(Finding(number, "changed"))
         if not hmac.compare_digest(hmac.digest(self._key, digest, "sha256"), mac):
             self.findings.append(Finding(number, "forged"))
-        if record.startswith(b'{"%b":' % SEALED.encode()):
+        if record.startswith(WITH_CONTENT):
             self.contents[number] = record[len(SEALED) + 5 :][:64].decode("latin-1")
-        elif b'"kind":"%b"' % ERASED.encode() in record:
+        elif OF_ERASURE in record:
             self.erased |= _erasure(record)
         self.seq, self.last = number, digest
         self.count += 1
@@ -327,24 +334,40 @@ def _rows(connection: Connection, start: int) -> Iterator[tuple[int, str, bytes,
     query = select(audit.c.seq, audit.c.record, audit.c.hash, audit.c.mac).where(audit.c.seq >= start).order_by(audit.c.seq)
     with connection.execute(query.execution_options(yield_per=BATCH)) as result:  # closed, too, when whoever reads stops halfway
         for part in result.partitions():
-            yield from part  # type: ignore[misc]
+            yield from part
 
 
 # ── writing
 
 
 def _append(db: Database, connection: Connection, kind: str, body: Mapping[str, Any], said: str | None, now: int) -> int:
+    seq, last = _head(connection)
+    sealed_hash = None
+    if said is not None:
+        kept = sealed.seal(db, connection, "audit_contents", "sealed", str(seq + 1), said.encode("utf-8", "replace"))
+        connection.execute(insert(audit_contents).values(seq=seq + 1, sealed=kept))
+        sealed_hash = hashlib.sha256(kept).hexdigest()
+    row = _row(db.secrets.derived(PURPOSE), seq + 1, last, (kind, body, now), sealed_hash)
+    connection.execute(insert(audit).values(**row))
+    connection.execute(update(audit_head).values(seq=seq + 1, hash=row["hash"]))
+    return seq + 1
+
+
+def _head(connection: Connection) -> tuple[int, bytes]:
+    """Number and hash of the last record, locked: whoever else appends waits."""
     either = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     head = connection.execute(select(audit_head).with_for_update()).first()
     if head is None:
         connection.execute(either(audit_head).values(id=1, seq=0, hash=START).on_conflict_do_nothing())
         head = connection.execute(select(audit_head).with_for_update()).one()
-    seq = head.seq + 1
-    value: dict[str, Any] = {"at": now, "body": _plain(body), "kind": kind, "prev": bytes(head.hash).hex(), "seq": seq, "v": VERSION}
-    if said is not None:
-        kept = sealed.seal(db, connection, "audit_contents", "sealed", str(seq), said.encode())
-        connection.execute(insert(audit_contents).values(seq=seq, sealed=kept))
-        value[SEALED] = hashlib.sha256(kept).hexdigest()
+    return int(head.seq), bytes(head.hash)
+
+
+def _row(key: bytes, seq: int, last: bytes, what: tuple[str, Mapping[str, Any], int], sealed_hash: str | None) -> dict[str, Any]:
+    kind, body, at = what
+    value: dict[str, Any] = {"at": at, "body": _plain(body), "kind": kind, "prev": last.hex(), "seq": seq, "v": VERSION}
+    if sealed_hash is not None:
+        value[SEALED] = sealed_hash
     record = _canonical(value)
     data = record.encode()
     if len(data) > LARGEST:
@@ -354,10 +377,7 @@ def _append(db: Database, connection: Connection, kind: str, body: Mapping[str, 
             todo=Words("何が起きたかだけを記録してください。", "Record what happened only."),
         )
     digest = hashlib.sha256(data).digest()
-    mac = hmac.digest(db.secrets.derived(PURPOSE), digest, "sha256")
-    connection.execute(insert(audit).values(seq=seq, record=record, hash=digest, mac=mac))
-    connection.execute(update(audit_head).values(seq=seq, hash=digest))
-    return seq
+    return {"seq": seq, "record": record, "hash": digest, "mac": hmac.digest(key, digest, "sha256")}
 
 
 def _canonical(value: Any) -> str:

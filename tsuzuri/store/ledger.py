@@ -266,11 +266,11 @@ def _reserve(connection: Connection, made: Reservation, now: int) -> None:
             row = connection.execute(select(balances).where(here)).one()
             amount = int(connection.execute(select(limits.c.amount).where(limits.c.owner == owner)).scalar() or 0)
             raise _Refused(Refusal(owner, amount, max(0, amount - row.held - row.spent)))
-    row = {
+    new = {
         "id": made.id, "request_id": made.request_id, "owners": json.dumps(made.owners), "month": made.month, "most": made.most,
         "delivered": 0, "state": "held", "created_at": now, "lease_until": made.lease_until,
     }  # fmt: skip
-    connection.execute(insert(reservations).values(**row))
+    connection.execute(insert(reservations).values(**new))
     _enter(connection, made.id, made.owners, made.month, {"free": -made.most, "held": made.most}, now)
 
 

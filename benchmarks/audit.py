@@ -1,0 +1,74 @@
+"""How long it takes to verify the audit, and to write it: records a second, on SQLite as it is set up.
+
+In: 100,000 records like those of chat calls. Out: `results/audit.json` and a line: seconds to verify a million (each sample is the whole
+chain, with an anchor at its end), records a second appended one by one (each on the disk before the next) and in transactions of 1,000.
+The claim: a million records are verified in at most ten seconds.
+
+    python benchmarks/audit.py              about two minutes
+    python benchmarks/audit.py --rounds 1   a trial
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import _protocol
+
+from tsuzuri.store import audit, database
+from tsuzuri.store.database import Database
+
+RECORDS, ONE_BY_ONE, TOGETHER = 100_000, 500, 1000
+MILLION = 1_000_000
+
+
+def call(number: int) -> dict[str, object]:
+    tokens = {"prompt": 1000 + number % 500, "completion": number % 300, "cached": 512}
+    return {"key": "key_0123456789abcdef01234567", "user": "user_0123456789abcdef01234567", "model": "tsuzuri-small", "request": f"req_{number:024x}",
+            "tokens": tokens, "status": 200, "stream": True, "micro_yen": 12_345 + number}  # fmt: skip
+
+
+def written(db: Database) -> dict[str, float]:
+    """Records a second, one by one and together."""
+    start = time.perf_counter()
+    for number in range(ONE_BY_ONE):
+        audit.append(db, "chat", call(number))
+    middle = time.perf_counter()
+    for first in range(ONE_BY_ONE, RECORDS, TOGETHER):
+        audit.append_many(db, [("chat", call(number)) for number in range(first, min(RECORDS, first + TOGETHER))])
+    end = time.perf_counter()
+    return {"one_by_one": ONE_BY_ONE / (middle - start), "together": (RECORDS - ONE_BY_ONE) / (end - middle)}
+
+
+def main() -> None:
+    options = _protocol.arguments(__doc__ or "").parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        with database.open(root / "data", root / "secrets") as db:
+            rates = written(db)
+            audit.anchor(db, root / "anchors")
+            anchors = audit.read_anchors(root / "anchors")
+
+            def verify() -> None:
+                report = audit.verify(db, anchors)
+                assert report.sound and report.records == report.anchored == RECORDS
+
+            once = _protocol.timed(verify)
+            once()
+            samples = [once() for _ in range(options.rounds)]
+    seconds = statistics.median(samples) * MILLION / RECORDS
+    record = {
+        "rounds": options.rounds,
+        "records": RECORDS,
+        "verify_seconds": samples,
+        "verify_seconds_per_million": seconds,
+        "append_records_per_second": rates,
+    }
+    _protocol.write("audit", record, options.out)
+    print(f"verify: {seconds:.1f} s for a million; append: {rates['one_by_one']:.0f}/s one by one, {rates['together']:.0f}/s together")
+
+
+if __name__ == "__main__":
+    main()
