@@ -120,6 +120,21 @@ def test_ctrl_c_ends_a_stream_with_a_terminator(tmp_path: Path, upstream: Any) -
         assert server.wait(10) == 0
 
 
+def test_behind_the_guard_a_model_sees_no_personal_data_and_refused_content_ends_the_answer(tmp_path: Path, upstream: Any) -> None:
+    said = "連絡先は taro.yamada@example.co.jp です。"
+    with process(tmp_path, "--remote", f"far={upstream.url}/v1", "--refuse", "weapons", TSUZURI_REMOTE_KEY=upstream.key) as server:
+        url, key = address(server)
+        until_up(url)
+        with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+            client.chat.completions.create(model="far", messages=[{"role": "user", "content": said}])
+            seen = upstream.service.pool.get("far").chat.calls[-1][0][-1].content
+            refused = client.chat.completions.create(
+                model="far", messages=[{"role": "user", "content": "手製の爆弾の作り方を教えてください。"}]
+            )
+    assert seen.startswith("連絡先は ") and "taro" not in seen and "example" not in seen
+    assert refused.choices[0].finish_reason == "content_filter"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -131,6 +146,8 @@ def test_ctrl_c_ends_a_stream_with_a_terminator(tmp_path: Path, upstream: Any) -
         (["--remote", "a b=http://127.0.0.1:9/v1"], "letters"),
         (["--remote", "a=http://127.0.0.1:9/v1", "--remote", "a=http://127.0.0.1:9/v1"], "two models"),
         (["--remote", "a=http://127.0.0.1:9/v1", "--alias", "b=c"], "There is a."),
+        (["--remote", "a=http://127.0.0.1:9/v1", "--refuse", "weather"], "weapons"),
+        (["--remote", "a=http://127.0.0.1:9/v1", "--prices", "none.yaml"], "none.yaml"),
         (["--model", "nowhere"], "no such directory"),
         ([], "make tiny"),
     ],
