@@ -427,7 +427,7 @@ def guard_injection(language: str) -> str:
         else f"False alarms on harmless texts by others (`sample/`): {others}."
     )
     threshold = f"しきい値は一つで、{found['threshold']:.3f}。" if ja else f"One threshold: {found['threshold']:.3f}."
-    return f"{table(heads, rows)}\n\n{threshold} {alarms}"
+    return f"{table(heads, rows)}\n\n{threshold}{'' if ja else ' '}{alarms}"
 
 
 def guard_kinds(language: str) -> str:

@@ -12,6 +12,7 @@ import functools
 import re
 import unicodedata
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -145,16 +146,21 @@ def _table() -> dict[int, str]:
 @functools.cache
 def _irregular() -> re.Pattern[str]:
     """Stretches in which one character does not become one: half-width kana with marks, what is combined, what is invisible."""
-    codes = [code for code in (*range(0x80, 0xD800), *range(0xE000, 0x30000), *range(_TAGS, _TAGS + 0x200)) if _odd(code)]
+    every = (*range(0x80, 0xD800), *range(0xE000, 0x30000), *range(_TAGS, _TAGS + 0x200))
+    odd, unseen = _class(filter(_odd, every)), _class(code for code in every if _invisible(chr(code)))
+    marks = "\u0300-\u036f\u3099\u309a\uff9e\uff9f"
+    return re.compile(rf"[^\n{marks}](?:[{unseen}]{{0,8}}[{marks}])+|[{odd}{marks}]")
+
+
+def _class(codes: Iterable[int]) -> str:
+    """Ascending codes as the inside of a character class."""
     ranges: list[list[int]] = []
     for code in codes:
         if ranges and ranges[-1][1] == code - 1:
             ranges[-1][1] = code
         else:
             ranges.append([code, code])
-    odd = "".join(f"{re.escape(chr(a))}-{re.escape(chr(b))}" for a, b in ranges)
-    marks = "\u0300-\u036f\u3099\u309a\uff9e\uff9f"
-    return re.compile(rf"[^\n{marks}][{marks}]+|[{odd}{marks}]")
+    return "".join(f"{re.escape(chr(a))}-{re.escape(chr(b))}" for a, b in ranges)
 
 
 def _odd(code: int) -> bool:
@@ -174,7 +180,7 @@ def _made(odd: str) -> str:
         for c in odd
         if not _invisible(c) or _TAGS + 0x20 <= ord(c) < _TAGS + 0x7F
     )
-    return unicodedata.normalize("NFKC", shown)
+    return unicodedata.normalize("NFKC", shown).translate(_table())
 
 
 @functools.cache
