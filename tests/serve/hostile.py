@@ -115,7 +115,11 @@ TINY: list[tuple[str, dict[str, Any] | bytes | Raw, tuple[int, ...]]] = [
     # forms
     ("CVE-2025-48942 schema", {"guided_json": {"type": "something"}}, BAD),
     ("CVE-2025-48944 pattern", {"guided_regex": "foo**"}, BAD),
-    ("CVE-2025-48944 pattern", {"structured_outputs": {"regex": "foo**"}}, BAD),
+    ("CVE-2025-48944 pattern", {"structured_outputs": {"regex": "foo**"}}, OK),  # it means something, and takes linear time
+    ("CVE-2025-48944 pattern", {"structured_outputs": {"regex": "(a+)+$" * 200}}, BAD),
+    ("CVE-2025-48944 pattern", {"structured_outputs": {"regex": "("}}, BAD),
+    ("GHSA-hf3c grammar", {"structured_outputs": {"grammar": "start: start"}}, BAD),
+    ("CVE-2025-29770 grammar", {"structured_outputs": {"grammar": "start: " + "(" * 300 + "x" + ")" * 300}}, BAD),
     ("GHSA-hf3c grammar", {"guided_grammar": "root ::= root"}, BAD),
     ("CVE-2026-25048 nesting", {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": nested(20)}}}, BAD),
     ("response_format", {"response_format": "json"}, BAD),

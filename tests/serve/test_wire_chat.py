@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from openai.types.chat import completion_create_params
 from openai.types.completion_create_params import CompletionCreateParamsBase
 
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.serve.refusal import Refusal
 from tsuzuri.serve.wire import openai_chat, openai_completions
@@ -62,6 +63,8 @@ GOOD: dict[str, tuple[Any, Any]] = {  # field -> a value, and what it comes to
     "tools": ([TOOL], lambda a: a.options.tools == (TOOL,)),
     "tool_choice": ("none", lambda a: a.options.tools == ()),
     "parallel_tool_calls": (False, lambda a: a.one_call),
+    "response_format": ({"type": "json_object"}, lambda a: a.options.sampling.constraint == Constraint("json_object")),
+    "structured_outputs": ({"regex": "a+"}, lambda a: a.options.sampling.constraint == Constraint("regex", "a+")),
     "temperature": (0.5, lambda a: a.options.sampling.temperature == 0.5),
     "top_k": (5, lambda a: a.options.sampling.top_k == 5),
     "top_p": (0.5, lambda a: a.options.sampling.top_p == 0.5),
@@ -139,8 +142,11 @@ WRONG = [
     ({"tools": [{"type": "function", "function": {"name": "a", "strict": True}}]}, "tools[0].function.strict"),
     ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
     ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
-    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}}, "response_format"),
+    ({"response_format": {"type": "json_object", "x": 1}}, "response_format.x"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, "response_format.json_schema.name"),
+    ({"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}}, "structured_outputs"),
+    ({"response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos"),
+    ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
     ({"metadata": {"a": 1}}, "metadata"),
     ({"user": "x" * 513}, "user"),
     ({"temprature": 1}, "temprature"),
@@ -159,7 +165,7 @@ def test_a_field_nobody_knows_is_answered_with_the_nearest() -> None:
 
 def test_a_new_sampling_field_would_be_new_in_http() -> None:
     names = {field.name for field in openai_chat.FIELDS}
-    assert set(Sampling.__dataclass_fields__) <= names
+    assert set(Sampling.__dataclass_fields__) - {"constraint"} <= names  # of the constraint there are `forms.FIELDS`
 
 
 def test_parts_names_of_roles_and_echoed_answers_are_read() -> None:
