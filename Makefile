@@ -1,4 +1,4 @@
-# The two commands on a fresh machine: `make tiny` (text to a model one can talk to) and `make test`.
+# The two commands on a fresh machine: `make up` (a model one can talk to, served on 127.0.0.1) and `make test`.
 # Everything is set up in .venv at the root, from constraints.txt.
 
 PYTHON ?= python3
@@ -6,7 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: tiny test check bench docs clean
+.PHONY: up tiny test check bench docs clean
+
+up: $(READY)  ## a server on 127.0.0.1:8000; the first time it makes a model, at most 10 minutes on 2 cores
+	test -d runs/tiny/model || $(BIN)/tsuzuri run recipes/tiny.yaml
+	$(BIN)/tsuzuri serve
 
 tiny: $(READY)  ## sample text -> tokenizer -> model -> conversation, at most 10 minutes on 2 cores
 	$(BIN)/tsuzuri run recipes/tiny.yaml

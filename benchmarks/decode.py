@@ -207,7 +207,7 @@ def read_rate() -> float:
 
 
 class Worker:
-    """A process that answers one question at a time: `logits`, or the seconds of a `decode` or `prefill`."""
+    """A process that answers one question at a time: `logits`, or the seconds of a `decode`, a `prefill` or the `whole` of both."""
 
     def __init__(self, kind: str, directory: Path, form: str) -> None:
         self.kind, self.form = kind, form
@@ -252,10 +252,11 @@ def work(kind: str, directory: str, form: str) -> None:
         if what == "prefill":
             start = time.perf_counter()
             read(ids, 0)
-        else:
+        else:  # `whole` counts the reading of the prompt too, which gives the first token
+            whole, start = what == "whole", time.perf_counter()
             next_id = read(ids[:PROMPT], 0)
-            start = time.perf_counter()
-            for i in range(MADE):
+            start = start if whole else time.perf_counter()
+            for i in range(MADE - 1 if whole else MADE):
                 next_id = read([next_id], PROMPT + i)
         answer(time.perf_counter() - start)
 

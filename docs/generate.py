@@ -12,21 +12,23 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tsuzuri.errors import Words
 from tsuzuri.folder import find, names
+from tsuzuri.guard.encodings import ENCODINGS
 from tsuzuri.recipe.report import rival
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-GENERATED = ("history", "families", "encoders", "models", "tasks")  # pages in both languages that have a generated part
+# pages in both languages that have a generated part
+GENERATED = ("history", "families", "encoders", "models", "native", "tasks", "guard", "service", "service-fields")
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # from the top; a room calls those below
-HOUSE = ("commands", "recipe", "train", "evals", "chat", "engine", "text", "model", "native", "hub")
+HOUSE = ("commands", "serve", "recipe", "guard", "train", "evals", "chat", "engine", "text", "model", "store", "native", "hub")
 BASE = ("types", "errors", "config", "folder", "device", "directory")
 
 
@@ -284,6 +286,235 @@ def _within(score: dict[str, Any], form: str) -> str:
     return f"({format(low, form)} – {format(high, form)})"
 
 
+CHANGED = {
+    "bfloat16": ("bfloat16 で計算", "computed in bfloat16"),
+    "q4_0 calibrated": ("q4_0、較正（AWQ）", "q4_0, calibrated (AWQ)"),
+    "30 %": ("30 %、行列ごと", "30 % of each matrix"),
+    "50 %": ("50 %、行列ごと", "50 % of each matrix"),
+    "50 % by row": ("50 %、行ごと", "50 % of each row"),
+    "50 % of all": ("50 %、全体で", "50 % of all together"),
+    "50 % calibrated": ("50 %、行ごと、較正（Wanda）", "50 % of each row, calibrated (Wanda)"),
+    "2:4 calibrated": ("2:4、較正（Wanda）", "2:4, calibrated (Wanda)"),
+}
+TARGET = {"agreement": ("一致", "agreement"), "perplexity": ("パープレキシティ", "perplexity")}
+
+
+def quantised(language: str) -> str:
+    """Rows of benchmarks/quantization.py that narrow the weights, and whether the targets are met."""
+    ja = language == "ja"
+    if not (RESULTS / "quantization.json").is_file():
+        return "まだ測っていません。" if ja else "Not measured yet."
+    found = read("quantization.json")
+    rows = [name for name in found["rows"] if name != "as stored" and name not in found["pruned"]]
+    lines = [*_changed(found, rows, ja), "", _measured_on(found, ja), ""]
+    for name, met in found["met"].items():
+        for what, is_met in met.items():
+            bound = found["targets"][name][what]
+            values = {how: found["rows"][name][how][what] for how in ("plain", "native") if found["rows"][name].get(how)}
+            form = "+.2%" if what == "perplexity" else ".2%"
+            limit = f"≥ {bound:.0%}" if what == "agreement" else f"≤ {bound:+.1%}"
+            title, word, each = CHANGED.get(name, (name, name)), ("達成", "met") if is_met else ("**未達**", "**missed**"), TARGET[what]
+            if ja:
+                told = "、".join(f"{_how(how, ja)} {value:{form}}" for how, value in values.items())
+                lines.append(f"- {title[0]}：{each[0]} {limit} は{word[0]}（{told}）")
+            else:
+                told = ", ".join(f"{_how(how, ja)} {value:{form}}" for how, value in values.items())
+                lines.append(f"- {title[1]}: {each[1]} {limit} {word[1]} ({told})")
+    return "\n".join(lines)
+
+
+def pruned(language: str) -> str:
+    """Rows of benchmarks/quantization.py that zero weights."""
+    ja = language == "ja"
+    if not (RESULTS / "quantization.json").is_file():
+        return "まだ測っていません。" if ja else "Not measured yet."
+    found = read("quantization.json")
+    share = found["rows"][found["pruned"][-1]]["share_of_all"]
+    told = f"半分を 0 にすると、重み全体の {share:.0%} が 0 です。" if ja else f"With half of them zero, {share:.0%} of all weights are."
+    return "\n".join([*_changed(found, found["pruned"], ja), "", _measured_on(found, ja) + ("" if ja else " ") + told])
+
+
+def _changed(found: dict[str, Any], names: list[str], ja: bool) -> list[str]:
+    margin = found["margin"]
+    heads = ["変え方", "MB", "パープレキシティ", "KL（ナット）", "一致", f"一致（差 > {margin} ナット）", "ネイティブ"] if ja else ["change", "MB", "perplexity", "KL (nats)", "agreement", f"where ahead by > {margin} nats", "native"]  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|---|"]
+    for name in names:
+        row = found["rows"][name]
+        plain, native = row["plain"], row.get("native")
+        size = f"{row['bytes'] / 1e6:.1f}" if "bytes" in row else "—"
+        cells = [CHANGED.get(name, (name, name))[0 if ja else 1], size, f"{plain['perplexity']:+.2%} ± {plain['perplexity_error']:.2%}"]
+        cells += [f"{plain['kl']:.4f}", f"{plain['agreement']:.1%}", f"{plain['agreement_decided']:.1%}"]
+        cells.append(f"{native['perplexity']:+.2%}, {native['agreement']:.1%}" if native else "—")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _measured_on(found: dict[str, Any], ja: bool) -> str:
+    whole, size, tokens = found["rows"]["as stored"]["plain"]["bits_per_byte"], found["parameters"] / 1e6, found["tokens"]
+    where = machine(found, "ja" if ja else "en")
+    if ja:
+        return (
+            f"`make tiny` のモデル（{size:.1f} M、会話を学ぶ前）、検証用 {tokens:,} トークン、そのままで {whole:.3f} ビット／バイト、{where}。"
+            f"一位と二位の差が {found['margin']} ナット以下の位置は {found['undecided']:.0%} です。"
+        )
+    return (
+        f"The model of `make tiny` ({size:.1f} M, before conversations), {tokens:,} held-out tokens, {whole:.3f} bits per byte as it is, "
+        f"{where}. At {found['undecided']:.0%} of positions the first is ahead of the second by no more than {found['margin']} nats."
+    )
+
+
+def _how(how: str, ja: bool) -> str:
+    return {"plain": ("PyTorch", "PyTorch"), "native": ("ネイティブ", "native")}[how][0 if ja else 1]
+
+
+def share(found: dict[str, Any] | None) -> str:
+    """A share with its interval, in per cent: 99.8 (99.0 – 100.0)."""
+    if not found or not found["of"]:
+        return "–"
+    low, high = found["interval"]
+    return f"{100 * found['value']:.1f} ({100 * low:.1f} – {100 * high:.1f})"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def guarded(name: str) -> dict[str, Any]:
+    """A part of benchmarks/results/guard.json."""
+    part: dict[str, Any] = read("guard.json")[name]
+    return part
+
+
+def guard_personal(language: str) -> str:
+    """One row a kind of personal data."""
+    ja, found = language == "ja", guarded("personal")
+    heads = ("検査", "名前", "適合率", "再現率", "あとから書いた文：適合率", "再現率") if ja else ("check", "name", "precision", "recall", "written later: precision", "recall")  # fmt: skip
+    called = {name: find("tsuzuri.guard.checks", name).LABEL for name in names("tsuzuri.guard.checks")}
+    rows = []
+    for kind, one in found["beside"]["kinds"].items():
+        file = "name" if kind == "full_name" else kind
+        words = Words("敬称のない姓名", "full name alone") if kind == "full_name" else called[file]
+        later = found["fresh"]["kinds"].get(kind, {"precision": None, "recall": None})
+        cells = [f"[{kind}](../../tsuzuri/guard/checks/{file}.py)", words.ja if ja else words.en]
+        rows.append([*cells, *(share(part[key]) for part in (one, later) for key in ("precision", "recall"))])
+    whole = [share(found[part]["structured"][key]) for part in ("beside", "fresh") for key in ("precision", "recall")]
+    rows.append(["", "形の決まったもの全体" if ja else "all that have a form", *whole])
+    return table(heads, rows)
+
+
+GUARD_PARTS = {
+    "training": ("学習した雛形", "templates it learned from"),
+    "held out": ("学習に使わなかった雛形", "templates held out"),
+    "fresh": ("あとから別の言葉で書いた雛形", "templates written later, in other words"),
+}
+
+
+def guard_injection(language: str) -> str:
+    ja, found = language == "ja", guarded("injection")
+    heads = ("文", "攻撃の雛形／文", "再現率", "無害な雛形／文", "誤検出") if ja else ("texts", "attack templates / texts", "recall", "harmless templates / texts", "false alarms")  # fmt: skip
+    rows = []
+    for part, words in GUARD_PARTS.items():
+        hits, alarms = found[part]["recall"], found[part]["false alarms"]
+        counts = [f"{one['templates']} / {one['of']:,}" for one in (hits, alarms)]
+        rows.append([words[0 if ja else 1], counts[0], share(hits), counts[1], share(alarms)])
+    one = found["in a document"]
+    words = "無害な 20 文の中に一つ" if ja else "one among twenty harmless sentences"
+    rows.append([words, f"{one['recall']['of']}", share(one["recall"]), f"{one['false alarms']['of']}", share(one["false alarms"])])
+    others = ", ".join(f"{name} {share(one)}" for name, one in found["others' texts"].items())
+    alarms = (
+        f"ほかの人が書いた無害な文章（`sample/`）での誤検出：{others}。"
+        if ja
+        else f"False alarms on harmless texts by others (`sample/`): {others}."
+    )
+    threshold = f"しきい値は一つで、{found['threshold']:.3f}。" if ja else f"One threshold: {found['threshold']:.3f}."
+    return f"{table(heads, rows)}\n\n{threshold} {alarms}"
+
+
+def guard_kinds(language: str) -> str:
+    """Attacks by kind and by how they are written, all of them held out."""
+    ja, found = language == "ja", guarded("injection")
+    kinds = table(("種類", "再現率") if ja else ("kind", "recall"), [(f"`{kind}`", share(one)) for kind, one in found["kinds"].items()])
+    heads = ("書き換え", "元のまま", "書き換えたもの", "誤検出") if ja else ("transform", "as it is", "transformed", "false alarms")
+    changed = [
+        (f"`{name}`", *(share(one[key]) for key in ("plain", "changed", "false alarms"))) for name, one in found["transforms"].items()
+    ]
+    return f"{kinds}\n\n{table(heads, changed)}"
+
+
+def guard_content(language: str) -> str:
+    ja, found = language == "ja", guarded("content")
+    called = find("tsuzuri.guard.checks", "content").CATEGORIES
+    rows = [(called[kind].ja if ja else called[kind].en, share(one)) for kind, one in found["recall"].items()]
+    calm = [
+        ("言葉の似た無害な文" if ja else "harmless, in like words", "false alarms"),
+        ("仕事の文" if ja else "business", "false alarms in business"),
+    ]
+    alarms = [(what, share(found[key])) for what, key in calm]
+    return "\n\n".join(table(heads, part) for heads, part in (((("分類", "再現率") if ja else ("category", "recall")), rows), ((("文", "誤検出") if ja else ("texts", "false alarms")), alarms)))  # fmt: skip
+
+
+def guard_secrets(language: str) -> str:
+    """Every way of writing that is looked for, and what of it came through."""
+    ja, found = language == "ja", guarded("secrets")
+    how = {"letters": Words("文字と数字だけを見る", "by letters and digits alone"), "raw": Words("見える文字をそのまま", "by visible characters"), "decoded": Words("エスケープを読み解いて", "after reading escapes"), "packed": Words("解凍・復号して", "after unpacking")}  # fmt: skip
+    rows = []
+    for name, one in ENCODINGS.items():
+        words, way, tried = one.called, how[one.how], found["encodings"][name]
+        rows.append((words.ja if ja else words.en, way.ja if ja else way.en, f"{tried['leaked']} / {tried['tried']}"))
+    told = (
+        f"合計 {found['tried']:,} 回のうち漏れ {found['leaked']} 回（漏れがなければ、率の 95 % 上限は {100 * found['bound']:.2f} %）。切り方で結果が変わったもの {found['cut differently']} 回。"
+        if ja
+        else f"{found['leaked']} leaked of {found['tried']:,} (with none, the rate is below {100 * found['bound']:.2f} % at 95 %). {found['cut differently']} came out differently when cut."
+    )
+    return f"{table(('書き方', '探し方', '漏れ／試行') if ja else ('way of writing', 'how it is found', 'leaked / tried'), rows)}\n\n{told}"
+
+
+def guard_speed(language: str) -> str:
+    ja, found = language == "ja", read("guard.json")
+    called = {
+        "score ms per 1000 characters": ("注入の点数、1,000 字あたり", "injection score, per 1,000 characters", "{:.1f} ms"),
+        "mask MB/s, business": ("伏せる、仕事の文", "masking, business text", "{:.1f} MB/s"),
+        "mask MB/s, personal data in every line": ("伏せる、毎行に個人情報のある文", "masking, personal data in every line", "{:.1f} MB/s"),
+        "look MB/s, business": ("探すだけ、仕事の文", "finding alone, business text", "{:.1f} MB/s"),
+        "secrets MB/s": ("秘密を見張る、一つ登録", "watching for one secret", "{:.1f} MB/s"),
+    }
+    rows = [(words[0 if ja else 1], words[2].format(found["speed"][key])) for key, words in called.items()]
+    where = machine(found, language) + ("のうち 1 コア。" if ja else ", one of them used.")
+    return f"{table(('測定項目', '結果') if ja else ('measured', 'result'), rows)}\n\n{where}"
+
+
+USES = {"used": ("使う", "used"), "recorded": ("記録に残す", "recorded"), "hint": ("目安", "a hint"), "refused": ("断る", "refused")}
+
+
+def routes(language: str) -> str:
+    """One row a way in: its path, which scopes open it, the first line of its file."""
+    head = "| 入口 | 要る権限 | |" if language == "ja" else "| way in | scope | |"
+    lines = [head, "|---|---|---|"]
+    for name in names("tsuzuri.serve.routes"):
+        module = find("tsuzuri.serve.routes", name)
+        scopes = ("なし" if language == "ja" else "none") if module.POLICY == "open" else ", ".join(f"`{scope}`" for scope in module.POLICY)
+        paths = ", ".join(f"`{path}`" for path in module.PATHS)
+        told = half(ROOT / "tsuzuri" / "serve" / "routes" / f"{name}.py", language)
+        lines.append(f"| {module.METHOD} {paths} | {scopes} | [{told}](../../tsuzuri/serve/routes/{name}.py) |")
+    return "\n".join(lines)
+
+
+def wire(format: str) -> Callable[[str], str]:
+    """One row a field of a wire format, those that are refused last."""
+
+    def table(language: str) -> str:
+        fields = sorted(find("tsuzuri.serve.wire", format).FIELDS, key=lambda field: list(USES).index(field.use))
+        lines = ["| 項目 | | |" if language == "ja" else "| field | | |", "|---|---|---|"]
+        for field in fields:
+            told = str(field.words.ja if language == "ja" else field.words.en).replace("|", "\\|")
+            neutral = ", ".join(json.dumps(value, ensure_ascii=False) for value in field.neutral)
+            taken = (f" `{neutral}` は受け付ける" if language == "ja" else f" `{neutral}` is taken") if neutral else ""
+            lines.append(f"| `{field.name}` | {USES[field.use][language != 'ja']} | {told}{taken} |")
+        return "\n".join(lines)
+
+    return table
+
+
 Rows = list[tuple[str, str]]
 
 
@@ -367,6 +598,17 @@ def tell_decode(found: dict[str, Any], language: str) -> Rows:
     return rows
 
 
+def tell_quantization(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for form, bits in (("q8_0", 8), ("q4_0", 4)):
+        row = found["rows"][form]
+        lost = row.get("native") or row["plain"]
+        title = f"{bits} ビット（{form}）で失われるもの" if ja else f"what {bits} bits ({form}) cost"
+        names = ("パープレキシティ", "最有力の語の一致") if ja else ("perplexity", "same most probable token")
+        rows.append((title, f"{names[0]} {lost['perplexity']:+.2%}; {names[1]} {lost['agreement']:.1%}"))
+    return rows
+
+
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tiny.json": tell_tiny,
     "time_to_bits.json": tell_time,
@@ -376,10 +618,15 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tokenizer.json": tell_tokenizer,
     "decode-20m.json": tell_decode,
     "decode-110m.json": tell_decode,
+    "quantization.json": tell_quantization,
 }
 PARTS: dict[str, Callable[[str], str]] = {
     "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "encoders": encoders,
-    "earlier": earlier, "parts": parts, "tasks": tasks,
+    "earlier": earlier, "parts": parts, "tasks": tasks, "quantised": quantised, "pruned": pruned, "guard_personal": guard_personal, "guard_injection": guard_injection,
+    "guard_kinds": guard_kinds, "guard_content": guard_content, "guard_secrets": guard_secrets, "guard_speed": guard_speed,
+    "routes": routes, "chat_fields": wire("openai_chat"), "completions_fields": wire("openai_completions"),
+    "messages_fields": wire("anthropic_messages"), "embeddings_fields": wire("openai_embeddings"),
+    "responses_fields": wire("openai_responses"),
 }  # fmt: skip
 
 if __name__ == "__main__":

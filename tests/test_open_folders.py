@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,23 @@ import torch
 
 from tsuzuri.errors import ConfigError
 from tsuzuri.folder import find, names
+from tsuzuri.guard.finding import look
 from tsuzuri.model import weights
 from tsuzuri.model.parts._place import Place
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Shape, Transformer
+from tsuzuri.serve.app import doors
 from tsuzuri.text import fast
 from tsuzuri.text.kinds import KINDS
 
-COMMANDS, FAMILIES, OBJECTIVES, PARTS, STAGES = OPEN = (
+CHECKS, COMMANDS, FAMILIES, OBJECTIVES, PARTS, PROVIDERS, ROUTES, STAGES = OPEN = (
+    "tsuzuri.guard.checks",
     "tsuzuri.commands",
     "tsuzuri.model.families",
     "tsuzuri.train.objectives",
     "tsuzuri.model.parts",
+    "tsuzuri.chat.providers",
+    "tsuzuri.serve.routes",
     "tsuzuri.recipe.stages",
 )
 SHAPE = Shape(
@@ -71,7 +77,7 @@ def test_a_wrong_name_is_answered_with_the_right_ones(package: str) -> None:
 def test_every_file_says_what_it_is(package: str, name: str) -> None:
     line = first_line(package, name)
     assert 20 <= len(line) <= 160
-    if package in (COMMANDS, STAGES):  # shown to people, each in their language
+    if package in (COMMANDS, ROUTES, STAGES):  # shown to people, each in their language
         ja, _, en = line.partition(" / ")
         assert re.search("[ぁ-ん]", ja) and ja.endswith("。")
         assert re.fullmatch("[ -~–…]+", en) and en.endswith("."), en
@@ -220,6 +226,58 @@ def test_every_stage_says_what_it_needs_takes_and_reads(name: str) -> None:
     assert parameters(module.run) == ["settings", "context"]
     if hasattr(module, "check"):
         assert parameters(module.check) == ["settings", "before"]
+
+
+# ── guard/checks
+
+
+@pytest.mark.parametrize("name", names(CHECKS))
+def test_every_check_finds_its_own_examples_and_nothing_in_what_only_looks_like_them(name: str) -> None:
+    check = find(CHECKS, name)
+    assert re.search("[ぁ-んァ-ヶ一-龠]", check.LABEL.ja) and re.fullmatch("[ -~]+", check.LABEL.en)
+    assert isinstance(check.PERSONAL, bool)
+    assert len(check.FOUND) >= 2 and len(check.NOT) >= 2
+    for text, values in check.FOUND:
+        found = look(text, [name])
+        assert tuple(one.text for one in found) == tuple(values), text
+        for one in found:
+            assert one.kind.partition(".")[0] == name
+            assert one.text == text[one.start : one.stop]
+            assert 0 < one.confidence <= 1
+    for text in check.NOT:
+        assert look(text, [name]) == [], text
+
+
+@pytest.mark.parametrize("name", names(CHECKS))
+@pytest.mark.parametrize(
+    "piece", ["0", "1-", "1 ", "a@", "a.", "市区町村", "東京都港区港町1", "様", "ー", "氏名：", "指示", "ignore ", "( ", "https://a.b/?c="]
+)
+def test_every_check_takes_time_in_proportion_to_the_text(name: str, piece: str) -> None:
+    text = piece * (20_000 // len(piece))
+    look(text[:100], [name])  # tables and patterns are made once
+    start = time.process_time()
+    look(text, [name])
+    assert time.process_time() - start < 2, "20,000 characters"
+
+
+# ── serve/routes (their keys, scopes and errors: tests/serve/test_access.py), chat/providers
+
+
+@pytest.mark.parametrize("name", names(ROUTES))
+def test_every_route_says_its_method_its_paths_and_who_may(name: str) -> None:
+    module = find(ROUTES, name)
+    assert module.METHOD in ("GET", "POST") and all(path.startswith("/") for path in module.PATHS)
+    assert parameters(module.answer) == ["call"]
+    assert [door.name for door in doors([module])] == [name], "its policy is one"
+
+
+@pytest.mark.parametrize("name", names(PROVIDERS))
+def test_every_provider_makes_a_chat_of_an_address_and_refuses_what_is_none(name: str) -> None:
+    module = find(PROVIDERS, name)
+    assert parameters(module.chat) == ["address", "model", "key"]
+    assert callable(module.chat("http://127.0.0.1:9/v1", "m"))
+    with pytest.raises(ConfigError):
+        module.chat("nowhere", "m")
 
 
 # ── text/kinds

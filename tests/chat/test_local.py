@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -19,11 +20,13 @@ import pytest
 import torch
 
 import tsuzuri
-from tsuzuri.chat import local
+from tsuzuri.chat import local, settings
 from tsuzuri.chat.labels import Candidate
-from tsuzuri.chat.local import CONVERSATION, LocalModel, Settings, as_messages, options
+from tsuzuri.chat.local import CONVERSATION, LocalModel, as_messages
+from tsuzuri.chat.settings import Settings, options
 from tsuzuri.commands import chat as chat_command
 from tsuzuri.engine import engine as engine_module
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.sampling import History, Sampling, distribution
 from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError, MissingError
 from tsuzuri.types import Done, Event, Message, Options, Text, Token, Usage
@@ -476,19 +479,72 @@ def test_threads_are_set_when_asked_for(directory: Path) -> None:
 
 def test_no_field_was_forgotten_in_the_second_place() -> None:
     named = [field.name for field in dataclasses.fields(Sampling) if field.name != "logprobs"]  # a text has no place for them
-    assert named == list(Settings.__annotations__)
+    assert named == [name for name in Settings.__annotations__ if name not in settings.FORMS]
+    assert list(settings.Forms.__annotations__) == list(settings.FORMS)
     assert dict(CONVERSATION) == chat_command.CONVERSATION
     assert set(local.Distribution.__annotations__) <= set(Settings.__annotations__)
 
 
 def test_many_together_are_what_each_is_alone(model: tsuzuri.LocalModel) -> None:
     prompts = ["今日は", "料理の", "", "今日は天気が", "水"] * 3
-    for settings in ({"temperature": 0}, {"seed": 3, "top_k": 20}, {"seed": 4, "stop": ["の", "た"]}):
-        wanted = [model.generate(prompt, max_tokens=12, **settings) for prompt in prompts]
-        assert model.generate_all(prompts, max_tokens=12, **settings) == wanted
+    for how in ({"temperature": 0}, {"seed": 3, "top_k": 20}, {"seed": 4, "stop": ["の", "た"]}):
+        wanted = [model.generate(prompt, max_tokens=12, **how) for prompt in prompts]
+        assert model.generate_all(prompts, max_tokens=12, **how) == wanted
     assert model.generate_all([]) == []
 
 
 def test_one_that_cannot_be_stops_all_before_anything_is_computed(model: tsuzuri.LocalModel) -> None:
     with pytest.raises(ContextError):
         model.generate_all(["水", "水" * 5000], max_tokens=3)
+
+
+SCHEMA = {"type": "object", "properties": {"名": {"enum": ["犬", "猫"]}}, "required": ["名"], "additionalProperties": False}
+
+
+def test_a_text_has_the_form_that_was_asked_for(model: LocalModel) -> None:
+    for found in (
+        model.generate(PROMPT, json_schema=SCHEMA, seed=1, max_tokens=100),
+        model.chat("どちら", json_schema=json.dumps(SCHEMA), seed=2, max_tokens=100),
+    ):
+        assert json.loads(found) in ({"名": "犬"}, {"名": "猫"})
+    assert re.fullmatch("[ぁ-ん]{3}", model.generate(PROMPT, regex="[ぁ-ん]{3}", seed=1))
+    assert "".join(model.stream(PROMPT, choice=["東", "西"], seed=1)) in ("東", "西")
+    assert model.generate(PROMPT, grammar='start: "東" "西"') == "東西"
+    prompts = ["今日は", "料理の", "水"] * 3
+    settings: Settings = {"json_schema": SCHEMA, "seed": 3, "max_tokens": 60}
+    assert model.generate_all(prompts, **settings) == [model.generate(prompt, **settings) for prompt in prompts]
+    asked = Options(Sampling(constraint=Constraint("regex", "[0-9]{2}"), seed=1))
+    events = asyncio.run(collected(model, asked))
+    assert re.fullmatch("[0-9]{2}", text_of(events)) and events[-1] == Done("stop")
+
+
+def test_next_tokens_are_shown_with_and_without_the_form(model: LocalModel) -> None:
+    rows = model.next(PROMPT, 600, Sampling(constraint=Constraint("choice", '["東京"]')))
+    assert sum(row.sampled for row in rows) == pytest.approx(1)
+    assert all(row.sampled == 0 or "東".encode().startswith(model.tokenizer.token_bytes(row.id)[:3]) for row in rows)
+    assert sum(row.probability for row in rows) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_form_that_cannot_be_is_refused(model: LocalModel) -> None:
+    for forms, words in (
+        ({"regex": "a", "choice": ["a"]}, "regex、choice が一緒に"),
+        ({"regex": "a", "constraint": Constraint("json_object")}, "regex、constraint が一緒に"),
+        ({"json_schema": {"uniqueItems": True}}, "「uniqueItems」"),
+        ({"choice": []}, "一つ以上"),
+        ({"choice": "東"}, "文字列の並び"),
+        ({"regexp": "a"}, "regex"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            model.generate(PROMPT, **forms)
+
+
+def test_guesses_change_nothing(model: LocalModel, directory: Path) -> None:
+    guessing = tsuzuri.load(directory, lookup=6)
+    for how in ({"temperature": 0}, {"seed": 1, "temperature": 0.3}):
+        assert guessing.generate(PROMPT * 4, max_tokens=80, **how) == model.generate(PROMPT * 4, max_tokens=80, **how)
+    *_, done = guessing.events(PROMPT * 4, Options(Sampling(temperature=0, max_tokens=80)))
+    assert isinstance(done, Done)
+    counts = done.detail["lookup"]
+    assert isinstance(counts, dict) and 0 <= counts["accepted"] <= counts["offered"]
+    with pytest.raises(ConfigError, match="lookup"):
+        tsuzuri.load(directory, lookup=65)

@@ -25,6 +25,7 @@ from click.testing import CliRunner, Result
 import tsuzuri
 from tsuzuri.chat import template
 from tsuzuri.chat.local import LocalModel
+from tsuzuri.chat.settings import FORMS
 from tsuzuri.commands import cli
 from tsuzuri.commands.chat import Talk
 from tsuzuri.engine.sampling import Sampling
@@ -96,9 +97,59 @@ def test_a_stop_string_ends_the_text(directory: Path) -> None:
     assert found.stdout == text[: text.index(stop)] + "\n"
 
 
+def test_several_at_once(directory: Path) -> None:
+    sampled = ("--max-tokens", 5, "--seed", 4, "--ignore-eos")
+    found = run("generate", "紳士が", "--model", directory, "--n", 3, *sampled, "--json")
+    answers = json.loads(found.stdout)["answers"]
+    assert answers[0]["text"] == LocalModel(directory).generate("紳士が", max_tokens=5, seed=4, ignore_eos=True)
+    assert len(answers) == 3
+    best = run("generate", "紳士が", "--model", directory, "--n", 1, "--best-of", 3, *sampled)
+    assert best.stdout == max(answers, key=lambda answer: answer["score"])["text"] + "\n"
+    shown = run("generate", "紳士が", "--model", directory, "--n", 3, *sampled)
+    assert shown.stdout.count("──") == 3
+
+
+def test_a_beam_search(directory: Path) -> None:
+    found = run("generate", "紳士が", "--model", directory, "--beams", 3, "--n", 2, "--max-tokens", 5, "--length-penalty", 0, "--json")
+    answers = json.loads(found.stdout)["answers"]
+    assert len(answers) == 2
+    assert answers[0]["score"] == answers[0]["logprob"] >= answers[1]["logprob"]
+    apart = ("--beams", 2, "--beam-groups", 2, "--beam-diversity", 9, "--n", 2, "--max-tokens", 1, "--json")
+    rows = json.loads(run("generate", "紳士が", "--model", directory, *apart).stdout)["answers"]
+    assert rows[0]["ids"] != rows[1]["ids"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--beams", 2, "--temperature", 0.5), "--temperature"),
+        (("--beams", 2, "--stop", "。"), "--stop"),
+        (("--beams", 2, "--regex", "あ+"), "--regex"),
+        (("--beams", 2, "--best-of", 3), "--best-of"),
+        (("--length-penalty", 2), "--beams"),
+        (("--beams", 2, "--n", 3), "--n"),
+        (("--n", 2, "--prompt-logprobs", 1, "--json"), "--prompt-logprobs"),
+        (("--prompt-logprobs", 1), "--json"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(directory: Path, flags: tuple[object, ...], named: str) -> None:
+    found = run("generate", "紳士が", "--model", directory, "--max-tokens", 2, *flags)
+    assert found.exit_code == 2
+    assert named in found.output
+
+
+def test_what_it_thought_of_the_input(directory: Path) -> None:
+    found = json.loads(run("generate", "紳士が二人", "--model", directory, "--max-tokens", 1, "--prompt-logprobs", 2, "--json").stdout)
+    model = LocalModel(directory)
+    ids = model.tokenizer.encode("紳士が二人")
+    assert [(row["id"], row["logprob"]) for row in found["prompt_logprobs"]] == list(zip(ids[1:], model.engine.score(ids), strict=True))
+    assert all(len(row["top"]) == 2 for row in found["prompt_logprobs"])
+
+
 def test_every_field_of_sampling_is_a_flag() -> None:
     shown = run("generate", "--help").output
-    assert [field.name for field in fields(Sampling) if f"--{field.name.replace('_', '-')}" not in shown] == []
+    names = [field.name for field in fields(Sampling) if field.name != "constraint"] + list(FORMS)
+    assert [name for name in names if f"--{name.replace('_', '-')}" not in shown] == []
 
 
 def test_a_wrong_value_is_told_by_name(directory: Path) -> None:
@@ -280,3 +331,56 @@ def test_a_question_without_an_answer_is_not_kept_and_this_is_said(directory: Pa
     asyncio.run(talk.ask("もしもし"))
     assert talk.messages == []
     assert "残しません" in capsys.readouterr().err
+
+
+# ── the form of the output, and guesses
+
+
+def test_an_output_has_the_form_that_was_asked_for(directory: Path, tmp_path: Path) -> None:
+    ask = ("generate", "紳士が", "--model", directory, "--max-tokens", 200, "--seed", 1)
+    schema, grammar = tmp_path / "schema.json", tmp_path / "grammar.lark"
+    schema.write_text('{"type": "array", "items": {"enum": ["犬", "猫"]}, "maxItems": 3}', encoding="utf-8")
+    grammar.write_text('start: "犬"+ "が" ("来る" | "鳴く")\n', encoding="utf-8")
+    assert run(*ask, "--choice", "晴れ", "--choice", "雨").stdout.strip() in ("晴れ", "雨")
+    assert re.fullmatch("[0-9]{3}-[0-9]{4}", run(*ask, "--regex", "[0-9]{3}-[0-9]{4}").stdout.strip())
+    assert set(json.loads(run(*ask, "--json-schema", schema).stdout)) <= {"犬", "猫"}
+    assert re.fullmatch("犬*が(来る|鳴く)?\n|犬+", run(*ask, "--grammar", grammar).stdout)
+    assert run("chat", "-m", "天気は", "--model", directory, "--choice", "雨").stdout.strip() == "雨"
+
+
+def test_a_form_that_cannot_be_is_refused_before_a_model_is_opened(tmp_path: Path) -> None:
+    schema, binary = tmp_path / "schema.json", tmp_path / "binary"
+    schema.write_text('{"properties": {"a": {"not": {}}}}', encoding="utf-8")
+    binary.write_bytes(b"\xff\xfe")
+    for words, arguments in (
+        ("#/properties/a のキーワード「not」", ("--json-schema", schema)),
+        ("regex、choice が一緒に", ("--regex", "a", "--choice", "a")),
+        ("UTF-8 として読めません", ("--grammar", binary)),
+    ):
+        found = run("generate", "紳士が", "--model", tmp_path / "nowhere", *arguments)
+        assert found.exit_code != 0
+        assert words in found.output + str(found.exception)
+
+
+@pytest.mark.parametrize("verb", [("generate", "雨が降る。風が吹く。" * 6), ("chat", "-m", "雨が降る。風が吹く。" * 6)])
+def test_guesses_change_nothing_but_are_counted(directory: Path, verb: tuple[str, ...]) -> None:
+    ask = (*verb, "--model", directory, "--max-tokens", 60, "--temperature", 0, "--json")
+    plain, guessing = json.loads(run(*ask).stdout), json.loads(run(*ask, "--lookup", 6).stdout)
+    counts = guessing.pop("lookup")
+    assert guessing == plain
+    assert 0 <= counts["accepted"] <= counts["offered"]
+    assert "lookup" in str(run(*ask, "--lookup", 65).exception)
+
+
+def test_what_guesses_and_forms_do_not_go_with_is_refused(directory: Path) -> None:
+    ask = ("generate", "紳士が", "--model", directory, "--max-tokens", 5)
+    for arguments, words in (
+        (("--n", 2, "--lookup", 4), "--lookup は一つの出力に"),
+        (("--beams", 2, "--lookup", 4), "--lookup は一つの出力に"),
+        (("--beams", 2, "--regex", "a"), "--beams では --regex は働きません"),
+        (("--beams", 2, "--choice", "a"), "--beams では --choice は働きません"),
+    ):
+        found = run(*ask, *arguments)
+        assert found.exit_code == 2, arguments
+        assert words in found.output
+    assert run(*ask, "--n", 2, "--seed", 1, "--choice", "雨").output.count("雨") == 2

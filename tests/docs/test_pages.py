@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "README.ja.md", *sorted((ROOT / "docs").rglo
 CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
-LONG = ("make tiny", "make test")  # the whole life runs in the fixture and in benchmarks/tiny.py; the tests are what runs here
+LONG = ("make up", "make tiny", "make test")  # the whole life runs in the fixture and in benchmarks/tiny.py; the tests are what runs here
 
 
 def commands() -> Iterator[tuple[str, str]]:

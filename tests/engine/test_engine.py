@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tsuzuri.engine.constrain import Vocabulary
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.engine import BLOCK, LocalEngine
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError
@@ -40,7 +42,7 @@ def built(seed: int = 3) -> Transformer:
 
 
 def engine(eos: tuple[int, ...] = ()) -> LocalEngine:
-    return LocalEngine(built(), eos, LIMIT)
+    return LocalEngine(built(), eos, LIMIT, vocabulary=Vocabulary(lambda id: bytes([ord("A") + id]), 30))
 
 
 def tokens(eos: tuple[int, ...] = (), prompt: list[int] = PROMPT, **choices: Any) -> list[Token]:
@@ -96,6 +98,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ignore_eos": (True, {}),
     "logprobs": (2, {}),
     "stop_token_ids": (tuple(range(15)), {}),
+    "constraint": (Constraint("regex", "[AB]{3,9}"), {}),
 }
 
 
@@ -221,3 +224,17 @@ def test_an_interrupt_within_a_call_leaves_no_trace() -> None:
         list(broken.stream(prompt, Sampling(seed=1, max_tokens=5)))
     sound = LocalEngine(Failing().model, [], LIMIT).stream(prompt, Sampling(seed=1, max_tokens=5))
     assert [token.id for token in broken.stream(prompt, Sampling(seed=1, max_tokens=5))] == [token.id for token in sound]
+
+
+def test_what_the_model_thought_of_a_prompt() -> None:
+    """The log-probabilities of `score`, and the most probable in the place of each, over more than one block."""
+    one = engine()
+    ids = [int(id) for id in torch.randint(one.vocab_size, (200,), generator=torch.Generator().manual_seed(1))]
+    found = one.read_through(ids, top=3)
+    assert [token.id for token in found] == ids[1:]
+    assert [token.logprob for token in found] == one.score(ids)
+    for place in (0, 120, 198):
+        logprobs = one.after(ids[: place + 1]).log_softmax(-1)
+        assert [id for id, _ in found[place].top] == logprobs.topk(3).indices.tolist()
+        assert found[place].top[0][1] == pytest.approx(float(logprobs.max()), abs=1e-4)
+    assert all(token.top == () for token in one.read_through(ids))

@@ -217,6 +217,7 @@ WRONG = {
     "ignore_eos": [1, None, "yes"],
     "logprobs": [-1, 21, 1.0],
     "stop_token_ids": [5, "12", [-1], [1.5], [True]],
+    "constraint": [5, "a+", {"type": "string"}],
 }
 
 

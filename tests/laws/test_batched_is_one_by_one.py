@@ -248,8 +248,7 @@ def test_a_step_that_fails_is_told_to_those_it_was_for(monkeypatch: pytest.Monke
     batch = BatchEngine(engine(MODELS["rotary"]), 100, size=4)
     first = batch.stream([1, 2], Sampling(seed=1, max_tokens=5))
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "_runner", lambda *_: (_ for _ in ()).throw(RuntimeError("壊れた")))
-        patch.setattr("tsuzuri.engine.batch.BatchEngine._begin", lambda *_: None)
+        patch.setattr(type(batch._runner), "__call__", lambda *_: (_ for _ in ()).throw(RuntimeError("壊れた")))
         batch.step()
     with pytest.raises(RuntimeError, match="壊れた"):
         next(first)
@@ -281,6 +280,41 @@ def test_a_compiled_model_in_its_own_pages(name: str) -> None:
     streams = [batch.stream(prompt, sampling) for prompt, sampling in requests]
     for found, (prompt, sampling) in zip(drained(batch, streams), requests, strict=True):
         same(found, alone(one, prompt, sampling), bound=1e-3)
+
+
+def test_a_common_beginning_is_computed_once() -> None:
+    """Asked for at the same time, the second waits for the pages that the first is computing; another tenant does not."""
+    one, prompt = engine(MODELS["rotary"]), [random.Random(1).randrange(VOCABULARY) for _ in range(50)]
+    batch, read = BatchEngine(one, 200, size=4, budget=16), []
+    inner = type(batch._runner).__call__
+    sampling = Sampling(temperature=0.9, seed=5, max_tokens=3)
+    wanted = alone(one, prompt, sampling)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            type(batch._runner), "__call__", lambda self, parts, ids, chosen: (read.append(len(ids)), inner(self, parts, ids, chosen))[1]
+        )
+        streams = [batch.stream(prompt, sampling, tenant=tenant) for tenant in "甲甲甲乙"]
+        for found in drained(batch, streams):
+            same(found, wanted)
+    assert [stream.cached_tokens for stream in streams] == [0, 48, 48, 0]
+    assert sum(read) == 2 * 50 + 2 * 2 + 4 * 2
+
+
+def test_what_is_asked_after_the_end_is_refused() -> None:
+    batch, stop = BatchEngine(engine(MODELS["rotary"]), 4, size=4), threading.Event()
+    stop.set()
+    batch.run(stop)
+    with pytest.raises(BusyError):
+        batch.stream([1], Sampling(max_tokens=2))
+
+
+def test_a_source_is_not_read_for_one_who_would_only_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = BatchEngine(engine(MODELS["marian"]), 40, size=4, waiting=1)
+    kept = batch.stream([1, 2], Sampling(max_tokens=2))
+    monkeypatch.setattr(batch.one, "memory", lambda ids: pytest.fail("read all the same"))
+    with pytest.raises(BusyError):
+        batch.stream([1, 2], Sampling(max_tokens=2))
+    assert kept.completion_tokens == 0
 
 
 def test_a_compiled_models_pages_go_back() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tsuzuri.errors import ConfigError, FormatError, TsuzuriError
 from tsuzuri.model import weights
-from tsuzuri.model.adapt import lora
+from tsuzuri.model.adapt import lora, quantize
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Shape, Transformer
 
@@ -143,3 +143,44 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_unknown_targets_are_refused() -> None:
     with pytest.raises(ConfigError, match="qkv"):
         lora.attach(built(), lora.LoraSettings(targets=("qkv",)))
+
+
+# ── over quantised matrices
+
+
+@pytest.mark.parametrize("form", list(quantize.BITS))
+def test_over_narrow_matrices_an_adapter_trains_and_merges(form: str, tmp_path: Path) -> None:
+    """QLoRA: nothing changes at first, only the adapter learns, the narrow matrices stay to the bit, merged = unmerged, and what is
+    saved makes the same of the narrow base."""
+    model, twin = built(), built()
+    for each in (model, twin):
+        quantize.quantize(each, form)
+    before, kept = logits(model), {name: value.clone() for name, value in model.state_dict().items()}
+    lora.attach(model, lora.LoraSettings(rank=4))
+    assert torch.equal(logits(model), before)
+    narrow = [layer for layer in lora.adapted(model).values() if isinstance(layer, quantize.Quantised)]
+    assert len(narrow) == 12 and quantize.form_of(model) == form, "all but `down`, whose 48 inputs are no multiple of 32"
+    assert not any("weight" in layer._parameters for layer in narrow), "no wide copy is kept"
+    learned = [weight for name, weight in model.named_parameters() if lora.is_adapter(name)]
+    assert [weight for weight in model.parameters() if weight.requires_grad] == learned
+    optimizer, losses = torch.optim.Adam(learned, 0.02), []
+    for _ in range(30):
+        loss = torch.nn.functional.cross_entropy(model(IDS[:-1], Causal(torch.arange(len(IDS) - 1))), IDS[1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in kept.items())
+    lora.save(model, tmp_path, "llama", "base")
+    lora.load(twin, tmp_path, "llama")
+    assert torch.equal(logits(twin), logits(model))
+    unmerged = logits(model)
+    lora.merge(model)
+    assert lora.adapted(model) == {} and quantize.form_of(model) == form, "embedding and head are narrow still"
+    assert type(model.blocks[0].mixer.query) is torch.nn.Linear
+    torch.testing.assert_close(logits(model), unmerged, rtol=1e-5, atol=1e-5)
+    (tmp_path / "merged").mkdir()
+    weights.save(model, tmp_path / "merged")
+    assert torch.equal(logits(weights.load(tmp_path / "merged", quantised=True)), logits(model))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tsuzuri.recipe import measure
-from tsuzuri.recipe.measure import WATTS_PER_CORE, matrix_rate, power
+from tsuzuri.recipe.measure import WATTS_PER_CORE, cache, clock, matrix_rate, others, power, read_rate
 
 CPU = torch.device("cpu")
 
@@ -52,3 +52,41 @@ def test_watts_are_measured_where_the_processor_counts(tmp_path: Path, monkeypat
     assert ("計測" in str(found.how)) == measured
     if measured:
         assert 20 < found.watts <= 80, "the loop runs for half a second, or a little more"
+
+
+def test_the_read_rate_counts_four_bytes_a_number_and_the_fastest_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1e7 < read_rate(CPU, size=1 << 20, rounds=3) < 1e13
+    clock = iter([0.0, 4.0, 10.0, 12.0])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    assert read_rate(CPU, size=4000, rounds=2) == 4000 / 2.0
+
+
+def test_the_read_rate_is_measured_on_more_than_the_cache_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "CACHES", tmp_path)
+    assert cache() is None
+    for index, size in enumerate(("48K", "2048K", "600M")):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
+    assert cache() == 600 << 20
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert measure._more_than_cached() == min(1200 << 20, memory // 8 // 4 * 4)
+    for unclear in ("large\n", "", "K", "9T"):
+        (tmp_path / "index2" / "size").write_text(unclear)
+        assert cache() == 2048 << 10
+
+
+def test_others_are_what_the_machine_did_less_what_we_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 of 4 core seconds in 2 seconds were not ours; idle, waiting for disks and a guest's share are no work."""
+    monkeypatch.setattr(measure, "STAT", tmp_path / "stat")
+    moments = []
+    for wall, ours, line in ((0.0, 1.0, "cpu  100 0 100 500 9 0 0 0 70 0"), (2.0, 2.0, "cpu  300 50 150 900 99 25 25 50 170 0")):
+        measure.STAT.write_text(f"{line}\ncpu0 1 2 3\n")
+        monkeypatch.setattr(measure.time, "perf_counter", lambda wall=wall: wall)
+        monkeypatch.setattr(measure.time, "process_time", lambda ours=ours: ours)
+        monkeypatch.setattr(measure.os, "sysconf", lambda _: 100)
+        moments.append(clock())
+    assert others(*moments) == pytest.approx(1.5)
+    measure.STAT.write_text("nothing\n")
+    assert others(moments[0], clock()) is None
+    measure.STAT.unlink()
+    assert others(clock(), moments[1]) is None

@@ -148,6 +148,12 @@ class Encoder:
                 found=Words(f"1 から {self.model.vocab_size} までです。", f"There are 1 to {self.model.vocab_size}."),
                 todo=Words("個数を直してください。", "Correct the number."),
             )
+        if sampling is not None and sampling.constraint is not None:
+            raise ConfigError(
+                Words("隠した語の候補の形を決めようとしました。", "Constraining what may stand in place of a hidden token."),
+                found=Words("形を決められるのは、書く文章だけです。", "Only a text that is being written can be constrained."),
+                todo=Words("constraint を外してください。", "Leave constraint out."),
+            )
         ids = self._framed(self._hidden(text))
         logits = self.model(*self._batch([ids]))[0].float().cpu()  # (T, V)
         found = []

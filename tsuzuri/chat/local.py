@@ -1,7 +1,7 @@
 """A model directory as something to talk to: `tsuzuri.load(directory)`, from Python and behind every command.
 
 In: text, ids or messages. Out: text, whole or as it comes; log-probabilities; events, as a `Chat`.
-Everything that answers goes through `_events`: `generate`, `stream` and `chat` run it in place, `chat_events` in a thread
+Everything that answers goes through `told`: `generate`, `stream` and `chat` run it in place, `chat_events` in a thread
 of its own, so that an event loop lives on. Which model it is, is the directory's business.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import torch
 from torch import Tensor
@@ -23,12 +21,17 @@ from tsuzuri import config
 from tsuzuri import device as devices
 from tsuzuri.chat import labels, template
 from tsuzuri.chat.labels import Candidate
-from tsuzuri.chat.stopping import Stopping, as_stops
-from tsuzuri.engine.batch import SIZE, BatchEngine, Stream
+from tsuzuri.chat.settings import Distribution, Settings, Stop, known, options
+from tsuzuri.chat.stopping import Stopping
+from tsuzuri.chat.together import Answer, Together, no_tools
+from tsuzuri.engine.batch import Stream
+from tsuzuri.engine.beam import Beams, search
+from tsuzuri.engine.constrain import Vocabulary
+from tsuzuri.engine.disk import fingerprint
 from tsuzuri.engine.engine import Generation, LocalEngine
-from tsuzuri.engine.sampling import History, Sampling, distribution
+from tsuzuri.engine.running import page_size
+from tsuzuri.engine.sampling import History, Sampling, copies, distribution
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
-from tsuzuri.folder import suggestion
 from tsuzuri.model import compiled, weights
 from tsuzuri.model.adapt import quantize as quantisation
 from tsuzuri.model.past import Causal
@@ -40,34 +43,9 @@ BOUNDARY = "<|endoftext|>"
 ENDS = (template.END, BOUNDARY)  # end an answer, where the directory does not say what does
 
 
-class Distribution(TypedDict, total=False):
-    """The fields of `Sampling` that already matter for one next token."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    typical_p: float
-    logit_bias: Mapping[int, float]
-    repetition_penalty: float
-
-
-class Settings(Distribution, total=False):
-    """The fields of `Sampling` that show in a text, for type checkers and editors: all but `logprobs`."""
-
-    presence_penalty: float
-    frequency_penalty: float
-    seed: int | None
-    max_tokens: int | None
-    min_tokens: int
-    ignore_eos: bool
-    stop_token_ids: Sequence[int]
-
-
 TOGETHER = 64  # prompts that have room at once in `generate_all`; more take turns
 CONVERSATION: Settings = {"temperature": 0.7, "top_p": 0.95}  # of `chat`, where nothing else is asked for
 Ids: TypeAlias = Sequence[int] | Tensor
-Stop: TypeAlias = str | Sequence[str] | None
 Messages: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
 MESSAGES = Words(
     '文章一つか、[{"role": "user", "content": "…"}, …] の形で渡してください。',
@@ -76,15 +54,22 @@ MESSAGES = Words(
 
 
 def load(
-    directory: str | Path, *, dtype: str | None = None, quantize: str | None = None, threads: int | None = None, device: str = "auto"
+    directory: str | Path,
+    *,
+    dtype: str | None = None,
+    quantize: str | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    lookup: int = 0,
 ) -> LocalModel:
     """The model of a directory, ready to talk to.
 
     dtype: "float32", "bfloat16" or None: as it is stored, or float32 where this machine has no arithmetic for that.
     quantize: "q8_0", "q4_0" or None: as it is stored. threads: computing threads of the process; None leaves them.
+    lookup: the most tokens guessed from the text so far and read in one call, 0 to 64; the answers are the same.
     Raises MissingError, FormatError and ConfigError.
     """
-    return LocalModel(directory, dtype=dtype, quantize=quantize, threads=threads, device=device)
+    return LocalModel(directory, dtype=dtype, quantize=quantize, threads=threads, device=device, lookup=lookup)
 
 
 class LocalModel:
@@ -98,6 +83,7 @@ class LocalModel:
         quantize: str | None = None,
         threads: int | None = None,
         device: str = "auto",
+        lookup: int = 0,
     ) -> None:
         path = _existing(Path(directory))
         if threads is not None:
@@ -115,9 +101,11 @@ class LocalModel:
         self.tokenizer = fast.load(path)
         self.context_length = self.model.context_length
         self.template = template.load(path)
-        self.engine = LocalEngine(native or self.model, _eos_ids(path, self.tokenizer), self.context_length, place)
-        self._source_end = source_end(path) if self.engine.reads_source else []
         self._special = frozenset(self.tokenizer.special.values())
+        vocabulary = Vocabulary(self.tokenizer.token_bytes, self.tokenizer.vocab_size, self._special)
+        ends = _eos_ids(path, self.tokenizer)
+        self.engine = LocalEngine(native or self.model, ends, self.context_length, place, vocabulary=vocabulary, lookup=lookup)
+        self._source_end = source_end(path) if self.engine.reads_source else []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
         if self.tokenizer.vocab_size > self.model.vocab_size:
             raise FormatError(
@@ -136,6 +124,12 @@ class LocalModel:
         kind = quantisation.form_of(self.model) or str(self._weights[0].dtype).removeprefix("torch.")
         return f"<LocalModel {self.name}: {count:,} parameters, {kind}, context {self.context_length}>"
 
+    def fingerprint(self, *notes: object) -> str:
+        """Of everything that its keys and values are computed from, and what else is noted."""
+        native = self.engine.model if isinstance(self.engine.model, compiled.Compiled) else None
+        how = (torch.__version__,) if native is None else (native.pool.library.variant, native.kept)
+        return fingerprint([*self.model.parameters(), *self.model.buffers()], getattr(self.model, "shape", None), *how, *notes)
+
     @property
     def _weights(self) -> list[Tensor]:
         """None for a model of counts."""
@@ -145,31 +139,66 @@ class LocalModel:
         """The text that follows a text or ids, or of an encoder-decoder what it makes of them. Special tokens are not shown; an empty
         text stands for the start of a document.
 
-        Settings are the fields of `Sampling`; an unknown one is refused with the nearest names. Raises ContextError.
+        Settings are the fields of `Sampling` and those of `Forms`; an unknown one is refused with the nearest names. Raises ContextError.
         """
         return "".join(self.stream(prompt, stop=stop, **settings))
 
     def generate_all(self, prompts: Sequence[str | Ids], *, stop: Stop = None, **settings: Unpack[Settings]) -> list[str]:
         """`generate` of each, computed together: the same texts, sooner. Raises what `generate` raises, before anything is computed."""
         asked = _text_options(stop, settings)
+        if isinstance(prompts, str):
+            raise InputError(
+                Words("まとめて続きを書かせようとしました。", "Continuing several texts."),
+                found=Words("文章が一つ渡されました。", "It was given one text."),
+                todo=Words('文章を並べて（["…", "…"]）渡すか、generate を使ってください。', "Give a list of texts, or use generate."),
+            )
         if not prompts:
             return []
-        most = self.context_length if asked.sampling.max_tokens is None else asked.sampling.max_tokens
-        ids = [self._ids(prompt) for prompt in prompts]
-        rooms = sorted((min(len(one) + most, self.context_length) for one in ids), reverse=True)[:TOGETHER]
-        engine = BatchEngine(self.engine, sum(-(-room // SIZE) for room in rooms), waiting=len(prompts))
-        streams = [engine.stream(one, asked.sampling) for one in ids]
-        over = threading.Event()
-        with ThreadPoolExecutor(min(len(prompts), TOGETHER) + 1, thread_name_prefix=f"tsuzuri-{self.name}") as pool:
-            steps = pool.submit(engine.run, over)
-            texts = [pool.submit(lambda stream: "".join(_texts(self._events(stream, Stopping(asked.stop)))), stream) for stream in streams]
-            try:
-                return [text.result() for text in texts]
-            finally:
-                for stream in streams:
-                    stream.cancel()
-                over.set()
-                steps.result()
+        return [answer.text for answer in self._together([(self.ids_of(prompt), asked) for prompt in prompts])]
+
+    def several(
+        self, prompt: str | Ids, n: int = 2, *, best_of: int | None = None, stop: Stop = None, **settings: Unpack[Settings]
+    ) -> list[Answer]:
+        """`n` outputs for one prompt, computed together; with `best_of`, the `n` of so many whose log-probability a token is highest,
+        the best first. The first has the seed that was given, the others seeds that follow from it. Raises what `generate` raises."""
+        asked = _text_options(stop, settings)
+        count = n if best_of is None else best_of
+        for name, value, least in (("n", n, 1), ("best_of", count, n)):
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= TOGETHER:
+                raise ConfigError(
+                    Words(f"{name} に {str(value)[:40]} が指定されました。", f"{name} was given {str(value)[:40]}."),
+                    found=Words(f"{least} 以上 {TOGETHER} 以下の整数が要ります。", f"It takes a whole number from {least} to {TOGETHER}."),
+                    todo=Words(f"{name} を直してください。", f"Correct {name}."),
+                )
+        ids = self.ids_of(prompt)
+        found = self._together([(ids, Options(sampling, asked.stop)) for sampling in copies(asked.sampling, count)])
+        return found if best_of is None else sorted(found, key=lambda answer: -answer.score)[:n]
+
+    def beams(self, prompt: str | Ids, settings: Beams | None = None) -> list[Answer]:
+        """What a beam search finds after a prompt, the best first; `score` is the one it ranks by. Raises what `generate` raises."""
+        found = []
+        for beam in search(self.engine, self.ids_of(prompt), settings or Beams()):
+            ids = beam.ids[:-1] if beam.finish == "stop" else beam.ids
+            text = self.tokenizer.decode([id for id in ids if id not in self._special])
+            found.append(Answer(text, ids, beam.logprob, beam.finish, beam.score))
+        return found
+
+    def read_through(self, prompt: str | Ids, top: int = 0) -> list[Token]:
+        """What the model thought of each token of a prompt but the first, with the `top` most probable in its place."""
+        return self.engine.read_through(self.ids_of(prompt), top)
+
+    def _together(self, asked: Sequence[tuple[Sequence[int], Options]]) -> list[Answer]:
+        """Of each, with room for as many as TOGETHER at once."""
+        longest = sorted((self._room(ids, options) for ids, options in asked), reverse=True)
+        size = page_size(self.engine)
+        tokens = sum(-(-room // size) * size for room in longest[:TOGETHER])
+        with Together(self, tokens=tokens, waiting=len(asked), readers=min(len(asked), TOGETHER)) as together:
+            return together.answers(asked)
+
+    def _room(self, ids: Sequence[int], options: Options) -> int:
+        """Tokens that a request can come to."""
+        most = self.context_length if options.sampling.max_tokens is None else options.sampling.max_tokens
+        return int(min(len(ids) + most, self.context_length))
 
     def stream(self, prompt: str | Ids, *, stop: Stop = None, **settings: Unpack[Settings]) -> Generator[str, None, None]:
         """`generate`, piece by piece: never half a character, never a piece of a stop string. Closing it ends the work."""
@@ -177,20 +206,20 @@ class LocalModel:
 
     def events(self, prompt: str | Ids, options: Options) -> Generator[Event, None, None]:
         """`generate` as events, with tokens, usage and the reason for the end."""
-        _no_tools(options)
+        no_tools(options)
         stopping = Stopping(options.stop)
-        return self._events(self.engine.stream(self._ids(prompt), options.sampling), stopping)
+        return self.told(self.engine.stream(self.ids_of(prompt), options.sampling), stopping)
 
     def chat(self, messages: Messages, *, stop: Stop = None, **settings: Unpack[Settings]) -> str:
         """The answer to a conversation, or to one question. Settings not given are those of `CONVERSATION`."""
         asked = _text_options(stop, {**CONVERSATION, **settings})
-        return "".join(_texts(self._events(*self._prepared(as_messages(messages), asked))))
+        return "".join(_texts(self.told(*self._prepared(as_messages(messages), asked))))
 
     async def chat_events(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
         """A `Chat`. Whoever stops listening ends the work within one token, or one block of the prompt."""
         loop = asyncio.get_running_loop()
         generation, stopping = await loop.run_in_executor(self._worker, self._prepared, messages, options)
-        events = self._events(generation, stopping)
+        events = self.told(generation, stopping)
         try:
             while (event := await loop.run_in_executor(self._worker, next, events, None)) is not None:
                 yield event
@@ -200,13 +229,13 @@ class LocalModel:
 
     def count(self, messages: Sequence[Message]) -> int:
         """How many tokens the model reads before it answers."""
-        return len(self._conversation(messages))
+        return len(self.conversation(messages))
 
     def logits(self, ids: Ids) -> Tensor:
         """(T,) ids -> float32 (T, V) on the CPU: row t scores what follows ids[: t + 1]. Raises ContextError, InputError, and ConfigError
         of an encoder-decoder."""
         self.engine.no_source(Words("文章の各位置のロジットを求めようとしました。", "Asking for the logits of a text."))
-        found = self._ids(ids)
+        found = self.ids_of(ids)
         self.engine.check(found, room=0)
         with torch.inference_mode():
             tokens = torch.tensor(found, device=self.engine.device)
@@ -228,13 +257,13 @@ class LocalModel:
         """(nats, UTF-8 bytes) of a text given its source, by an encoder-decoder: minus its log-probability, its end not included.
         Raises ContextError, and ConfigError where nothing reads a source."""
         ids = self.tokenizer.encode(target)
-        nats = -sum(self.engine.score_target(self._ids(source), ids)) if ids else 0.0
+        nats = -sum(self.engine.score_target(self.ids_of(source), ids)) if ids else 0.0
         return nats, len(target.encode())
 
     def next(self, prompt: str | Ids, k: int = 10, sampling: Sampling | None = None, **settings: Unpack[Distribution]) -> list[Candidate]:
         """The k most probable next tokens, the most probable first, with their probability under the sampling too: a
         `Sampling`, or its fields by name."""
-        given = _known(settings, tuple(Distribution.__annotations__))
+        given = known(settings, tuple(Distribution.__annotations__))
         if sampling is not None and given:
             raise ConfigError(
                 Words(f"sampling と一緒に {'、'.join(given)} が指定されました。", f"{', '.join(given)} was given together with sampling."),
@@ -242,7 +271,7 @@ class LocalModel:
                 todo=Words("Sampling の中に書くか、sampling を外してください。", "Write it in the Sampling, or leave sampling out."),
             )
         sampling = sampling or Sampling(**given)
-        ids = self._ids(prompt)
+        ids = self.ids_of(prompt)
         self.engine.check(ids, room=0)
         if not 1 <= k <= self.model.vocab_size:
             raise ConfigError(
@@ -251,7 +280,10 @@ class LocalModel:
                 todo=Words("個数を直してください。", "Correct the number."),
             )
         logits = self.engine.after(ids)
-        sampled = distribution(logits, sampling, History(self.engine.first(ids)))
+        matcher = self.engine.matcher(sampling)
+        ends = {*self.engine.eos_ids, *sampling.stop_token_ids}
+        ruled_out = None if matcher is None else matcher.ruled_out(len(logits), ends)
+        sampled = distribution(logits, sampling, History(self.engine.first(ids), ruled_out=ruled_out))
         own, order = logits.softmax(-1).topk(k)
         return [Candidate(int(id), self.show(int(id)), float(p), float(sampled[id])) for p, id in zip(own, order, strict=True)]
 
@@ -259,7 +291,7 @@ class LocalModel:
         """One token for a person to read; bytes that are no whole character as <0xE3>."""
         return self.tokenizer.shown(id)
 
-    def _events(self, generation: Generation | Stream, stopping: Stopping) -> Generator[Event, None, None]:
+    def told(self, generation: Generation | Stream, stopping: Stopping) -> Generator[Event, None, None]:
         decode = self.tokenizer.stream()
         waiting: list[Token] = []  # their text is not certain yet
         finish: Finish = "cancelled"
@@ -283,20 +315,23 @@ class LocalModel:
         finally:
             generation.close()
         yield Usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
-        yield Done(finish, {} if stopping.found is None else {"stop": stopping.found})
+        detail: dict[str, object] = {} if stopping.found is None else {"stop": stopping.found}
+        if self.engine.lookup and isinstance(generation, Generation):
+            detail["lookup"] = {"offered": generation.offered, "accepted": generation.accepted}
+        yield Done(finish, detail)
 
     def _prepared(self, messages: Sequence[Message], options: Options) -> tuple[Generation, Stopping]:
-        _no_tools(options)
+        no_tools(options)
         stopping = Stopping(options.stop)
-        return self.engine.stream(self._conversation(messages), options.sampling), stopping
+        return self.engine.stream(self.conversation(messages), options.sampling), stopping
 
-    def _conversation(self, messages: Sequence[Message]) -> list[int]:
+    def conversation(self, messages: Sequence[Message]) -> list[int]:
         for message in messages:
             utf8(message.content)  # before the template moves its characters
         ids = self.template.encode(self.tokenizer, messages)
         return ids if ids[-1:] == self._source_end else [*ids, *self._source_end]
 
-    def _ids(self, prompt: str | Ids) -> list[int]:
+    def ids_of(self, prompt: str | Ids) -> list[int]:
         if isinstance(prompt, str):
             return [*self.tokenizer.encode(prompt), *self._source_end] or [self._boundary()]
         row = prompt.tolist() if isinstance(prompt, Tensor) else prompt
@@ -314,12 +349,6 @@ class LocalModel:
         return self.tokenizer.special[BOUNDARY]
 
 
-def options(stop: Stop, settings: Mapping[str, Any]) -> Options:
-    """`Options` from keyword arguments. Raises ConfigError for an unknown name, with the nearest ones, and for wrong values."""
-    found = _known(settings, tuple(field.name for field in fields(Sampling)), "stop")
-    return Options(Sampling(**found), as_stops(stop))
-
-
 def _text_options(stop: Stop, settings: Mapping[str, Any]) -> Options:
     """`options` of a call that gives text alone."""
     found = options(stop, settings)
@@ -335,22 +364,6 @@ def _text_options(stop: Stop, settings: Mapping[str, Any]) -> Options:
             ),
         )
     return found
-
-
-def _known(settings: Mapping[str, Any], known: tuple[str, ...], *others: str) -> Mapping[str, Any]:
-    """The settings, of which every one has to have a meaning here; `others` only serve the message."""
-    for name in settings:
-        if name not in known:
-            there = [*known, *others]
-            raise ConfigError(
-                Words(f"設定 {name} が指定されました。", f"The setting {name} was given."),
-                found=Words(
-                    f"その名前の設定はここにはありません。あるのは {'、'.join(there)} です。",
-                    f"There is no such setting here. There is {', '.join(there)}.",
-                ),
-                todo=suggestion(name, there),
-            )
-    return settings
 
 
 def as_messages(messages: Messages) -> list[Message]:
@@ -438,15 +451,6 @@ def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:
                 yield event.text
     finally:
         events.close()
-
-
-def _no_tools(options: Options) -> None:
-    if options.tools:
-        raise ConfigError(
-            Words("モデルにツールが渡されました。", "Tools were given to the model."),
-            found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
-            todo=Words("tools を外してください。", "Leave tools out."),
-        )
 
 
 def _encoder(name: str) -> ConfigError:

@@ -46,6 +46,15 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def lookup_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--lookup"""
+    words = Words(
+        "入力と出力に前に出た続きから、この数までまとめて先読みする（0 は使わない。答えは同じ）",
+        "guess up to so many tokens ahead from what stood there before; 0: none; the answer is the same",
+    )
+    return click.option("--lookup", type=int, default=0, show_default=True, help=str(words))(command)
+
+
 def directory_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """--model"""
     words = Words(f"モデルのディレクトリ（既定は {DEFAULT}）", f"model directory; {DEFAULT} unless given")
@@ -68,8 +77,8 @@ def named(directory: Path | None) -> Path:
     return DEFAULT
 
 
-def open_model(directory: Path | None, dtype: str | None, quantize: str | None, threads: int | None) -> LocalModel:
+def open_model(directory: Path | None, dtype: str | None, quantize: str | None, threads: int | None, lookup: int = 0) -> LocalModel:
     """Raises MissingError when no model is named and none was made."""
     from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here
 
-    return load(named(directory), dtype=dtype, quantize=quantize, threads=threads)
+    return load(named(directory), dtype=dtype, quantize=quantize, threads=threads, lookup=lookup)

@@ -7,18 +7,18 @@ import contextlib
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsuzuri.commands._model import model_options, open_model
+from tsuzuri.commands._model import lookup_option, model_options, open_model
 from tsuzuri.commands._piped import piped
-from tsuzuri.commands._sampling import sampling_options, stop_option
+from tsuzuri.commands._sampling import form_options, sampling_options, stop_option
 from tsuzuri.commands._screen import write
 from tsuzuri.errors import TsuzuriError, Words
-from tsuzuri.types import Done, Event, Finish, Message, Notice, Options, Text, Usage
+from tsuzuri.types import Chat, Done, Event, Finish, Message, Notice, Options, Text, Usage
 
 if TYPE_CHECKING:
     from tsuzuri.chat.local import LocalModel
@@ -30,7 +30,22 @@ CONVERSATION = {"temperature": 0.7, "top_p": 0.95}  # equals chat.local.CONVERSA
 @click.option("-m", "--message", help=str(Words("一問だけ聞いて終わる", "ask this one question and leave")))
 @click.option("--system", help=str(Words("最初に与える指示", "instructions that come first")))
 @model_options
+@lookup_option
+@click.option(
+    "--url",
+    metavar="URL",
+    help=str(
+        Words(
+            "OpenAI 互換サーバーのモデルと話す（--model にはそこでの名前を）",
+            "talk with a model of an OpenAI-compatible server; --model is its name there",
+        )
+    ),
+)
+@click.option(
+    "--key", envvar="TSUZURI_KEY", metavar="KEY", help=str(Words("そのサーバーの API キー（TSUZURI_KEY）", "its API key; TSUZURI_KEY"))
+)
 @sampling_options(CONVERSATION, without=("logprobs",))  # nothing here would show them
+@form_options
 @stop_option
 @click.option("--json", "as_json", is_flag=True, help=str(Words("一問一答の結果を JSON で", "the one answer as JSON")))
 def command(
@@ -40,6 +55,9 @@ def command(
     dtype: str | None,
     quantize: str | None,
     threads: int | None,
+    lookup: int,
+    url: str | None,
+    key: str | None,
     stop: tuple[str, ...],
     as_json: bool,
     **settings: Any,
@@ -49,13 +67,24 @@ def command(
 
     標準入力から渡された文章には、一度だけ答えます。例：tsuzuri chat -m "こんにちは" / Text piped in is answered once. For
     example: tsuzuri chat -m "こんにちは" """
-    from tsuzuri.chat.local import options  # noqa: PLC0415
+    if url is not None and (dtype or quantize or threads or lookup):
+        raise click.UsageError(
+            str(
+                Words(
+                    "--url と一緒には使えません：--dtype --quantize --threads --lookup",
+                    "Not with --url: --dtype --quantize --threads --lookup",
+                )
+            )
+        )
+    from tsuzuri.chat.settings import options  # noqa: PLC0415
+    from tsuzuri.chat.stopping import Stopping  # noqa: PLC0415
 
     asked = options(stop, settings)
+    Stopping(asked.stop)  # what it would refuse later it refuses now
     question = piped() if message is None and not sys.stdin.isatty() else message
     if as_json and question is None:
         raise click.UsageError(str(Words("--json は -m か標準入力と一緒に使ってください。", "Use --json with -m or a pipe.")))
-    talk = Talk(open_model(directory, dtype, quantize, threads), asked, system)
+    talk = Talk(open_model(directory, dtype, quantize, threads, lookup) if url is None else _elsewhere(url, directory, key), asked, system)
     if question is None:
         _converse(talk)
     elif as_json:
@@ -64,10 +93,25 @@ def command(
         asyncio.run(talk.ask(question, last=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A model on another server. Nothing of a long conversation is left out here: it says itself when it has become too much."""
+
+    chat_events: Chat
+
+
+def _elsewhere(url: str, name: Path | None, key: str | None) -> Elsewhere:
+    """The model of that name on another server, or the first that it lists."""
+    from tsuzuri.chat.providers import openai_compatible  # noqa: PLC0415
+
+    model = str(name) if name else asyncio.run(openai_compatible.first_model(url, key))
+    return Elsewhere(openai_compatible.chat(url, model, key))
+
+
 class Talk:
     """One conversation: what was said so far, and the next answer on the screen."""
 
-    def __init__(self, model: LocalModel, options: Options, system: str | None) -> None:
+    def __init__(self, model: LocalModel | Elsewhere, options: Options, system: str | None) -> None:
         self._model, self._options = model, options
         self._head = [] if system is None else [Message("system", system)]
         self.reset()
@@ -101,6 +145,8 @@ class Talk:
         """The messages that leave room for an answer; whoever is left out is named on the screen."""
         from tsuzuri.chat import history  # noqa: PLC0415
 
+        if isinstance(self._model, Elsewhere):
+            return messages
         context = self._model.context_length
         answer = min(self._options.sampling.max_tokens or context // 4, context // 2)
         kept, dropped = history.fit(messages, self._model.count, context - answer)
@@ -194,4 +240,5 @@ def _as_json(events: list[Event]) -> dict[str, object]:
             result["usage"] = asdict(event)
         elif isinstance(event, Done):
             result["finish"] = event.finish
+            result |= {"lookup": event.detail["lookup"]} if "lookup" in event.detail else {}
     return result

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from tsuzuri.errors import ConfigError, InputError, Words
+from tsuzuri.commands._calibration import samples
+from tsuzuri.errors import ConfigError, Words
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-LENGTH = 256  # tokens of one calibration sample
-SAMPLES = 16
 OWN = ("config.json", "files.json")  # written anew
 
 
@@ -44,7 +40,7 @@ def command(model: Path, out: Path, form: str, calibrate: Path | None, as_json: 
             todo=Words("量子化していないモデルを指定してください。", "Name the model before quantisation."),
         )
     loaded = weights.load(model)
-    places = awq.scale(loaded.float(), form, _samples(model, calibrate)) if calibrate else []
+    places = awq.scale(loaded.float(), form, samples(model, calibrate, loaded.context_length)) if calibrate else []
     if calibrate and not places:
         raise ConfigError(
             Words(f"{calibrate} で {model} の重みを整えようとしました。", f"Scaling the weights of {model} by {calibrate}."),
@@ -66,26 +62,6 @@ def command(model: Path, out: Path, form: str, calibrate: Path | None, as_json: 
         "scaled": {place.name: {"alpha": place.alpha, "error": [place.error_before, place.error_after]} for place in places},
     }
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else _told(result, out))
-
-
-def _samples(model: Path, path: Path) -> list[Tensor]:
-    import torch  # noqa: PLC0415
-
-    from tsuzuri.text import fast  # noqa: PLC0415
-    from tsuzuri.text.corpus.read import read  # noqa: PLC0415
-
-    tokenizer, ids = fast.load(model), []
-    for document in read([path]):
-        ids += tokenizer.encode(document.text)
-        if len(ids) >= LENGTH * SAMPLES:
-            break
-    if not ids:
-        raise InputError(
-            Words(f"{path} を較正のために読もうとしました。", f"Reading {path} for calibration."),
-            found=Words("文章がありません。", "There is no text in it."),
-            todo=Words("普通の文章を指定してください。", "Name a file of ordinary text."),
-        )
-    return [torch.tensor(ids[at : at + LENGTH]) for at in range(0, min(len(ids), LENGTH * SAMPLES), LENGTH)]
 
 
 def _told(result: dict[str, Any], out: Path) -> str:

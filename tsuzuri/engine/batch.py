@@ -7,56 +7,32 @@
 
 In: `submit`, from any thread, and `step`, from one (`run` calls it for ever). Out: `Stream`s of tokens, the same for a request
 whether it was alone or not, read in one piece or several, interrupted for want of pages, or begun with pages of another text.
-Pages are those of `pages.py`; what a page holds is computed by `Paged`, or by a compiled model in its own pages. It knows no text.
+Pages are those of `pages.py`; what a page holds is the business of `running.py`. It knows no text.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from tsuzuri.engine.choosing import Choosing
-from tsuzuri.engine.engine import Decoder, LocalEngine
-from tsuzuri.engine.paged import Paged, Part, Place
+from tsuzuri.engine.disk import Disk
+from tsuzuri.engine.engine import LocalEngine
+from tsuzuri.engine.paged import Part, Place
 from tsuzuri.engine.pages import Key, Pages, following, root
+from tsuzuri.engine.running import BUDGET, SIZE, runner
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import BusyError, ContextError, Words
 from tsuzuri.model.parts.rotary import regime
 from tsuzuri.types import Token
 
-SIZE = 32  # tokens of a page
-BUDGET = 128  # tokens of a step
 WAITING = 1024  # requests that may wait
-
-
-@runtime_checkable
-class Stepping(Protocol):
-    """A model that computes a step of many sequences itself, in pages of its own."""
-
-    page: int  # tokens
-    most: int  # tokens of a step
-
-    def take_pages(self, count: int) -> list[int]: ...
-    def free_pages(self, pages: Sequence[int]) -> None: ...
-    def step(
-        self, ids: Sequence[int], positions: Sequence[int], sequences: Sequence[int], pages: Tensor, chosen: Sequence[int]
-    ) -> Tensor: ...
-
-
-class Runner(Protocol):
-    """What computes a step."""
-
-    @property
-    def recurs(self) -> bool: ...
-    def __call__(self, parts: Sequence[Part], ids: Sequence[int], chosen: Sequence[int]) -> Tensor: ...  # -> logits (chosen, V)
 
 
 @dataclass(eq=False, slots=True)
@@ -116,6 +92,11 @@ class Stream(Iterator[Token]):
     def cached_tokens(self) -> int:
         return self._request.cached
 
+    @property
+    def logprob(self) -> float:
+        """Of all its tokens so far."""
+        return self._request.choosing.logprob
+
     def cancel(self) -> None:
         self._request.cancelled = True
 
@@ -128,17 +109,18 @@ class Stream(Iterator[Token]):
 class BatchEngine:
     """`types.Engine` for many at once. `one` is the engine of the same model for one at a time: it checks what is asked, scores and embeds."""
 
-    def __init__(self, one: LocalEngine, pages: int, *, size: int = SIZE, budget: int = BUDGET, waiting: int = WAITING) -> None:
-        """`pages` of `size` tokens for all sequences together; `budget`: tokens of a step. A compiled model has its own size and most."""
-        self.one, self._most = one, waiting
-        if isinstance(one.model, Stepping):
-            size, budget = one.model.page, min(budget, one.model.most)
-            self._runner: Runner = _Compiled(one.model, pages)
-        else:
-            self._runner = _Plain(one, pages, size)
-        self.pages, self.budget = Pages(pages, size), budget
+    def __init__(
+        self, one: LocalEngine, pages: int, *, size: int = SIZE, budget: int = BUDGET, waiting: int = WAITING, disk: Disk | None = None
+    ) -> None:
+        """`pages` of `size` tokens for all sequences together; `budget`: tokens of a step. A compiled model has its own size and most.
+        With a `disk`, what is known is written while there is nothing else to do, and found again after a restart."""
+        self.one, self._most, self._disk = one, waiting, disk
+        self._runner = runner(one, pages, size, budget)
+        self.pages, self.budget = Pages(pages, self._runner.size), self._runner.most
         self._waiting: dict[str, deque[Request]] = {}  # by tenant, in turn
         self._running: list[Request] = []  # in the order in which they began
+        self._unsaved: deque[Key] = deque()  # of pages that are not on the disk yet
+        self._over = False
         self._lock, self._work = threading.Lock(), threading.Event()
 
     # ── from any thread
@@ -159,19 +141,32 @@ class BatchEngine:
                 ),
                 todo=Words("max_tokens か文章を短くしてください。", "Ask for fewer max_tokens, or shorten the text."),
             )
+        choosing = Choosing(first, sampling, self.one.eos_ids, self.one.context_length, self.one.matcher(sampling))
+        with self._lock:
+            self._admit()
         place = Place(most, memory=self.one.memory(ids))
-        choosing = Choosing(first, sampling, self.one.eos_ids, self.one.context_length)
         request = Request(tenant, [*first], len(ids), choosing, place, regime(self.one.scaling, most))
         with self._lock:
-            if sum(map(len, self._waiting.values())) >= self._most:
-                raise BusyError(
-                    Words("生成を頼みました。", "Asking for a generation."),
-                    found=Words(f"すでに {self._most} 件が待っています。", f"{self._most} are waiting already."),
-                    todo=Words("少し待ってから、もう一度頼んでください。", "Wait a moment and ask again."),
-                )
+            self._admit()  # a source took its time
             self._waiting.setdefault(tenant, deque()).append(request)
         self._work.set()
         return Stream(request)
+
+    def _admit(self) -> None:
+        """Raises BusyError where too many wait, or nobody computes any more."""
+        asked = Words("生成を頼みました。", "Asking for a generation.")
+        if self._over:
+            raise BusyError(
+                asked,
+                found=Words("エンジンは止まっています。", "The engine has stopped."),
+                todo=Words("新しいエンジンを作って頼んでください。", "Make a new engine and ask that."),
+            )
+        if sum(map(len, self._waiting.values())) >= self._most:
+            raise BusyError(
+                asked,
+                found=Words(f"すでに {self._most} 件が待っています。", f"{self._most} are waiting already."),
+                todo=Words("少し待ってから、もう一度頼んでください。", "Wait a moment and ask again."),
+            )
 
     def score(self, ids: Sequence[int]) -> list[float]:
         return self.one.score(ids)
@@ -182,17 +177,31 @@ class BatchEngine:
     # ── in one thread
 
     def run(self, stop: threading.Event) -> None:
-        """Steps until `stop`; sleeps while there is nothing to do. Who still reads then is told that nothing more comes."""
+        """Steps until `stop`; sleeps while there is nothing to do. Who still reads then is told that nothing more comes, and whoever
+        asks after that is refused."""
         try:
             while not stop.is_set():
-                if not self.step():
+                if not self.step() and not self._save():
                     self._work.wait(0.1)
                     self._work.clear()
+            while self._save():
+                pass
         finally:
+            with self._lock:
+                self._over = True
             for request in [*self._running]:
                 self._end(request, None)
             while (left := self._next()) is not None:
                 left.out.put(None)
+
+    def _save(self) -> bool:
+        """Writes one page that is still known; False where there is none."""
+        while self._disk is not None and self._unsaved:
+            key = self._unsaved.popleft()
+            for page in self.pages.known([key]):
+                self._disk.keep(key, self._runner.contents(page))
+                return True
+        return False
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -253,9 +262,13 @@ class BatchEngine:
             if self._room(request, request.computed + count, parts):
                 parts[request] = Part(request.place, request.computed, count)
                 budget -= count
+        later: list[Request] = []
         while budget and (new := self._next()) is not None:
             request = new
             self._begin(request)
+            if self._computed_by_another(request):
+                later.append(request)
+                continue
             count = min(len(request.ids) - request.computed, budget)
             pages = self._more(request, request.computed + count)
             if pages is None:
@@ -265,7 +278,25 @@ class BatchEngine:
             self._running.append(request)
             parts[request] = Part(request.place, request.computed, count)
             budget -= count
+        for request in reversed(later):
+            self._back(request)
         return list(parts.items())
+
+    def _computed_by_another(self, request: Request) -> bool:
+        """Whether a page that it needs next is being computed for somebody else: it can begin with that a little later."""
+        number, size = len(request.place.pages), self.pages.size
+        if not self._shares(request) or (number + 1) * size >= len(request.ids):
+            return False
+        key = request.key(number, size)
+        return any(
+            other.remembered == number and other.key(number, size) == key
+            for other in self._running
+            if self._shares(other) and (other.remembered + 1) * size <= len(other.ids)
+        )
+
+    def _shares(self, request: Request) -> bool:
+        """Whether what its pages hold is all that was made of its ids: neither a state nor another text."""
+        return not self._runner.recurs and request.place.memory is None
 
     def _room(self, request: Request, length: int, parts: dict[Request, Part]) -> bool:
         """Pages for `length` tokens, if need be those of whoever began last; False where that is the request itself."""
@@ -307,56 +338,36 @@ class BatchEngine:
 
     def _begin(self, request: Request) -> None:
         """What is known of its beginning need not be computed, but for the last token: its logits are needed."""
-        if self._runner.recurs or request.place.memory is not None:
+        if not self._shares(request):
             return
-        found = self.pages.known(request.key(number, self.pages.size) for number in range((len(request.ids) - 1) // self.pages.size))
+        most = (len(request.ids) - 1) // self.pages.size
+        found = self.pages.known(request.key(number, self.pages.size) for number in range(most))
         self.pages.hold(found)
+        while self._disk is not None and len(found) < most and (page := self._read(request.key(len(found), self.pages.size))) is not None:
+            found.append(page)
         request.place.pages = found
         request.computed, request.remembered = len(found) * self.pages.size, len(found)
         if not request.choosing.history.output:
             request.cached = request.computed
 
+    def _read(self, key: Key) -> int | None:
+        """The page of that key from the disk, held by the caller; None where it is not there or there is no page for it."""
+        contents = None if self._disk is None else self._disk.find(key)
+        pages = None if contents is None else self.pages.take(1)
+        if contents is None or pages is None:
+            return None
+        self._runner.fill(pages[0], contents)
+        self.pages.remember(pages[0], key)
+        return pages[0]
+
     def _remember(self, request: Request) -> None:
         """Whole pages of it can be found by others now."""
-        if self._runner.recurs or request.place.memory is not None:
+        if not self._shares(request):
             return
         whole = request.computed // self.pages.size
         for number in range(request.remembered, whole):
-            self.pages.remember(request.place.pages[number], request.key(number, self.pages.size))
+            key = request.key(number, self.pages.size)
+            self.pages.remember(request.place.pages[number], key)
+            if self._disk is not None and key not in self._disk:
+                self._unsaved.append(key)
         request.remembered = max(request.remembered, whole)
-
-
-class _Plain:
-    """A step by the model's own code behind `Paged`."""
-
-    def __init__(self, one: LocalEngine, pages: int, size: int) -> None:
-        self._model, self._past = one.model, Paged(pages, size, one.device)
-
-    @property
-    def recurs(self) -> bool:
-        return self._past.recurs
-
-    def __call__(self, parts: Sequence[Part], ids: Sequence[int], chosen: Sequence[int]) -> Tensor:
-        self._past.begin(parts)
-        tokens = torch.tensor(ids, dtype=torch.long, device=self._past.device)
-        if isinstance(self._model, Decoder):
-            return self._model.logits(self._model.hidden(tokens, self._past)[chosen])
-        return self._model(tokens, self._past)[chosen]
-
-
-class _Compiled:
-    """A step in one call of a compiled model, in pages of its own. They go back when nobody holds this any more."""
-
-    recurs = False
-
-    def __init__(self, model: Stepping, pages: int) -> None:
-        self._model, self._own = model, model.take_pages(pages)
-        weakref.finalize(self, model.free_pages, self._own)
-
-    def __call__(self, parts: Sequence[Part], ids: Sequence[int], chosen: Sequence[int]) -> Tensor:
-        positions = [place for part in parts for place in range(part.start, part.start + part.count)]
-        sequences = [number for number, part in enumerate(parts) for _ in range(part.count)]
-        table = torch.zeros(len(parts), max(len(part.place.pages) for part in parts), dtype=torch.int32)
-        for row, part in zip(table, parts, strict=True):
-            row[: len(part.place.pages)] = torch.tensor([self._own[page] for page in part.place.pages], dtype=torch.int32)
-        return self._model.step(ids, positions, sequences, table, chosen)

@@ -72,6 +72,11 @@ class Cached:
         kept = [*self._states.values(), *(x for pair in self._looked.values() for x in pair)]
         return sum(x.nbytes for x in (*kept, *(x for rows in self._rows.values() for x in (rows.keys, rows.values))))
 
+    @property
+    def recurs(self) -> bool:
+        """Whether some layer keeps a state, as far as it was read: it cannot go back."""
+        return bool(self._states)
+
     def begin(self, count: int) -> None:
         """The next call of the model brings `count` tokens."""
         self._start, self.length = self.length, self.length + count

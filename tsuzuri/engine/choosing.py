@@ -10,42 +10,82 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from tsuzuri.engine.sampling import History, Sampling, choose, generator
-from tsuzuri.errors import FormatError, Words
+from tsuzuri.errors import FormatError, InputError, Words
 from tsuzuri.types import Finish, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tsuzuri.engine.constrain import Matcher
+
 
 class Choosing:
-    """`history.output` is what was chosen so far."""
+    """`history.output` is what was chosen so far, `logprob` the sum of its log-probabilities."""
 
-    def __init__(self, first: Sequence[int], sampling: Sampling, eos_ids: Collection[int], context_length: int) -> None:
-        """`first`: what the model read before; `eos_ids` end the output unless the sampling ignores them."""
+    def __init__(
+        self, first: Sequence[int], sampling: Sampling, eos_ids: Collection[int], context_length: int, matcher: Matcher | None = None
+    ) -> None:
+        """`first`: what the model read before; `eos_ids` end the output unless the sampling ignores them; `matcher` of its constraint."""
         ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_ids)}
-        self.history = History(first, ends=ends)
+        self.history, self.logprob = History(first, ends=ends), 0.0
         self._sampling, self._generator, self._room = sampling, generator(sampling.seed), context_length - len(first)
+        self._matcher = matcher
+
+    @property
+    def left(self) -> int:
+        """The most tokens that can still come."""
+        return min(self._room, self._sampling.max_tokens or self._room) - len(self.history.output)
+
+    def fitting(self, ids: Sequence[int]) -> Sequence[int]:
+        """As many of these, from the first on, as may come."""
+        ids = ids[: self.left - 1]  # something is chosen after the last of them
+        return ids if self._matcher is None else ids[: self._matcher.fitting(ids)]
 
     def __call__(self, logits: Tensor) -> Token:
         """float32 (V,) on the CPU -> the next token. Raises FormatError where they are no numbers."""
-        total = float(logits.logsumexp(-1))
-        if math.isnan(total) or math.isinf(total):
-            raise FormatError(
-                Words("次のトークンを選ぼうとしました。", "Choosing the next token."),
-                found=Words("モデルの出力が数になっていません（NaN か無限大）。", "The model gives NaN or infinity."),
-                todo=Words(
-                    "重みが壊れているか、学習が発散しています。別の途中保存か、入手し直したモデルを使ってください。",
-                    "The weights are damaged, or training diverged. Use another checkpoint, or a model fetched again.",
-                ),
-            )
+        total = total_of(logits)
+        if self._matcher is not None:
+            self.history.ruled_out = self._matcher.ruled_out(len(logits), self.history.ends)
         id = choose(logits, self._sampling, self.history, self._generator)
+        if self._matcher is not None:
+            self._follow(self._matcher, id)
         values, ids = logits.topk(min(self._sampling.logprobs or 0, len(logits)))
         top = tuple(zip(ids.tolist(), (values - total).tolist(), strict=True))
         self.history.output.append(id)
-        return Token(id, float(logits[id]) - total, top, self._finish(id))
+        logprob = float(logits[id]) - total
+        self.logprob += logprob
+        return Token(id, logprob, top, self._finish(id))
+
+    def _follow(self, matcher: Matcher, id: int) -> None:
+        assert self.history.ruled_out is not None
+        if self.history.ruled_out[id]:
+            raise InputError(
+                Words("制約に従って次のトークンを選ぼうとしました。", "Choosing the next token under the constraint."),
+                found=Words(
+                    "制約に合うどのトークンの確率も、モデルでは 0 です。", "The model gives no probability to anything that fits it."
+                ),
+                todo=Words("制約か logit_bias を見直してください。", "Look again at the constraint, or at logit_bias."),
+            )
+        if id not in self.history.ends:
+            matcher.accept(id)
 
     def _finish(self, id: int) -> Finish | None:
         if id in self.history.ends:
             return "stop"
         count = len(self.history.output)
         return "length" if count == self._room or count == self._sampling.max_tokens else None
+
+
+def total_of(logits: Tensor) -> float:
+    """The logarithm of the sum of exponentials of (V,). Raises FormatError where they are no numbers."""
+    total = float(logits.logsumexp(-1))
+    if math.isnan(total) or math.isinf(total):
+        raise FormatError(
+            Words("次のトークンを選ぼうとしました。", "Choosing the next token."),
+            found=Words("モデルの出力が数になっていません（NaN か無限大）。", "The model gives NaN or infinity."),
+            todo=Words(
+                "重みが壊れているか、学習が発散しています。別の途中保存か、入手し直したモデルを使ってください。",
+                "The weights are damaged, or training diverged. Use another checkpoint, or a model fetched again.",
+            ),
+        )
+    return total

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.choosing import Choosing
+from tsuzuri.engine.constrain import Matcher, Vocabulary
+from tsuzuri.engine.lookup import MOST, Lookup
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, Words
 from tsuzuri.model.parts.rotary import Scaling, regime
@@ -58,7 +60,19 @@ class Direct(Protocol):
 class LocalEngine:
     """`types.Engine`. Safe to call from several threads; each call then has a cache of its own."""
 
-    def __init__(self, model: Model, eos_ids: Collection[int], context_length: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        model: Model,
+        eos_ids: Collection[int],
+        context_length: int,
+        device: torch.device | str = "cpu",
+        *,
+        vocabulary: Vocabulary | None = None,
+        lookup: int = 0,
+    ) -> None:
+        """`vocabulary`: what the ids say, for constraints of the output. `lookup`: the most tokens that are guessed from what stands
+        there already and read in one call; the output is the same."""
+        self.vocabulary, self.lookup = vocabulary, _guesses(lookup)
         self.model, self.eos_ids, self.context_length, self.device = model, frozenset(eos_ids), context_length, device
         self.vocab_size = model.vocab_size
         self.scaling: Scaling | None = getattr(getattr(model, "shape", None), "rope_scaling", None)
@@ -77,6 +91,26 @@ class LocalEngine:
         self.check_sampling(sampling)
         return Generation(self, list(ids), sampling)
 
+    def matcher(self, sampling: Sampling) -> Matcher | None:
+        """The way through the constraint of a request. Raises ConfigError where it cannot be followed, and MissingError without
+        llguidance."""
+        if sampling.constraint is None:
+            return None
+        asked = Words("出力の形を決めようとしました。", "Constraining the output.")
+        if self.vocabulary is None:
+            raise ConfigError(
+                asked,
+                found=Words("このエンジンは、番号がどの文字を表すのかを知りません。", "This engine does not know what its ids say."),
+                todo=Words("vocabulary を渡してください。", "Give it a vocabulary."),
+            )
+        if not self.eos_ids and not sampling.stop_token_ids:
+            raise ConfigError(
+                asked,
+                found=Words("このモデルには、文章の終わりを示すトークンがありません。", "This model has no token that ends a text."),
+                todo=Words("stop_token_ids で指定してください。", "Name one with stop_token_ids."),
+            )
+        return self.vocabulary.matcher(sampling.constraint)
+
     @property
     def reads_source(self) -> bool:
         """Whether what it is given is the source of another text."""
@@ -88,7 +122,15 @@ class LocalEngine:
         encoder-decoder."""
         self.no_source(Words("文章の確率を求めようとしました。", "Scoring a text."))
         self.check(ids, room=0)
-        return self._scored(Cached(self.device, len(ids)), ids)
+        return [token.logprob for token in self._read_through(Cached(self.device, len(ids)), ids, 0)]
+
+    @torch.inference_mode()
+    def read_through(self, ids: Sequence[int], top: int = 0) -> list[Token]:
+        """What the model thought of ids[1:], each given all before it, with the `top` most probable in its place. Raises what `score`
+        raises."""
+        self.no_source(Words("文章の確率を求めようとしました。", "Scoring a text."))
+        self.check(ids, room=0)
+        return self._read_through(Cached(self.device, len(ids)), ids, top)
 
     @torch.inference_mode()
     def score_target(self, source: Sequence[int], target: Sequence[int]) -> list[float]:
@@ -102,16 +144,18 @@ class LocalEngine:
             )
         self.check(source, room=0)
         self._check_ids(target, self.vocab_size, self.context_length - 1, room=0)
-        return self._scored(self.take(source, None), [*self.first(source), *target])
+        return [token.logprob for token in self._read_through(self.take(source, None), [*self.first(source), *target], 0)]
 
-    def _scored(self, past: Cached, ids: Sequence[int]) -> list[float]:
-        found: list[float] = []
+    def _read_through(self, past: Cached, ids: Sequence[int], top: int) -> list[Token]:
+        found: list[Token] = []
         wanted = torch.tensor(ids[1:], device=self.device, dtype=torch.long)
         for start in range(0, len(ids) - 1, BLOCK):
             targets = wanted[start : start + BLOCK]
             past.begin(len(targets))
             logits = self.model(self._tensor(ids[start : start + len(targets)]), past).float()  # (N, V)
-            found += (-F.cross_entropy(logits, targets, reduction="none")).tolist()
+            logprobs = (-F.cross_entropy(logits, targets, reduction="none")).tolist()
+            best = [()] * len(targets) if top == 0 else _best(logits.log_softmax(-1), top)
+            found += [Token(*each) for each in zip(targets.tolist(), logprobs, best, strict=True)]
         return found
 
     @torch.inference_mode()
@@ -145,6 +189,12 @@ class LocalEngine:
         else:
             last = self.model(tokens, past)[-1]
         return last.float().cpu()
+
+    @torch.inference_mode()
+    def read_each(self, past: Cached, ids: Sequence[int]) -> Tensor:
+        """Reads `ids` after `past`; float32 logits (N, V) on the CPU of what comes after each."""
+        past.begin(len(ids))
+        return self.model(self._tensor(ids), past).float().cpu()
 
     @torch.inference_mode()
     def after(self, ids: Sequence[int]) -> Tensor:
@@ -240,10 +290,11 @@ class LocalEngine:
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises ConfigError for ids that the vocabulary has not."""
-        self._known("stop_token_ids", sampling.stop_token_ids)
-        self._known("logit_bias", [*dict(sampling.logit_bias)])
+        self.known("stop_token_ids", sampling.stop_token_ids)
+        self.known("logit_bias", [*dict(sampling.logit_bias)])
 
-    def _known(self, name: str, ids: Sequence[int]) -> None:
+    def known(self, name: str, ids: Sequence[int]) -> None:
+        """Raises ConfigError where a setting names an id that the vocabulary has not."""
         unknown = [id for id in ids if id >= self.vocab_size]
         if unknown:
             raise ConfigError(
@@ -256,18 +307,28 @@ class LocalEngine:
 
 
 class Generation(Iterator[Token]):
-    """The tokens of one call and what they cost so far. Letting go of it, `close` or `cancel` ends the work."""
+    """The tokens of one call and what they cost so far. Letting go of it, `close` or `cancel` ends the work.
+
+    `offered` counts the tokens that were guessed, `accepted` those of them that were chosen.
+    """
 
     def __init__(self, engine: LocalEngine, ids: list[int], sampling: Sampling) -> None:
         self.prompt_tokens, self.cached_tokens, self.completion_tokens = len(ids), 0, 0
         self._engine, self._sampling = engine, sampling
         self._first = engine.first(ids)
-        self._choosing = Choosing(self._first, sampling, engine.eos_ids, engine.context_length)
+        self._choosing = Choosing(self._first, sampling, engine.eos_ids, engine.context_length, engine.matcher(sampling))
+        self.offered = self.accepted = 0
+        self._lookup = Lookup(self._first) if engine.lookup else None
         self._cancelled = False
         self._tokens = self._run(ids)
 
     def __next__(self) -> Token:
         return next(self._tokens)
+
+    @property
+    def logprob(self) -> float:
+        """Of all its tokens so far."""
+        return self._choosing.logprob
 
     def cancel(self) -> None:
         """From any thread: no further block is read and no further token made."""
@@ -283,19 +344,60 @@ class Generation(Iterator[Token]):
         try:
             fresh = _blocks(self._first, past.length)
             while not self._cancelled:
+                block = next(fresh, [])
+                guesses = [] if block else self._guesses(past)
                 sound = False
-                logits = self._engine.read(past, next(fresh, []) or self._choosing.history.output[-1:])
+                if guesses:
+                    rows = self._engine.read_each(past, [*self._choosing.history.output[-1:], *guesses])
+                else:
+                    rows = self._engine.read(past, block or self._choosing.history.output[-1:])[None]
                 sound = True
                 if past.length < len(self._first):
                     continue
-                token = self._choosing(logits)
-                self.completion_tokens += 1
-                yield token
-                if token.finish:
-                    return
+                start = past.length - len(guesses)  # what is read and sure
+                for number, logits in enumerate(rows):
+                    token = self._choosing(logits)
+                    self._count(token.id, guesses[number : number + 1])
+                    yield token
+                    if token.finish:
+                        return
+                    if number < len(guesses) and token.id != guesses[number]:
+                        past.truncate(start + number)
+                        break
         finally:
             if sound:
                 self._engine.keep(past, ids)
+
+    def _guesses(self, past: Cached) -> list[int]:
+        """None where a layer keeps a state: what it read cannot be taken back."""
+        if self._lookup is None or past.recurs:
+            return []
+        found = self._choosing.fitting(self._lookup.guess(self._engine.lookup))
+        self.offered += len(found)
+        return list(found)
+
+    def _count(self, id: int, guess: list[int]) -> None:
+        self.completion_tokens += 1
+        self.accepted += [id] == guess
+        if self._lookup is not None:
+            self._lookup.add(id)
+
+
+def _guesses(count: int) -> int:
+    """Raises ConfigError."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST:
+        raise ConfigError(
+            Words(f"lookup に {str(count)[:40]} が指定されました。", f"lookup was given {str(count)[:40]}."),
+            found=Words(f"0 から {MOST} までの整数が要ります。", f"It takes a whole number from 0 to {MOST}."),
+            todo=Words("lookup を直してください。", "Correct lookup."),
+        )
+    return count
+
+
+def _best(logprobs: Tensor, top: int) -> list[tuple[tuple[int, float], ...]]:
+    """(N, V) -> of each row the most probable ids and their logprobs"""
+    values, ids = logprobs.topk(min(top, logprobs.shape[-1]))
+    return [tuple(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
 def _blocks(ids: Sequence[int], start: int) -> Iterator[Sequence[int]]:

@@ -7,7 +7,7 @@ Which page belongs to whom is the business of `pages.py`; that a token of one se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -67,6 +67,22 @@ class Paged:
         self.positions = torch.cat(spans)
         self._extent = torch.cat([torch.full_like(span, part.place.bound) for span, part in zip(spans, parts, strict=True)])
 
+    def contents(self, page: int) -> dict[str, Tensor]:
+        """What a page holds, by name: (size, K, E) each."""
+        rows = slice(page * self.size, (page + 1) * self.size)
+        kept = (("keys", self._keys), ("values", self._values))
+        return {f"{name}.{layer}": found[rows].clone() for name, of in kept for layer, found in of.items()}
+
+    def fill(self, page: int, contents: Mapping[str, Tensor]) -> None:
+        """What `contents` gave, into another page, or into one of another past of the same model."""
+        rows = slice(page * self.size, (page + 1) * self.size)
+        for name, x in contents.items():
+            kind, _, layer = name.partition(".")
+            of = self._keys if kind == "keys" else self._values
+            if int(layer) not in of:
+                of[int(layer)] = x.new_empty(self.pages * self.size, *x.shape[1:], device=self.device)
+            of[int(layer)][rows] = x
+
     @property
     def extent(self) -> Tensor:
         """(N,)"""
@@ -85,8 +101,8 @@ class Paged:
         bias: Bias | None = None,
     ) -> Tensor:
         """(N, H, E) × (N, K, E) and all before, sequence by sequence -> (N, H, E)"""
-        if layer not in self._keys:
-            for kept, x in ((self._keys, k), (self._values, v)):
+        for kept, x in ((self._keys, k), (self._values, v)):
+            if layer not in kept:
                 kept[layer] = x.new_empty(self.pages * self.size, *x.shape[1:], dtype=kept_as(x))
         keys, values = self._keys[layer], self._values[layer]
         here = torch.cat([rows[part.start :] for rows, (part, _) in zip(self._rows, self._parts, strict=True)])

@@ -1,6 +1,6 @@
 """How the next token is chosen: `Sampling`, and its rules in the order in which they apply.
 
-    bias → ends too early → penalties → temperature → top-k → top-p → min-p → typical → draw
+    bias → constraint → ends too early → penalties → temperature → top-k → top-p → min-p → typical → draw
 
 In: logits (V,) of one position. Out: a distribution (V,), or one id. Names and meanings are OpenAI's and vLLM's.
 Flags and the HTTP schema are derived from the dataclass. It imports no torch: tensors are used by their methods alone.
@@ -12,12 +12,15 @@ import math
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -41,7 +44,7 @@ class Limits:
 class Rule:
     """What a field of `Sampling` means, for whoever derives a flag, a schema or a page from it."""
 
-    kind: type  # float, int, bool; or int for each of several
+    kind: type  # float, int, bool, Constraint; or int for each of several
     words: Words
     limits: Limits | None = None
     optional: bool = False  # None is a value of its own
@@ -49,7 +52,7 @@ class Rule:
     by_id: bool = False  # a `kind` for each of some ids: a mapping, kept as pairs in the order of the ids
 
 
-def _rule(
+def rule(
     default: Any,
     kind: type,
     ja: str,
@@ -60,6 +63,7 @@ def _rule(
     several: bool = False,
     by_id: bool = False,
 ) -> Any:
+    """A dataclass field of settings with its `Rule`."""
     return field(default=default, metadata={"rule": Rule(kind, Words(ja, en), limits, optional, several, by_id)})
 
 
@@ -72,36 +76,36 @@ LARGEST = 1e300  # of a score: what float64 still holds, with room for the tempe
 class Sampling:
     """One request's way of choosing tokens. Raises ConfigError naming the field for a value that cannot be."""
 
-    temperature: float = _rule(
+    temperature: float = rule(
         1.0,
         float,
         "ゆらぎの大きさ（0 は常に最有力のトークンを選ぶ）",
         "spread of the choice; 0 always takes the most probable",
         Limits(0, 2),
     )
-    top_k: int = _rule(0, int, "上位何個から選ぶか（0 は制限なし）", "choose among the k most probable; 0: all", Limits(0, 2**31 - 1))
-    top_p: float = _rule(
+    top_k: int = rule(0, int, "上位何個から選ぶか（0 は制限なし）", "choose among the k most probable; 0: all", Limits(0, 2**31 - 1))
+    top_p: float = rule(
         1.0,
         float,
         "確率の合計がこの値に達するまでの上位から選ぶ",
         "choose among the top that holds this much probability",
         Limits(0, 1, above=True),
     )
-    min_p: float = _rule(
+    min_p: float = rule(
         0.0,
         float,
         "最有力のトークンの確率×この値に満たないトークンを除く",
         "drop what is below this fraction of the best one's probability",
         Limits(0, 1),
     )
-    typical_p: float = _rule(
+    typical_p: float = rule(
         1.0,
         float,
         "情報量が平均に近いものから、確率の合計がこの値に達するまで選ぶ",
         "choose among those whose surprise is nearest to the expected one, until they hold this much probability",
         Limits(0, 1, above=True),
     )
-    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = _rule(
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = rule(
         (),
         float,
         "番号ごとに点数へ足す値（-100 でほぼ禁止）",
@@ -109,38 +113,49 @@ class Sampling:
         Limits(-100, 100),
         by_id=True,
     )
-    repetition_penalty: float = _rule(
+    repetition_penalty: float = rule(
         1.0,
         float,
         "既出のトークン（入力を含む）を避ける強さ（1 はなし）",
         "divide the scores of what was read or said; 1: none",
         Limits(0, 10, above=True),
     )
-    presence_penalty: float = _rule(
+    presence_penalty: float = rule(
         0.0, float, "一度出力したトークンを避ける強さ", "subtracted from what was said at least once", Limits(-2, 2)
     )
-    frequency_penalty: float = _rule(0.0, float, "出力した回数に応じて避ける強さ", "subtracted for each time it was said", Limits(-2, 2))
-    seed: int | None = _rule(
-        None, int, "乱数の種（同じ種なら同じ文章）", "same seed, same text", Limits(-(2**63), 2**63 - 1), optional=True
-    )
-    max_tokens: int | None = _rule(None, int, "出力するトークン数の上限", "the most tokens to give", COUNT, optional=True)
-    min_tokens: int = _rule(0, int, "これより少ないトークンでは終わらない", "it does not end with fewer tokens", Limits(0, 2**31 - 1))
-    ignore_eos: bool = _rule(False, bool, "文章の終わりの印が出ても続ける", "go on after the end of the text")
-    logprobs: int | None = _rule(
+    frequency_penalty: float = rule(0.0, float, "出力した回数に応じて避ける強さ", "subtracted for each time it was said", Limits(-2, 2))
+    seed: int | None = rule(None, int, "乱数の種（同じ種なら同じ文章）", "same seed, same text", Limits(-(2**63), 2**63 - 1), optional=True)
+    max_tokens: int | None = rule(None, int, "出力するトークン数の上限", "the most tokens to give", COUNT, optional=True)
+    min_tokens: int = rule(0, int, "これより少ないトークンでは終わらない", "it does not end with fewer tokens", Limits(0, 2**31 - 1))
+    ignore_eos: bool = rule(False, bool, "文章の終わりの印が出ても続ける", "go on after the end of the text")
+    logprobs: int | None = rule(
         None, int, "各位置で対数確率を添える候補の数", "how many candidates to report at each place", Limits(0, 20), optional=True
     )
-    stop_token_ids: tuple[int, ...] = _rule((), int, "出力を終えるトークンの番号", "ids that end the output", ID, several=True)
+    stop_token_ids: tuple[int, ...] = rule((), int, "出力を終えるトークンの番号", "ids that end the output", ID, several=True)
+    constraint: Constraint | None = rule(None, Constraint, "出力の形", "what the output may be", optional=True)  # noqa: RUF009
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            rule: Rule = each.metadata["rule"]
-            object.__setattr__(self, each.name, _checked(each.name, rule, getattr(self, each.name)))
+        check(self)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise _refused(
                 "min_tokens",
                 self.min_tokens,
                 Words(f"max_tokens（{self.max_tokens}）を超えています。", f"It is more than max_tokens, {self.max_tokens}."),
             )
+        if self.constraint is not None and self.ignore_eos:
+            raise _refused(
+                "ignore_eos",
+                True,
+                Words("形の決まった出力（constraint）は、完成したら終わります。", "An output with a constraint ends when it is whole."),
+            )
+
+
+def copies(sampling: Sampling, count: int) -> list[Sampling]:
+    """One for each of several answers to the same request: the first keeps its seed, the others have seeds that follow from it."""
+    if sampling.seed is None:
+        return [sampling] * count
+    numbers = random.Random(sampling.seed % 2**64)  # noqa: S311  text, not secrets
+    return [sampling, *(replace(sampling, seed=numbers.getrandbits(62)) for _ in range(count - 1))]
 
 
 @dataclass(slots=True)
@@ -150,6 +165,7 @@ class History:
     prompt: Sequence[int] = ()
     output: list[int] = field(default_factory=list)
     ends: Collection[int] = ()  # ids that end the output
+    ruled_out: NDArray[np.bool_] | None = None  # (V,) what the constraint does not let come next
 
 
 def choose(logits: Tensor, sampling: Sampling, history: History, generator: random.Random) -> int:
@@ -173,7 +189,8 @@ def distribution(logits: Tensor, sampling: Sampling, history: History | None = N
 
 def adjusted(scores: Tensor, sampling: Sampling, history: History) -> Tensor:
     """Scores (V,) after the rules that also move a greedy choice."""
-    return penalize(go_on(add_bias(scores, sampling.logit_bias), sampling.min_tokens, history), sampling, history)
+    scores = constrain(add_bias(scores, sampling.logit_bias), sampling, history)
+    return penalize(go_on(scores, sampling.min_tokens, history), sampling, history)
 
 
 def add_bias(scores: Tensor, bias: Any) -> Tensor:
@@ -184,11 +201,20 @@ def add_bias(scores: Tensor, bias: Any) -> Tensor:
     return scores.index_add(0, scores.new_tensor(ids).long(), scores.new_tensor(values))
 
 
+def constrain(scores: Tensor, sampling: Sampling, history: History) -> Tensor:
+    """What the constraint does not let come next is ruled out."""
+    assert (sampling.constraint is None) == (history.ruled_out is None), "whoever chooses asks the matcher of the constraint first"
+    if history.ruled_out is None:
+        return scores
+    return scores.masked_fill(scores.new_tensor(history.ruled_out).bool(), -math.inf)
+
+
 def go_on(scores: Tensor, least: int, history: History) -> Tensor:
-    """What ends the output is ruled out as long as there are fewer than `least` tokens."""
+    """What ends the output is ruled out as long as there are fewer than `least` tokens, unless a constraint leaves nothing else."""
     if len(history.output) + 1 >= least or not history.ends:
         return scores
-    return scores.index_fill(0, scores.new_tensor(sorted(history.ends)).long(), -math.inf)
+    found = scores.index_fill(0, scores.new_tensor(sorted(history.ends)).long(), -math.inf)
+    return scores if history.ruled_out is not None and not bool(found.isfinite().any()) else found
 
 
 def _cold(scores: Tensor, temperature: float) -> bool:
@@ -258,6 +284,12 @@ def generator(seed: int | None) -> random.Random:
     return random.Random(None if seed is None else seed % 2**64)  # noqa: S311  text, not secrets
 
 
+def check(settings: Any) -> None:
+    """Every field of a dataclass whose fields have rules, in its own type. Raises ConfigError naming the field."""
+    for each in fields(settings):
+        object.__setattr__(settings, each.name, _checked(each.name, each.metadata["rule"], getattr(settings, each.name)))
+
+
 def _checked(name: str, rule: Rule, value: Any) -> Any:
     """The value in the field's own type. Raises ConfigError."""
     if value is None and rule.optional:
@@ -276,6 +308,10 @@ def _checked(name: str, rule: Rule, value: Any) -> Any:
 
 
 def _one(name: str, rule: Rule, value: Any) -> Any:
+    if rule.kind is Constraint:
+        if not isinstance(value, Constraint):
+            raise _refused(name, value, Words("Constraint が要ります。", "It takes a Constraint."))
+        return value
     is_number = isinstance(value, int | float if rule.kind is float else int) and not isinstance(value, bool)
     if rule.kind is bool and not isinstance(value, bool):
         raise _refused(name, value, Words("True か False が要ります。", "It takes True or False."))

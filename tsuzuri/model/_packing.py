@@ -46,6 +46,7 @@ class Packing:
         own_bias = None if model.head is None else getattr(model.head, "bias", None)
         head = embedding if tied and own_bias is None else self._add([model.embedding if tied else model.head], own_bias)
         self.bytes = sum(part[0].numel() for part in self._parts)
+        self.read = self.bytes - (0 if head == embedding else self._parts[embedding][0].numel())  # by a token, but for its own row
         placed = self._fill(library)
         self.embedding, self.head = placed[embedding], placed[head]
         self.layers = [Matrices(*(None if i is None else placed[i] for i in plan)) for plan in plans]  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -95,8 +95,13 @@ class Compiled:
 
     @property
     def bytes(self) -> int:
-        """Of packed weights: what a token reads, but for the rows of an embedding of its own."""
+        """Of packed weights."""
         return self._packed.bytes
+
+    @property
+    def bytes_read(self) -> int:
+        """Of packed weights that every token reads: all but an embedding that is not the head, too."""
+        return self._packed.read
 
     # ── behind the seam
 
@@ -135,6 +140,19 @@ class Compiled:
 
     def free_pages(self, pages: Sequence[int]) -> None:
         self._free.extend(pages)
+
+    def page_contents(self, page: int) -> dict[str, Tensor]:
+        """Keys and values of every layer, by name, as they lie in the page."""
+        with self._alone:
+            kept = (("keys", self._keys), ("values", self._values))
+            return {f"{name}.{layer}": x[page].clone() for name, of in kept for layer, x in enumerate(of)}
+
+    def fill_page(self, page: int, contents: Mapping[str, Tensor]) -> None:
+        """What `page_contents` gave, of this model or of another one of the same weights."""
+        with self._alone:
+            for name, of in (("keys", self._keys), ("values", self._values)):
+                for layer, x in enumerate(of):
+                    x[page] = contents[f"{name}.{layer}"]
 
     # ── inside
 

@@ -2,6 +2,7 @@
 
 In: a built model. Out: the same model with adapted linear layers; merged, it is a plain model again. An adapter is saved and read
 in PEFT's layout: adapter_config.json and adapter_model.safetensors. B starts as zero, so that nothing changes at first.
+Over a quantised matrix W stays narrow and is multiplied out at each use (QLoRA: Dettmers et al. 2023); merged, it becomes wide.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from tsuzuri.errors import ConfigError, FormatError, Words
 from tsuzuri.model import safe, weights
+from tsuzuri.model.adapt import quantize
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of every name in PEFT's files
@@ -60,10 +62,16 @@ class Adapted(nn.Linear):
     def __init__(self, base: nn.Linear, rank: int, scale: float, generator: torch.Generator | None = None) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features, self.scale = base.in_features, base.out_features, scale
-        self.weight, self.bias = base.weight, base.bias
+        self.bias = base.bias
+        if isinstance(base, quantize.Quantised):
+            like = base.like
+            self.weight = nn.Parameter(like, requires_grad=False)  # gives way to the narrow one
+            quantize.become(self, base.form, base.values, base.scales)
+        else:
+            self.weight = like = base.weight
         drawn = (torch.rand(rank, base.in_features, generator=generator) * 2 - 1) / math.sqrt(base.in_features)
-        self.lora_down = nn.Parameter(drawn.to(base.weight))  # A
-        self.lora_up = nn.Parameter(torch.zeros(base.out_features, rank).to(base.weight))  # B
+        self.lora_down = nn.Parameter(drawn.to(like))  # A
+        self.lora_up = nn.Parameter(torch.zeros(base.out_features, rank).to(like))  # B
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)"""

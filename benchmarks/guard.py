@@ -1,0 +1,286 @@
+"""What the guard finds, misses and takes for what it is not, with intervals; and how fast.
+
+    python benchmarks/guard.py
+
+Three corpora of this repository (tsuzuri/guard/corpus): attacks and harmless sentences, personal data, content. Injection is measured at
+its one threshold on templates that were held out of training, and on those written last (`fresh`), each text also in other writings.
+Secrets are registered, written in every encoding, and cut anywhere. Intervals are Wilson's, 95 %, over texts; `templates` says how many
+groups stand behind them, for texts of one template are alike. Same seed, same numbers; only the speeds are the machine's.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import io
+import json
+import math
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import _protocol
+import zstandard
+
+from tsuzuri.guard import corpus
+from tsuzuri.guard.corpus import Example, personal
+from tsuzuri.guard.encodings import ENCODINGS
+from tsuzuri.guard.finding import look
+from tsuzuri.guard.finding import personal as kinds
+from tsuzuri.guard.mask import Vault
+from tsuzuri.guard.score import load, score
+from tsuzuri.guard.secrets import Secrets
+from tsuzuri.guard.stream import mask
+
+EDGE = 6  # characters of an encoding's dress (&#, 0x) that may stay
+LOW = "abcdefghijklmnopqrstuvwxyz"
+HALF = str.maketrans(
+    dict(
+        zip(
+            "アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワヲンァィゥェォッャュョー",
+            "ｱｲｳｴｵｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾅﾆﾇﾈﾉﾊﾋﾌﾍﾎﾏﾐﾑﾒﾓﾔﾕﾖﾗﾘﾙﾚﾛﾜｦﾝｧｨｩｪｫｯｬｭｮｰ",
+            strict=True,
+        )
+    )
+)
+VOICED = dict(
+    zip(
+        "ガギグゲゴザジズゼゾダヂヅデドバビブベボパピプペポ",
+        [f"{c}ﾞ" for c in "ｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾊﾋﾌﾍﾎ"] + [f"{c}ﾟ" for c in "ﾊﾋﾌﾍﾎ"],
+        strict=True,
+    )
+)
+
+
+def latin(text: str) -> bool:
+    return text.isascii() or sum(c.isascii() for c in text) > 0.8 * len(text)
+
+
+def between(mark: str) -> Callable[[str], str]:
+    return lambda text: mark.join(text)
+
+
+def shifted(text: str, start: str, stop: str, by: int) -> str:
+    return "".join(chr(ord(c) + by) if start <= c <= stop else c for c in text)
+
+
+# name -> (what it does, whether it is for texts in Latin letters only)
+TRANSFORMS: dict[str, tuple[Callable[[str], str], bool]] = {
+    "zenkaku": (lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text), False),
+    "hankaku-kana": (lambda text: text.translate(str.maketrans(VOICED)).translate(HALF), False),
+    "hiragana": (lambda text: shifted(text, "ァ", "ヶ", -0x60), False),
+    "katakana": (lambda text: shifted(text, "ぁ", "ゖ", 0x60), False),
+    "zero-width": (between("\u200b"), False),
+    "spaced": (between(" "), False),
+    "ideographic space": (between("\u3000"), False),
+    "tags": (lambda text: "".join(chr(0xE0000 + ord(c)) if " " <= c <= "~" else c for c in text), False),
+    "base64": (lambda text: base64.b64encode(text.encode()).decode(), False),
+    "rot13": (lambda text: codecs.encode(text, "rot13"), True),
+    "leet": (lambda text: text.translate(str.maketrans("aeiostAEIOST", "431057431057")), True),
+    "homoglyph": (lambda text: text.translate(str.maketrans("aceopxyijs", "асеорхуіјѕ")), True),
+}
+
+
+def main() -> None:
+    arguments = _protocol.arguments(__doc__)
+    given = arguments.parse_args()
+    record = {
+        "injection": injection(),
+        "personal": {"beside": found_personal(fresh=False), "fresh": found_personal(fresh=True)},
+        "content": found_content(),
+        "secrets": leaks(),
+        "speed": speed(given.rounds),
+    }
+    path = _protocol.write("guard", record, given.out)
+    sys.stdout.write(f"{path}\n")
+
+
+def wilson(hits: int, count: int) -> dict[str, Any]:
+    """A share with its 95 % interval (Wilson 1927)."""
+    z, share = 1.959964, hits / count if count else 0.0
+    if not count:
+        return {"hits": 0, "of": 0, "value": None, "interval": None}
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return {"hits": hits, "of": count, "value": share, "interval": [max(0.0, middle - half), min(1.0, middle + half)]}
+
+
+def caught(texts: Iterable[str]) -> dict[str, Any]:
+    threshold = load().threshold
+    hits = [score(text).value >= threshold for text in texts]
+    return wilson(sum(hits), len(hits))
+
+
+def injection() -> dict[str, Any]:
+    attacks, harmless = corpus.attacks(), corpus.harmless()
+    parts = {
+        "training": (lambda one: not one.held_out),
+        "held out": (lambda one: one.held_out and one.kind != corpus.FRESH),
+        "fresh": (lambda one: one.kind == corpus.FRESH),
+    }
+    found: dict[str, Any] = {"threshold": load().threshold, "attacks": len(attacks), "harmless": len(harmless)}
+    for name, belongs in parts.items():
+        bad, good = [one for one in attacks if belongs(one)], [one for one in harmless if belongs(one)]
+        found[name] = {
+            "recall": caught(one.text for one in bad) | {"templates": groups(bad)},
+            "false alarms": caught(one.text for one in good) | {"templates": groups(good)},
+        }
+    unseen, calm = [one for one in attacks if one.held_out], [one for one in harmless if one.held_out]
+    found["kinds"] = {kind: caught(one.text for one in unseen if one.kind == kind) for kind in dict.fromkeys(one.kind for one in unseen)}
+    found["false alarms by kind"] = {
+        kind: caught(one.text for one in calm if one.kind == kind) for kind in dict.fromkeys(one.kind for one in calm)
+    }
+    found["transforms"] = {}
+    for name, (change, only_latin) in TRANSFORMS.items():
+        texts = [one.text for one in unseen if not only_latin or latin(one.text)]
+        found["transforms"][name] = {
+            "plain": caught(texts),
+            "changed": caught(map(change, texts)),
+            "false alarms": caught(change(one.text) for one in calm if not only_latin or latin(one.text)),
+        }
+    found["in a document"] = documents(unseen, calm)
+    found["others' texts"] = {name: caught(texts) for name, texts in written_by_others()}
+    return found
+
+
+def documents(attacks: Sequence[Example], harmless: Sequence[Example]) -> dict[str, Any]:
+    """Twenty harmless sentences, with an attack among them and without."""
+    draw = random.Random(1)
+    with_one, without = [], []
+    for _ in range(200):
+        sentences = [one.text for one in draw.sample(harmless, 20)]
+        without.append("\n".join(sentences))
+        with_one.append("\n".join([*sentences[:10], draw.choice(attacks).text, *sentences[10:]]))
+    return {"recall": caught(with_one), "false alarms": caught(without)}
+
+
+def written_by_others() -> Iterator[tuple[str, list[str]]]:
+    """Harmless texts that nobody wrote for this: of the sample, the first 1,000 characters of 150 documents a part, and 800 questions."""
+    for path in sorted((_protocol.ROOT / "sample").glob("*/*.jsonl.zst")):
+        if path.parent.name not in ("chat", "pretrain"):
+            continue
+        with path.open("rb") as file:
+            rows = [json.loads(line) for line in io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")]
+        draw = random.Random(1)
+        if path.parent.name == "chat":
+            asked = [message["content"] for row in rows for message in row["messages"] if message["role"] == "user"]
+            yield f"chat {path.name.partition('.')[0]}", draw.sample(asked, min(800, len(asked)))
+        else:
+            yield path.name.partition(".")[0], [row["text"][:1000] for row in draw.sample(rows, min(150, len(rows)))]
+
+
+def groups(examples: Iterable[Example]) -> int:
+    return len({one.group for one in examples})
+
+
+def found_personal(*, fresh: bool) -> dict[str, Any]:
+    """Of each kind: a finding is right when kind and both ends are."""
+    right, wrong, missed = Counter[str](), Counter[str](), Counter[str]()
+    texts = personal.labelled(fresh=fresh)
+    for one in texts:
+        got, wanted = {(f.kind, f.start, f.stop) for f in look(one.text, kinds())}, {*one.spans}
+        named = "full_name" if one.kind == "full_name" else None
+        for kind, _, _ in got & wanted:
+            right[named or kind] += 1
+        for kind, _, _ in wanted - got:
+            missed[named or kind] += 1
+        for kind, _, _ in got - wanted:
+            wrong[kind] += 1
+    each = {
+        kind: {"precision": wilson(right[kind], right[kind] + wrong[kind]), "recall": wilson(right[kind], right[kind] + missed[kind]), "f1": 2 * right[kind] / max(1, 2 * right[kind] + wrong[kind] + missed[kind])}
+        for kind in sorted({*right, *wrong, *missed})
+    }  # fmt: skip
+    structured = [kind for kind in each if kind not in ("name", "full_name", "postal_address")]
+    hits, false, lost = (sum(count[kind] for kind in structured) for count in (right, wrong, missed))
+    return {
+        "texts": len(texts),
+        "templates": len({one.group for one in texts}),
+        "kinds": each,
+        "structured": {"precision": wilson(hits, hits + false), "recall": wilson(hits, hits + lost)},
+    }
+
+
+def found_content() -> dict[str, Any]:
+    hits, counts, false, calm = Counter[str](), Counter[str](), 0, 0
+    for one in corpus.content():
+        got = {f.kind.partition(".")[2] for f in look(one.text, ("content",))}
+        if one.kind == "harmless":
+            calm, false = calm + 1, false + bool(got)
+        else:
+            counts[one.kind], hits[one.kind] = counts[one.kind] + 1, hits[one.kind] + (one.kind in got)
+    business = [bool(look(one.text, ("content",))) for one in corpus.harmless()]
+    return {
+        "recall": {kind: wilson(hits[kind], counts[kind]) for kind in counts},
+        "false alarms": wilson(false, calm),
+        "false alarms in business": wilson(sum(business), len(business)),
+    }
+
+
+def leaks() -> dict[str, Any]:
+    """Each encoding of random secrets inside ordinary text, the stream cut anywhere: what of it came out, and whether the cuts mattered."""
+    draw, differing = random.Random(1), 0
+    alphabet = LOW + LOW.upper() + "0123456789-_"
+    carriers = [one.text for one in corpus.harmless()]
+    secrets = ["".join(draw.choice(alphabet) for _ in range(draw.randint(12, 32))) for _ in range(40)]
+    leaked = dict.fromkeys(ENCODINGS, 0)
+    tried = dict.fromkeys(ENCODINGS, 0)
+    for secret in secrets:
+        registered = Secrets({"key": secret})
+        for name, encoding in ENCODINGS.items():
+            for form in encoding.forms(secret):
+                before, after = draw.choice(carriers), draw.choice(carriers)
+                text = f"{before} {form} {after}"
+                whole, found = registered.hide(text)
+                cuts = sorted(draw.sample(range(1, len(text)), min(6, len(text) - 1)))
+                watch = registered.watch()
+                streamed = "".join(watch(text[a:b]) for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)) + watch.flush()
+                differing += streamed != whole
+                tried[name] += 1
+                place = range(len(before) + 1, len(before) + 1 + len(form))
+                hidden = {at for leak in found for at in range(leak.start, leak.stop)}
+                leaked[name] += sum(at not in hidden and text[at] != "*" for at in place) > EDGE
+    clean = Secrets({"key": secrets[0]})
+    false = sum(clean.hide(text)[0] != text for text in carriers)
+    each = {name: {"tried": tried[name], "leaked": leaked[name]} for name in ENCODINGS}
+    count = sum(tried.values())
+    return {
+        "encodings": each,
+        "tried": count,
+        "leaked": sum(leaked.values()),
+        "bound": 3 / count,  # of the rate, 95 %, where none leaked
+        "cut differently": differing,
+        "false alarms": wilson(false, len(carriers)),
+    }
+
+
+def speed(rounds: int) -> dict[str, Any]:
+    """Seconds of one core; text of harmless sentences, and of sentences full of personal data."""
+    plain = "\n".join(one.text for one in corpus.harmless())[:60_000]
+    dense = "\n".join(one.text for one in personal.labelled(3))[:30_000]
+    secrets = Secrets({"key": "k7Rt-92xQ-mmZp-41Lw"})
+
+    def best(work: Callable[[], object]) -> float:
+        took = []
+        for _ in range(rounds):
+            start = time.process_time()
+            work()
+            took.append(time.process_time() - start)
+        return sorted(took)[len(took) // 2]
+
+    def rate(text: str, work: Callable[[], object]) -> float:
+        return len(text.encode()) / best(work) / 1e6
+
+    return {
+        "score ms per 1000 characters": best(lambda: score(plain)) * 1e6 / len(plain),
+        "mask MB/s, business": rate(plain, lambda: mask(plain, Vault(), kinds())),
+        "mask MB/s, personal data in every line": rate(dense, lambda: mask(dense, Vault(), kinds())),
+        "look MB/s, business": rate(plain, lambda: look(plain, kinds())),
+        "secrets MB/s": rate(plain[:20_000], lambda: secrets.hide(plain[:20_000])),
+    }
+
+
+if __name__ == "__main__":
+    main()

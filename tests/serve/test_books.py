@@ -1,0 +1,130 @@
+"""Money and memory: no budget is overspent however many ask at once, a cut answer is charged to the token, and all is written down."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from served import Repeated, Running, request, until
+
+from tsuzuri.serve.models import Served
+from tsuzuri.store import audit, ledger
+from tsuzuri.store.database import Database
+from tsuzuri.types import Done, Text, Usage
+
+ASKED = {"messages": [{"role": "user", "content": "ひみつの話"}], "max_tokens": 2}
+
+
+def cost(model: str, *, input: int, output: int, cached: int = 0, at: int) -> int | None:
+    """A micro-yen a token that comes out."""
+    return None if model == "unpriced" else output
+
+
+@pytest.fixture
+def running(serving: Callable[..., Any]) -> Iterator[Running]:
+    models = [
+        Served("priced", Repeated(0.05, Text("は"), Text("い"), Usage(3, 2), Done("stop"))),
+        Served("long", Repeated(*[part for _ in range(500) for part in (0.02, Text("あ"))], Usage(3, 500), Done("stop"))),
+        Served("unpriced", Repeated(text="は")),
+    ]
+    with serving(*models, cost=cost) as found:
+        yield found
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+def test_of_many_at_once_the_budget_decides(running: Running, make_key: Callable[..., Any], db: Database) -> None:
+    key, secret = make_key("chat", concurrent=64)
+    ledger.set_limit(db, f"key:{key.id}", 10)
+    with running.client() as client, ThreadPoolExecutor(20) as pool:
+        ask = lambda _: client.post("/v1/chat/completions", json={**ASKED, "model": "priced"}, headers=bearer(secret))  # noqa: E731
+        found = list(pool.map(ask, range(20)))
+    assert sorted(one.status_code for one in found) == [200] * 5 + [429] * 15
+    refused = next(one for one in found if one.status_code == 429)
+    assert refused.json()["error"]["code"] == "insufficient_quota" and refused.headers["x-should-retry"] == "false"
+    now = ledger.balance(db, f"key:{key.id}")
+    assert (now.spent, now.held) == (10, 0)
+    assert ledger.verify(db) == []
+
+
+def test_an_answer_that_nobody_waits_for_is_charged_as_far_as_it_came(running: Running, make_key: Callable[..., Any], db: Database) -> None:
+    key, secret = make_key("chat")
+    chat = running.service.pool.get("long").chat
+    running.key = secret
+    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(request(running, {**ASKED, "model": "long", "max_tokens": 500, "stream": True}))
+        assert until(lambda: chat.passed >= 4)
+    assert until(lambda: running.service.access.under_way == 0)
+    now = ledger.balance(db, f"key:{key.id}")
+    assert now.held == 0 and now.spent in (chat.passed, chat.passed - 1), "one may have been on its way"
+
+
+def test_without_a_price_or_a_bound_a_budget_buys_nothing(running: Running, make_key: Callable[..., Any], db: Database) -> None:
+    key, secret = make_key("chat")
+    with running.client() as client:
+        ask = lambda **more: client.post("/v1/chat/completions", json={**ASKED, **more}, headers=bearer(secret))  # noqa: E731
+        assert ask(model="unpriced").status_code == 200, "no budget, no question"
+        ledger.set_limit(db, f"key:{key.id}", 1000)
+        found = ask(model="unpriced")
+        assert (found.status_code, found.json()["error"]["code"]) == (403, "price_unknown")
+        found = ask(model="priced", max_tokens=None)
+        assert (found.status_code, found.json()["error"]["param"]) == (400, "max_tokens")
+        assert ask(model="priced").status_code == 200
+
+
+def test_every_request_with_a_key_is_written_down_and_nothing_that_was_said(
+    running: Running, make_key: Callable[..., Any], db: Database
+) -> None:
+    before = max((record.seq for record in audit.records(db)), default=0)
+    key, secret = make_key("chat")
+    with running.client() as client:
+        ask = lambda model, **more: client.post("/v1/chat/completions", json={**ASKED, "model": model, **more}, headers=bearer(secret))  # noqa: E731
+        ask("priced", user="u1", metadata={"case": "7"})
+        ask("priced", stream=True)
+        ask("none")
+        client.post("/v1/embeddings", json={}, headers=bearer(secret))
+        client.get("/v1/models", headers=bearer(f"{secret[:-2]}xx"))
+        client.get("/v1/models", headers=bearer("tsz_nothing"))
+        client.get("/health")
+    running.stop()
+    found = [record.body for record in audit.records(db, before + 1) if record.kind == "request"]
+    assert [(r["route"], r["status"], r["model"], r["completion_tokens"]) for r in found] == [
+        ("chat_completions", 200, "priced", 2),
+        ("chat_completions", 200, "priced", 2),
+        ("chat_completions", 404, None, 0),
+        ("embeddings", 403, None, 0),
+        ("models", 401, None, 0),
+    ]
+    assert {r["key"] for r in found} == {key.id} and found[4]["refused"] == "wrong"
+    assert found[0]["marks"] == {"user": "u1", "metadata.case": "7"} and found[0]["request"].startswith("req_")
+    text = json.dumps(found, ensure_ascii=False)
+    assert "ひみつ" not in text and secret not in text
+    assert audit.verify(db).sound
+
+
+def test_what_cannot_be_written_down_does_not_happen(running: Running, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tsuzuri.serve import books
+
+    def full(*_: object) -> int:
+        raise OSError(28, "no space left")
+
+    written = books.audit.append_many
+    with running.client() as client:
+        ask = lambda: client.post("/v1/chat/completions", json={**ASKED, "model": "priced"})  # noqa: E731
+        monkeypatch.setattr(books.audit, "append_many", full)
+        assert ask().status_code == 200
+        assert until(lambda: running.service.books.broken)
+        found = ask()
+        assert (found.status_code, found.json()["error"]["code"]) == (503, "audit_unavailable")
+        before = max(record.seq for record in audit.records(db))
+        monkeypatch.setattr(books.audit, "append_many", written)
+        assert ask().status_code == 200
+        time.sleep(0.2)
+    assert max(record.seq for record in audit.records(db)) >= before + 2, "what was kept waiting is there, too"

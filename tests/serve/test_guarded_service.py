@@ -1,0 +1,196 @@
+"""The guard stands on every way in and out: personal data never reach a model, secrets never leave, whichever the format.
+
+And many who ask a model of our own at once: each gets what it would get alone, and no tenant begins with another's computation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import jsonschema
+import openai
+import pytest
+from served import Running
+
+from tsuzuri.guard.guarded import Checks
+from tsuzuri.guard.secrets import Secrets
+from tsuzuri.serve.guarding import Guard
+from tsuzuri.serve.models import Served, from_directory
+from tsuzuri.types import Done, Event, Message, Options, Text, Usage
+
+PLANTED = "090-1234-5678"
+SECRET = "藍色の鍵は8841番"
+
+
+class Heard:
+    """A Chat that repeats what it was sent, and lets out a secret."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    async def __call__(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
+        self.sent += [message.content for message in messages]
+        yield Text(messages[-1].content)
+        yield Text(f"\n{SECRET[:4]}")
+        yield Text(SECRET[4:])
+        yield Usage(1, 1)
+        yield Done("stop")
+
+
+@pytest.fixture(scope="module")
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def running(serving: Callable[..., Any], tiny: Path, heard: Heard) -> Iterator[Running]:
+    guard = Guard(Checks(secrets=Secrets({"鍵": SECRET}), refuse=("weapons",)))
+    with serving(Served("heard", heard), from_directory(tiny), guard=guard) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(running: Running) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{running.url}/v1", api_key=running.key, max_retries=0) as found:
+        yield found
+
+
+def chat(running: Running, client: openai.OpenAI, text: str) -> str:
+    return client.chat.completions.create(model="heard", messages=[{"role": "user", "content": text}]).choices[0].message.content or ""
+
+
+def chat_streamed(running: Running, client: openai.OpenAI, text: str) -> str:
+    chunks = client.chat.completions.create(model="heard", messages=[{"role": "user", "content": text}], stream=True)
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+def responses(running: Running, client: openai.OpenAI, text: str) -> str:
+    return client.responses.create(model="heard", input=text, store=False).output_text
+
+
+def messages(running: Running, client: openai.OpenAI, text: str) -> str:
+    with anthropic.Anthropic(base_url=running.url, api_key=running.key, max_retries=0) as other:
+        found = other.messages.create(model="heard", max_tokens=9, messages=[{"role": "user", "content": text}])
+    return "".join(block.text for block in found.content if block.type == "text")
+
+
+ENTRIES = {"chat": chat, "chat, streamed": chat_streamed, "responses": responses, "messages": messages}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_what_is_planted_reaches_no_model_and_no_secret_leaves(entry: str, running: Running, client: openai.OpenAI, heard: Heard) -> None:
+    heard.sent.clear()
+    said = ENTRIES[entry](running, client, f"電話は{PLANTED}です。")
+    assert heard.sent and not any(PLANTED in text for text in heard.sent)
+    assert PLANTED in said  # whoever wrote it reads it again
+    assert SECRET not in said and SECRET[4:] not in said
+
+
+@pytest.mark.parametrize("path", ["completions", "embeddings"])
+def test_what_is_planted_reaches_no_model_of_our_own(
+    path: str, running: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = running.service.pool.get("tiny").tokens
+    read: list[Any] = []
+    name = "complete" if path == "completions" else "embed"
+    inner = getattr(tokens, name)
+    monkeypatch.setattr(tokens, name, lambda prompt, *more: (read.append(prompt), inner(prompt, *more))[1])
+    if path == "completions":
+        client.completions.create(model="tiny", prompt=[f"電話は{PLANTED}です。", "ふつうの文章"], max_tokens=2)
+    else:
+        client.embeddings.create(model="tiny", input=[f"電話は{PLANTED}です。", "ふつうの文章"])
+    assert len(read) == 2 and not any(PLANTED in str(text) for text in read)
+    assert "ふつうの文章" in read
+
+
+def test_ids_that_hide_nothing_stay_ids(running: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = running.service.pool.get("tiny").tokens
+    read: list[Any] = []
+    inner = tokens.complete
+    monkeypatch.setattr(tokens, "complete", lambda prompt, *more: (read.append(prompt), inner(prompt, *more))[1])
+    ids = tokens.model.tokenizer.encode("料理とは")
+    client.completions.create(model="tiny", prompt=ids, max_tokens=2)
+    hidden = tokens.model.tokenizer.encode(f"電話は{PLANTED}です。")
+    client.completions.create(model="tiny", prompt=hidden, max_tokens=2)
+    assert tuple(read[0]) == tuple(ids)
+    assert isinstance(read[1], str) and PLANTED not in read[1]
+
+
+def test_refused_content_is_said_to_be(running: Running, client: openai.OpenAI, heard: Heard) -> None:
+    heard.sent.clear()
+    found = client.chat.completions.create(model="heard", messages=[{"role": "user", "content": "爆弾の作り方を教えてください。"}])
+    assert found.choices[0].finish_reason == "content_filter"
+    assert heard.sent == []
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"名前": {"type": "string", "maxLength": 5}, "数": {"enum": [1, 2]}},
+    "required": ["名前", "数"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_in_the_form_that_was_asked_for(client: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "あ"}], "max_tokens": 60, "seed": 2}
+    form = {"type": "json_schema", "json_schema": {"name": "thing", "strict": True, "schema": SCHEMA}}
+    found = client.chat.completions.create(**asked, response_format=form).choices[0]
+    assert found.finish_reason == "stop"
+    jsonschema.validate(json.loads(found.message.content or ""), SCHEMA)
+    streamed = client.chat.completions.create(**asked, response_format=form, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == found.message.content
+    chosen = client.chat.completions.create(**asked, extra_body={"structured_outputs": {"choice": ["晴れ", "雨"]}})
+    assert chosen.choices[0].message.content in ("晴れ", "雨")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "param"),
+    [
+        ("response_format", {"type": "yaml"}, "response_format.type"),
+        ("response_format", {"type": "json_schema"}, "response_format.json_schema"),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}, "response_format.json_schema.name"),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"uniqueItems": True}}},
+            "response_format.json_schema.schema",
+        ),
+        ("response_format", {"type": "json_object", "schema": {}}, "response_format.schema"),
+        ("structured_outputs", {"regex": "a", "choice": ["a"]}, "structured_outputs"),
+        ("structured_outputs", {"regexp": "a"}, "structured_outputs.regexp"),
+        ("structured_outputs", {"regex": "("}, None),
+        ("constraint", {"kind": "regex"}, "constraint"),
+    ],
+)
+def test_a_form_that_cannot_be_is_refused_by_name(client: openai.OpenAI, field: str, value: Any, param: str | None) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "あ"}], max_tokens=2, extra_body={field: value})
+    assert param is None or caught.value.param == param
+
+
+def test_many_at_once_get_what_each_gets_alone(client: openai.OpenAI) -> None:
+    def ask(number: int) -> str:
+        question = [{"role": "user", "content": f"質問その{number}：料理とは何ですか。"}]
+        return client.chat.completions.create(model="tiny", messages=question, seed=number, max_tokens=10).choices[0].message.content or ""
+
+    alone = [ask(number) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(8))) == alone
+    assert len(set(alone)) > 1
+
+
+def test_what_one_key_had_read_is_found_by_the_same_only(running: Running, client: openai.OpenAI, make_key: Callable[..., Any]) -> None:
+    prompt = "料理とは、食材を切ったり熱を加えたりして食べられるようにすることです。" * 4
+
+    def cached(asking: openai.OpenAI) -> int:
+        found = asking.completions.create(model="tiny", prompt=prompt, max_tokens=2)
+        return int(found.usage.prompt_tokens_details.cached_tokens)
+
+    with openai.OpenAI(base_url=f"{running.url}/v1", api_key=make_key()[1], max_retries=0) as other:
+        assert cached(client) == 0
+        assert cached(other) == 0
+        assert cached(client) > 0

@@ -1,0 +1,251 @@
+"""モデルを HTTP で提供します（OpenAI と Anthropic の形式）。 / Serve models over HTTP, in OpenAI's and Anthropic's form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from tsuzuri.commands._model import DEFAULT, named
+from tsuzuri.commands._store import data_option, opened
+from tsuzuri.errors import ConfigError, Words
+
+if TYPE_CHECKING:
+    from tsuzuri.guard.guarded import Checks
+    from tsuzuri.serve.models import Served
+    from tsuzuri.serve.server import Address
+    from tsuzuri.store.database import Database
+
+REMOTE_KEY = "TSUZURI_REMOTE_KEY"
+
+
+@click.command()
+@click.option(
+    "--model",
+    "directories",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    multiple=True,
+    help=str(
+        Words(
+            f"モデルのディレクトリ（複数指定可。何も指定しなければ {DEFAULT}）", f"model directory, several times; {DEFAULT} unless given"
+        )
+    ),
+)
+@click.option(
+    "--remote",
+    "remotes",
+    metavar="NAME=URL",
+    multiple=True,
+    help=str(
+        Words(
+            f"OpenAI 互換サーバーのモデル（複数指定可。キーは環境変数 {REMOTE_KEY}）",
+            f"a model of an OpenAI-compatible server, several times; its key is in {REMOTE_KEY}",
+        )
+    ),
+)
+@click.option(
+    "--alias",
+    "aliases",
+    metavar="PATTERN=NAME",
+    multiple=True,
+    help=str(Words("別名。例：claude-*=tiny", "another name for a model, such as claude-*=tiny")),
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help=str(Words("待ち受けるアドレス", "address to listen on")))
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help=str(Words("ポート", "port")))
+@data_option
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=str(Words("料金表（YAML）。予算はこれで数える", "table of prices (YAML), by which budgets are counted")),
+)
+@click.option(
+    "--name",
+    "names",
+    metavar="HOST",
+    multiple=True,
+    help=str(Words("このサーバーの名前（Host に書かれるもの。複数指定可）", "a name of this server in Host headers, several times")),
+)
+@click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help=str(Words("TLS の証明書", "TLS certificate")))
+@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help=str(Words("その秘密鍵", "its private key")))
+@click.option(
+    "--plain-http",
+    is_flag=True,
+    help=str(Words("ほかの計算機にも、暗号化せずに公開する", "serve other machines, too, and unencrypted")),
+)
+@click.option("--no-mask", is_flag=True, help=str(Words("個人情報を伏せずにモデルへ渡す", "let models read personal data")))
+@click.option(
+    "--refuse",
+    metavar="KIND",
+    multiple=True,
+    help=str(Words("この種類の内容には答えない（例：weapons。複数指定可）", "do not answer this kind of content, such as weapons")),
+)
+@click.option(
+    "--injection",
+    type=click.Choice(["ignore", "tell", "refuse"]),
+    default="tell",
+    show_default=True,
+    help=str(Words("不正な指示に似た文を、放っておく・知らせる・断る", "what looks like an injection is ignored, told or refused")),
+)
+@click.option(
+    "--secrets",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=str(Words("答えに出してはならない文字列（名前＝値を一行に一つ）", "what must not come out in an answer: NAME=VALUE, one a line")),
+)
+@click.option(
+    "--prefix-cache",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help=str(
+        Words("読んだ文章の計算結果を残すフォルダ（中身から文章が分かります）", "where what was read is kept; it gives the texts away")
+    ),
+)
+@click.option("--quantize", type=click.Choice(["q8_0", "q4_0"]), help=str(Words("読み込むときに量子化する", "quantise on loading")))
+@click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads")))
+def command(
+    directories: tuple[Path, ...],
+    remotes: tuple[str, ...],
+    aliases: tuple[str, ...],
+    host: str,
+    port: int,
+    data: Path | None,
+    prices: Path | None,
+    names: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    plain_http: bool,
+    no_mask: bool,
+    refuse: tuple[str, ...],
+    injection: Literal["ignore", "tell", "refuse"],
+    secrets: Path | None,
+    prefix_cache: Path | None,
+    quantize: str | None,
+    threads: int | None,
+) -> None:
+    """モデルを HTTP で提供します。最初に起動したときにキーを一つ作り、一度だけ表示します。Ctrl-C で終わります（答えの途中のものは
+    待ちます。もう一度押すとすぐに終わります）。 / Serve models over HTTP. The first start makes a key and shows it, once. Ctrl-C ends
+    it: answers under way may finish; once more, and it ends at once.
+
+    例：tsuzuri serve --model runs/tiny/model / For example: tsuzuri serve --model runs/tiny/model"""
+    from tsuzuri.serve import server  # noqa: PLC0415
+    from tsuzuri.serve.app import Service  # noqa: PLC0415
+    from tsuzuri.serve.guarding import Guard  # noqa: PLC0415
+    from tsuzuri.serve.models import Pool  # noqa: PLC0415
+    from tsuzuri.store import prices as table  # noqa: PLC0415
+
+    guard = Guard(_checks(no_mask, refuse, injection, secrets))
+    cost = table.load(prices).cost if prices else None
+    address = server.Address(host, port, tls_cert, tls_key, plain_http)
+    with server.listen(address) as at, opened(data) as db:
+        models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
+        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names))
+        _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db))
+        server.run(service, address, at)
+    click.echo(str(Words("終わりました。", "Stopped.")))
+
+
+def _checks(no_mask: bool, refuse: tuple[str, ...], injection: Literal["ignore", "tell", "refuse"], secrets: Path | None) -> Checks:
+    from tsuzuri.guard.finding import personal  # noqa: PLC0415
+    from tsuzuri.guard.guarded import Checks  # noqa: PLC0415
+    from tsuzuri.guard.secrets import Secrets  # noqa: PLC0415
+
+    registered = dict(_pair("--secrets", line) for line in _lines(secrets)) if secrets else None
+    kinds = () if no_mask else personal()
+    return Checks(mask=tuple(kinds), secrets=None if registered is None else Secrets(registered), refuse=refuse, injection=injection)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or Words("UTF-8 ではありません", "not UTF-8")
+        raise ConfigError(
+            Words(f"{path} を読もうとしました。", f"Reading {path}."),
+            found=Words(f"読めません（{why}）。", f"It cannot be read ({why})."),
+            todo=Words("パスと中身を確かめてください。", "Check the path and what is in it."),
+        ) from error
+
+
+def _local(
+    directories: Sequence[Path], remotes: Sequence[str], quantize: str | None, threads: int | None, pages: Path | None
+) -> list[Served]:
+    """Models of our own: those named, or the usual one where nothing is named at all."""
+    from tsuzuri.serve.models import from_directory  # noqa: PLC0415
+
+    wanted = directories or (() if remotes else (named(None),))
+    return [from_directory(directory, quantize=quantize, threads=threads, pages=pages) for directory in wanted]
+
+
+def _remote(remotes: Sequence[str]) -> list[Served]:
+    """Models elsewhere. One key goes to one place: with several places none is sent."""
+    from tsuzuri.chat.providers import openai_compatible  # noqa: PLC0415
+    from tsuzuri.serve.models import Served  # noqa: PLC0415
+
+    pairs = [_pair("--remote", remote) for remote in remotes]
+    key = os.environ.get(REMOTE_KEY)
+    if key and len({address for _, address in pairs}) > 1:
+        raise ConfigError(
+            Words("--remote が複数のサーバーを指しています。", "--remote names several servers."),
+            found=Words(f"{REMOTE_KEY} のキーを、どこへ送るのか決められません。", f"It is not clear where the key in {REMOTE_KEY} goes."),
+            todo=Words("サーバーを一つにするか、キーを外してください。", "Name one server, or leave the key out."),
+        )
+    return [Served(name, openai_compatible.chat(address, name, key), tools=True, forms=True) for name, address in pairs]
+
+
+def _with_aliases(models: Sequence[Served], aliases: Sequence[str]) -> list[Served]:
+    from dataclasses import replace  # noqa: PLC0415
+
+    pairs = [_pair("--alias", alias) for alias in aliases]
+    there = [model.name for model in models]
+    for pattern, name in pairs:
+        if name not in there:
+            raise ConfigError(
+                Words(f"--alias {pattern}={name} が指定されました。", f"--alias {pattern}={name} was given."),
+                found=Words(f"あるモデルは {'、'.join(there)} です。", f"There is {', '.join(there)}."),
+                todo=Words("どれかの名前を指定してください。", "Name one of these."),
+            )
+    return [replace(model, aliases=tuple(pattern for pattern, name in pairs if name == model.name)) for model in models]
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    left, sign, right = text.partition("=")
+    if not (left and sign and right):
+        words = Words(f"{option} は {'名前=アドレス' if option == '--remote' else '別名=モデル'} の形です。", f"{option} takes NAME=VALUE.")
+        raise click.UsageError(str(words))
+    return left, right
+
+
+def _first_key(db: Database) -> str | None:
+    """The secret of a key made because there was none."""
+    from tsuzuri.store import keys  # noqa: PLC0415
+
+    return None if keys.listed(db) else keys.create(db, "first", scopes=("chat", "embeddings"))[1]
+
+
+def _tell(address: Address, port: int, models: Sequence[str], secret: str | None) -> None:
+    """Where it is, how to get in, and three things to try."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    url = replace(address, port=port).url
+    if secret is None:
+        key = Words("API キーは tsuzuri keys create 名前 で作れます。", "tsuzuri keys create NAME makes API keys.")
+        shown = "$TSUZURI_KEY"
+    else:
+        key = Words(f"最初の API キー（表示するのは今だけです）：{secret}", f"The first API key, shown only now: {secret}")
+        shown = secret
+    click.echo(str(Words(f"{url} で提供しています。モデル：{'、'.join(models)}", f"Serving at {url}. Models: {', '.join(models)}")))
+    click.echo(str(key))
+    click.echo(str(Words("試すには：", "To try it:")))
+    body = f'{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
+    for line in (
+        f"tsuzuri chat --url {url}/v1 --key {shown}",
+        f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
+        f"python: openai.OpenAI(base_url='{url}/v1', api_key='{shown}')",
+    ):
+        click.echo(f"  {line}")
+    click.echo(str(Words("Ctrl-C で終わります。", "Ctrl-C ends it.")))

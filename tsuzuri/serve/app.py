@@ -1,0 +1,237 @@
+"""The service on one screen: the routes, and the one pipeline that nothing goes around.
+
+In: a pool of models, a way to judge keys. Out: an ASGI application. Every file in `routes/` is one way in and says who may use it;
+one that does not say so is refused when the service is built. A request is matched to its route first (404 before its body is read),
+and what is allowed is decided by that route, never by a path or a header. It knows no format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from tsuzuri.errors import Words
+from tsuzuri.folder import find, names
+from tsuzuri.serve import bounds
+from tsuzuri.serve.access import OPEN, Access, Policy
+from tsuzuri.serve.books import Books, Cost
+from tsuzuri.serve.call import Call
+from tsuzuri.serve.guarding import NOTHING, Guard
+from tsuzuri.serve.metrics import Metrics
+from tsuzuri.serve.models import Pool
+from tsuzuri.serve.refusal import Refusal, openai_shape, refused
+from tsuzuri.serve.running import Gone, Stopping, while_wanted
+from tsuzuri.serve.sending import Answer, Sender
+from tsuzuri.store.database import Database
+from tsuzuri.store.keys import SCOPES, Refused, judge
+
+ROUTES = "tsuzuri.serve.routes"
+WITHOUT_KEY = ("health",)  # the only routes that may be OPEN
+HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+MAX_HEAD = 64 << 10  # bytes of all headers
+LOG = logging.getLogger("tsuzuri.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One route of the table."""
+
+    name: str
+    method: str
+    routes: tuple[Route, ...]
+    policy: Policy
+    answer: Callable[[Call], Awaitable[Answer]]
+    shape: Callable[[Refusal, str], Mapping[str, Any]]
+
+
+class Service:
+    """The ASGI application. What comes in and what goes out passes `guard`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        db: Database,
+        *,
+        cost: Cost | None = None,
+        guard: Guard = NOTHING,
+        hosts: Sequence[str] = LOOPBACK,
+        most_at_once: int = 64,
+    ) -> None:
+        self.pool, self.guard = pool, guard
+        self.access = Access(lambda secret, address: judge(db, secret, address), most_at_once)
+        self.books, self.metrics = Books(db, cost), Metrics()
+        self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
+        self.draining = False
+        self.stopping = asyncio.Event()
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def pipeline(self, door: Door, call: Call, receive: Receive, out: Sender) -> None:
+        """authenticate → authorise on the matched route → a turn → bounds → (reserve → guard in → model → guard out → settle) → audit
+
+        What stands in brackets is `Call.conversation` and `Call.continuations`, which every answer of every model goes through; the
+        audit is in `_http`, which no request leaves otherwise.
+        """
+        if door.policy == OPEN:
+            await out.answer(await door.answer(call))
+            return
+        call.sent = await self.access.authenticate(call.headers, call.address)
+        call.who = self.access.authorise(call.sent, door.policy)
+        with self.access.turn(call.who) as left:
+            out.headers |= left
+            if self.draining:
+                raise stopping()
+            await self.books.ready()
+            call.body = await bounds.body(call.request.stream(), call.headers) if door.method == "POST" else {}
+            await while_wanted(self._answer(door, call, out), receive, self.stopping)
+
+    async def _answer(self, door: Door, call: Call, out: Sender) -> None:
+        await out.answer(await door.answer(call))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "http":
+                await self._http(scope, receive, send)
+            case "lifespan":
+                await self._lifespan(receive, send)
+            case _:
+                await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request to its end, whatever happens: the funnel through which every error leaves."""
+        call = Call(self, Request(scope, receive))
+        out, door, begun = Sender(send, call.id), None, asyncio.get_running_loop().time()
+        try:
+            self._check_head(call.request)
+            door = self._door(scope)
+            await self.pipeline(door, call, receive, out)
+        except (Gone, ClientDisconnect):
+            pass
+        except Stopping:
+            await out.refuse(stopping(), door.shape if door else openai_shape)
+        except Exception as error:
+            found = refused(error)
+            if found.status == 500:
+                LOG.error("%s: %s", call.id, _where(error))
+            with suppress(OSError):
+                await out.refuse(found, door.shape if door else openai_shape)
+        finally:
+            self._count(door, call, out, begun)
+            self._record(door, call, out, begun)
+
+    def _door(self, scope: Scope) -> Door:
+        """The route of the table that matches. Raises Refusal with 404 or 405."""
+        allowed = set()
+        for door in self.doors:
+            for route in door.routes:
+                found, more = route.matches(scope)
+                if found is not Match.NONE and scope["method"] == door.method:
+                    scope.update(more)
+                    return door
+                if found is not Match.NONE:
+                    allowed.add(door.method)
+        if allowed:
+            words = Words(f"ここで使えるのは {'、'.join(sorted(allowed))} です。", f"The method here is {', '.join(sorted(allowed))}.")
+            raise Refusal(405, words, code="method_not_allowed", headers={"allow": ", ".join(sorted(allowed))})
+        raise Refusal(404, Words("その入口はありません。", "There is no such route."), code="unknown_route")
+
+    def _check_head(self, request: Request) -> None:
+        """Headers have a size; and a page elsewhere whose name was made to point here is not let in. Raises Refusal."""
+        if sum(len(name) + len(value) for name, value in request.headers.raw) > MAX_HEAD:
+            words = Words(f"ヘッダーが {MAX_HEAD >> 10} KiB を超えています。", f"The headers are larger than {MAX_HEAD >> 10} KiB.")
+            raise Refusal(431, words, code="headers_too_large")
+        found = request.headers.getlist("host")
+        match = HOST.fullmatch(found[0]) if len(found) == 1 else None
+        if match is None or not ("*" in self._hosts or match["name"].lower() in self._hosts):
+            words = Words("Host が、このサーバーの名前ではありません。", "The Host header does not name this server.")
+            raise Refusal(400, words, code="invalid_host")
+
+    def _count(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
+        call.meter.close()
+        route, status = door.name if door else "none", str(out.status) if out.status else "gone"
+        self.metrics.requests.labels(route, status).inc()
+        self.metrics.seconds.labels(route).observe(asyncio.get_running_loop().time() - begun)
+        if call.model is not None:
+            if call.meter.first is not None:
+                self.metrics.first.labels(call.model.name).observe(call.meter.first - begun)
+            for kind in ("prompt_tokens", "completion_tokens", "cached_tokens"):
+                self.metrics.tokens.labels(call.model.name, kind).inc(getattr(call.meter, kind))
+
+    def _record(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
+        """Who asked what of which model, and what it used; never what was said. What nobody signed is not written down."""
+        if door is None or door.policy == OPEN or call.sent is None or (isinstance(call.sent, Refused) and call.sent.key_id is None):
+            return
+        meter, known = call.meter, call.sent
+        body = {
+            "request": call.id,
+            "key": known.key_id if isinstance(known, Refused) else known.id,
+            "refused": known.reason if isinstance(known, Refused) else None,
+            "user": None if isinstance(known, Refused) else known.user_id,
+            "address": call.address,
+            "route": door.name,
+            "model": call.model.name if call.model else None,
+            "status": out.status,
+            "prompt_tokens": meter.prompt_tokens,
+            "completion_tokens": meter.completion_tokens,
+            "cached_tokens": meter.cached_tokens,
+            "milliseconds": round(1000 * (asyncio.get_running_loop().time() - begun)),
+            "marks": dict(call.marks),
+        }
+        self.books.record("request", body)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """At the end everything is on the disk."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self.books.flush()
+                await asyncio.to_thread(self.pool.close)
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+    def now(self) -> int:
+        """Seconds since 1970."""
+        return int(time.time())
+
+
+def doors(modules: Sequence[ModuleType]) -> list[Door]:
+    """The table of routes. TypeError for a route that does not say who may use it, or that is open and may not be."""
+    found = []
+    for module in modules:
+        name = module.__name__.rpartition(".")[2]
+        policy: Any = getattr(module, "POLICY", None)
+        known = policy == OPEN if name in WITHOUT_KEY else isinstance(policy, tuple) and policy and set(policy) <= set(SCOPES)
+        if not known:
+            raise TypeError(f"the route {name} declares no policy")
+        routes = tuple(Route(path, _never, methods=[module.METHOD]) for path in module.PATHS)
+        found.append(Door(name, module.METHOD, routes, policy, module.answer, getattr(module, "SHAPE", openai_shape)))
+    return found
+
+
+async def _never(request: Request) -> None:
+    """Starlette's routes match for us; what they would call is never called."""
+    raise AssertionError
+
+
+def stopping() -> Refusal:
+    return Refusal(503, Words("サーバーを止めています。", "The server is going down."), code="shutting_down", retry=5)
+
+
+def _where(error: BaseException) -> str:
+    """What a log may say of a fault: its kind and the places in our own code, no values, no paths of this machine."""
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if "tsuzuri" in frame.filename]
+    names = [f"{frame.filename.rpartition('tsuzuri/')[2]}:{frame.lineno}" for frame in places[-4:]]
+    return f"{type(error).__name__} at {' > '.join(names) or 'elsewhere'}"

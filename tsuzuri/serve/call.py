@@ -1,0 +1,183 @@
+"""One request on its way through the service: who asks, for what, and what it used.
+
+In: a route's question to a model. Out: its events, guarded, metered and checked against what the model can do. Every answer of every
+model leaves through `Call.conversation` or `Call.continuations`, whatever the format. It writes no JSON.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+
+from tsuzuri.errors import Words
+from tsuzuri.serve.models import Served, Tokens, unknown
+from tsuzuri.serve.refusal import Refusal, openai_shape
+from tsuzuri.serve.running import Meter, closing, collected, side_by_side
+from tsuzuri.serve.sending import Answer
+from tsuzuri.serve.wire.asked import Asked, Head, dumps, for_choice
+from tsuzuri.store.keys import Key, Refused
+from tsuzuri.types import Chat, Event, Message, Options
+
+if TYPE_CHECKING:
+    from tsuzuri.serve.app import Service
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Call:
+    def __init__(self, service: Service, request: Request) -> None:
+        self.service, self.request = service, request
+        self.id = f"req_{secrets.token_hex(12)}"
+        self.sent: Key | Refused | None = None  # what came of the key that was sent, for the audit
+        self.who: Key | None = None
+        self.body: Mapping[str, Any] = {}
+        self.model: Served | None = None
+        self.marks: Mapping[str, str] = {}
+        self.meter = Meter()
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.request.headers
+
+    @property
+    def address(self) -> str | None:
+        """Of whoever holds the connection; what a header says of it is not believed."""
+        return self.request.client.host if self.request.client else None
+
+    @property
+    def tenant(self) -> str:
+        """Who shares what was computed: the keys of one person, or a key that is nobody's."""
+        assert self.who is not None
+        return f"user {self.who.user_id}" if self.who.user_id else f"key {self.who.id}"
+
+    def served(self, name: str) -> Served:
+        """The model, if it is there and the key may use it; otherwise the same Refusal for both."""
+        found = self.service.pool.get(name)
+        if self.who is None or (self.who.models is not None and found.name not in self.who.models):
+            raise unknown(name)
+        self.model = found
+        return found
+
+    def head(self, kind: str, model: Served) -> Head:
+        return Head(f"{kind}{secrets.token_hex(12)}", self.service.now(), model.name, model.tokens.spell if model.tokens else None)
+
+    async def conversation(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
+        """The events of each choice. Raises Refusal for what the model cannot do."""
+        able(model, asked)
+        self.marks = asked.marks
+        prompt = len(await model.tokens.conversation(asked.messages)) if model.tokens else 0
+        chat = self.service.guard.chat(model.chat_of(self.tenant))
+        streams: list[AsyncIterator[Event]] = []
+        for index in range(asked.choices):
+            self.meter.begin(index, prompt, again=index > 0)
+            streams.append(chat(asked.messages, for_choice(asked.options, index)))
+        events = side_by_side(streams, self.meter)
+        async with self._reserved(model, asked, prompt), closing(events):
+            async for found in events:
+                yield found
+
+    async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
+        """The same of texts to be continued: n choices of the first prompt, n of the second …"""
+        tokens = model.ours(Words("文章の続き", "the continuation of a text"))
+        self.marks = asked.marks
+        streams: list[AsyncIterator[Event]] = []
+        reading = 0
+        for prompt in asked.prompts:
+            count = len(await tokens.encode(prompt)) if isinstance(prompt, str) else len(prompt)
+            reading += count
+            for index in range(asked.choices):
+                self.meter.begin(len(streams), count, again=index > 0)
+                chat = self.service.guard.chat(_continued(tokens, prompt, self.tenant))
+                text = prompt if isinstance(prompt, str) else await tokens.decode(prompt)
+                streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
+        events = side_by_side(streams, self.meter)
+        async with self._reserved(model, asked, reading), closing(events):
+            async for found in events:
+                yield found
+
+    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[None]:
+        assert self.who is not None
+        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
+
+
+def _continued(tokens: Tokens, prompt: str | Sequence[int], tenant: str) -> Chat:
+    """A text that is continued, as a Chat of one message: so it passes the same guard. Ids stay ids unless the guard changed the text."""
+
+    async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
+        text = messages[0].content
+        unchanged = not isinstance(prompt, str) and text == await tokens.decode(prompt)
+        events = tokens.complete(prompt if unchanged else text, options, tenant)
+        async with closing(events):
+            async for event in events:
+                yield event
+
+    return chat
+
+
+def able(model: Served, asked: Asked) -> None:
+    """Nothing is left out in silence: what this model cannot do is refused by name."""
+    if asked.options.sampling.logprobs is not None and model.tokens is None:
+        words = Words(f"モデル {model.name} は対数確率を出せません。", f"The model {model.name} gives no log-probabilities.")
+        raise Refusal(400, words, param="logprobs", code="unsupported_parameter")
+    if asked.options.sampling.constraint is not None and not (model.tokens or model.forms):
+        words = Words(f"モデル {model.name} に答えの形は決められません。", f"The form of what {model.name} says cannot be held.")
+        raise Refusal(400, words, param="response_format", code="unsupported_parameter")
+    if asked.options.tools and not model.tools:
+        words = Words(f"モデル {model.name} はツールを使えません。", f"The model {model.name} cannot use tools.")
+        raise Refusal(400, words, param="tools", code="unsupported_parameter")
+    place = next((i for i, message in enumerate(asked.messages) if message.tool_calls or message.role == "tool"), None)
+    if place is not None and not model.tools:
+        words = Words(f"モデル {model.name} はツールの呼び出しを読めません。", f"The model {model.name} cannot read tool calls.")
+        raise Refusal(400, words, param=f"messages[{place}]", code="unsupported_content")
+
+
+# ── the two shapes of an answer
+
+Maker = Callable[[int, Event], Sequence[Mapping[str, Any]]]
+
+
+async def whole(events: AsyncIterator[tuple[int, Event]], count: int, made: Callable[[list[list[Event]]], Mapping[str, Any]]) -> Answer:
+    async with closing(events):
+        return Answer(made(await collected(events, count)))
+
+
+def streamed(
+    events: AsyncIterator[tuple[int, Event]],
+    each: Maker,
+    end: Callable[[], Sequence[Mapping[str, Any]]],
+    frame: Callable[[Mapping[str, Any]], bytes],
+    last: bytes = b"",
+    failed: Callable[[Refusal, str], bytes] | None = None,
+) -> Answer:
+    """Each event becomes frames as soon as it comes."""
+
+    async def frames() -> AsyncIterator[bytes]:
+        async with closing(events):
+            async for index, event in events:
+                for chunk in each(index, event):
+                    yield frame(chunk)
+        for chunk in end():
+            yield frame(chunk)
+        if last:
+            yield last
+
+    return Answer(frames=frames(), failed=failed)
+
+
+def data_frame(chunk: Mapping[str, Any]) -> bytes:
+    """OpenAI's: nameless."""
+    return f"data: {dumps(chunk)}\n\n".encode()
+
+
+def named_frame(chunk: Mapping[str, Any]) -> bytes:
+    """Anthropic's and those of OpenAI's responses: named by their type."""
+    return f"event: {chunk['type']}\ndata: {dumps(chunk)}\n\n".encode()
+
+
+def openai_failed(refusal: Refusal, request_id: str) -> bytes:
+    """The error is the last frame but one: a client that knows no errors finds the end all the same."""
+    return data_frame(openai_shape(refusal, request_id)) + DONE

@@ -1,0 +1,29 @@
+"""What the service does to everything said: personal data masked on the way in, secrets and refused content stopped on the way out.
+
+In: a Chat, or a text that is only read. Out: the same, guarded. What is found and how is the business of the guard room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from tsuzuri.guard.guarded import Checks, guarded
+from tsuzuri.guard.mask import Vault
+from tsuzuri.guard.stream import mask
+from tsuzuri.types import Chat
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    checks: Checks
+
+    def chat(self, chat: Chat) -> Chat:
+        return chat if self is NOTHING else guarded(chat, self.checks)
+
+    async def text(self, text: str) -> str:
+        """What a model reads that gives no text back: masked, away from the event loop."""
+        return text if not self.checks.mask else (await asyncio.to_thread(mask, text, Vault(), self.checks.mask))[0]
+
+
+NOTHING = Guard(Checks(mask=(), injection="ignore"))

@@ -1,0 +1,70 @@
+"""A model directory behind the service: the only file here that loads torch, imported when a directory is named.
+
+In: text, ids, messages. Out: events, ids, vectors; everything that computes runs in a thread of its own, never in the event loop.
+Answers of all who ask are computed together; what was computed for one tenant is never found by another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from tsuzuri.chat.local import LocalModel, load
+from tsuzuri.chat.together import Together
+from tsuzuri.types import Chat, Event, Message, Options
+
+T = TypeVar("T")
+
+
+class Local:
+    """`Tokens` of a `LocalModel`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        dtype: str | None = None,
+        quantize: str | None = None,
+        threads: int | None = None,
+        pages: Path | None = None,
+    ) -> None:
+        """`pages`: a directory where what was read survives a restart."""
+        self.model: LocalModel = load(directory, dtype=dtype, quantize=quantize, threads=threads)
+        self.context_length = self.model.context_length
+        self._together = Together(self.model, disk=pages).__enter__()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="tsuzuri-serve")
+
+    def close(self) -> None:
+        """What is under way ends."""
+        self._together.close()
+        self._worker.shutdown()
+
+    def chat(self, tenant: str) -> Chat:
+        return self._together.chat(tenant)
+
+    def spell(self, id: int) -> bytes:
+        """A token that no text uses is shown by its number."""
+        return self.model.tokenizer.token_bytes(id) if id < self.model.tokenizer.vocab_size else f"<{id}>".encode()
+
+    async def encode(self, text: str) -> list[int]:
+        return await self._away(lambda: self.model.tokenizer.encode(text))
+
+    async def decode(self, ids: Sequence[int]) -> str:
+        return await self._away(lambda: self.model.tokenizer.decode(ids))
+
+    async def conversation(self, messages: Sequence[Message]) -> list[int]:
+        return await self._away(lambda: self.model.conversation(messages))
+
+    def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]:
+        """Whoever stops listening ends the work within one token."""
+        return self._together.texts(prompt, options, tenant)
+
+    async def embed(self, prompt: str | Sequence[int]) -> tuple[list[float], int]:
+        ids = await self.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        return await self._away(lambda: self.model.engine.embed(ids)), len(ids)
+
+    async def _away(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)

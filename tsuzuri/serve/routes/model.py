@@ -1,0 +1,13 @@
+"""名前か別名で一つのモデル。 / One model, by its name or an alias."""
+
+from __future__ import annotations
+
+from tsuzuri.serve.call import Call
+from tsuzuri.serve.sending import Answer
+from tsuzuri.serve.wire.openai_models import one
+
+METHOD, PATHS, POLICY = "GET", ("/v1/models/{model:path}", "/models/{model:path}"), ("chat", "embeddings", "admin")
+
+
+async def answer(call: Call) -> Answer:
+    return Answer(one(call.served(call.request.path_params["model"])))

@@ -1,0 +1,15 @@
+"""このキーで使えるモデル。 / The models that the key may use."""
+
+from __future__ import annotations
+
+from tsuzuri.serve.call import Call
+from tsuzuri.serve.sending import Answer
+from tsuzuri.serve.wire.openai_models import listed
+
+METHOD, PATHS, POLICY = "GET", ("/v1/models", "/models"), ("chat", "embeddings", "admin")
+
+
+async def answer(call: Call) -> Answer:
+    assert call.who is not None
+    allowed = call.who.models
+    return Answer(listed([model for model in call.service.pool.all() if allowed is None or model.name in allowed]))

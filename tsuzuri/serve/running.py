@@ -1,0 +1,143 @@
+"""Driving an answer: several choices side by side, its tokens counted as they pass, and an end as soon as nobody listens.
+
+In: event streams of Chats. Out: events with the index of their choice. The law: when a client is gone, or the server stops, every
+stream below is closed at once, and what had been used by then is still known. It knows no format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from tsuzuri.types import Event, Text, Usage
+
+T = TypeVar("T")
+AHEAD = 16  # events that a choice may be ahead of whoever reads them
+
+
+@dataclass(slots=True)
+class Meter:
+    """What one request used: exact where the model has said so, counted as it passed where the answer was cut off."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    first: float | None = None  # when the first event came, on the clock of the event loop
+    _open: dict[int, int] = field(default_factory=dict)  # tokens of the choices that have not told their usage
+    _prompts: dict[int, int] = field(default_factory=dict)  # their prompts, where it is known
+    _again: set[int] = field(default_factory=set)
+
+    def begin(self, index: int, prompt_tokens: int, again: bool = False) -> None:
+        """A choice that starts, and how much it reads (0: not known). `again`: a prompt that another choice reads, too, counts once."""
+        self._open[index], self._prompts[index] = 0, 0 if again else prompt_tokens
+        if again:
+            self._again.add(index)
+
+    def pass_by(self, index: int, event: Event) -> None:
+        self.first = self.first if self.first is not None else asyncio.get_running_loop().time()
+        if isinstance(event, Text) and index in self._open:
+            self._open[index] += len(event.tokens) or 1  # elsewhere's tokens are not told: a piece is one at least
+        elif isinstance(event, Usage) and index in self._open:
+            del self._open[index]
+            self.completion_tokens += event.completion_tokens
+            if index not in self._again:
+                self.prompt_tokens += event.prompt_tokens
+                self.cached_tokens += event.cached_tokens
+
+    def close(self) -> None:
+        """The choices that were cut off: what was read, and the tokens that passed."""
+        for index, tokens in self._open.items():
+            self.prompt_tokens += self._prompts[index]
+            self.completion_tokens += tokens
+        self._open.clear()
+
+
+async def side_by_side(streams: Sequence[AsyncIterator[Event]], meter: Meter) -> AsyncIterator[tuple[int, Event]]:
+    """Events of all streams as they come, each with its index. Closing it closes all of them."""
+    if len(streams) == 1:
+        async with closing(streams[0]):
+            async for event in streams[0]:
+                meter.pass_by(0, event)
+                yield 0, event
+        return
+    queue: asyncio.Queue[tuple[int, Event | BaseException | None]] = asyncio.Queue(AHEAD)
+    tasks = [asyncio.create_task(_into(queue, index, stream)) for index, stream in enumerate(streams)]
+    left = len(streams)
+    try:
+        while left:
+            index, found = await queue.get()
+            if isinstance(found, BaseException):
+                raise found
+            if found is None:
+                left -= 1
+                continue
+            meter.pass_by(index, found)
+            yield index, found
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _into(queue: asyncio.Queue[tuple[int, Event | BaseException | None]], index: int, stream: AsyncIterator[Event]) -> None:
+    try:
+        async with closing(stream):
+            async for event in stream:
+                await queue.put((index, event))
+    except Exception as error:
+        await queue.put((index, error))
+    else:
+        await queue.put((index, None))
+
+
+@asynccontextmanager
+async def closing(stream: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """A stream need not be a generator; one that is gets closed at the end of the block."""
+    try:
+        yield
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def collected(events: AsyncIterator[tuple[int, Event]], count: int) -> list[list[Event]]:
+    """The events of each choice."""
+    found: list[list[Event]] = [[] for _ in range(count)]
+    async for index, event in events:
+        found[index].append(event)
+    return found
+
+
+class Gone(Exception):
+    """The client no longer listens."""
+
+
+class Stopping(Exception):
+    """The server is going down and waits no longer."""
+
+
+async def while_wanted(work: Awaitable[T], receive: Receive, stopping: asyncio.Event) -> T:
+    """The result of `work`, which is cancelled as soon as the client is gone or the server stops: Gone, Stopping. The body of the
+    request must have been read before."""
+    task = asyncio.ensure_future(work)
+    gone, stop = asyncio.create_task(_gone(receive)), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({task, gone, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Gone if gone.done() else Stopping
+    finally:
+        for each in (task, gone, stop):
+            each.cancel()
+        await asyncio.gather(task, gone, stop, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
