@@ -24,7 +24,7 @@ from tsuzuri.recipe.report import rival
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 # pages in both languages that have a generated part
-GENERATED = ("history", "families", "encoders", "models", "native", "tasks", "guard", "service", "service-fields")
+GENERATED = ("history", "families", "encoders", "models", "native", "tasks", "guard", "guard-secrets", "service", "service-fields", "measured")
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # from the top; a room calls those below
@@ -73,8 +73,17 @@ def half(path: Path, language: str) -> str:
 
 def measured(language: str) -> str:
     """One row a claim, from the files in benchmarks/results; a file that is not there makes no row."""
+    return claims(language, most=None)
+
+
+def headlines(language: str) -> str:
+    """Of each file the first two."""
+    return claims(language, most=2)
+
+
+def claims(language: str, most: int | None) -> str:
     found = {name: read(name) for name in TELL if (RESULTS / name).is_file()}
-    rows = [(machine(record, language), *row) for name, record in found.items() for row in TELL[name](record, language)]
+    rows = [(machine(record, language), *row) for name, record in found.items() for row in TELL[name](record, language)[:most]]
     head = ["| 測定項目 | 結果 | 計算機 |", "|---|---|---|"] if language == "ja" else ["| measured | result | machine |", "|---|---|---|"]
     return "\n".join(head + [f"| {what} | {result} | {where} |" for where, what, result in rows])
 
@@ -598,6 +607,24 @@ def tell_decode(found: dict[str, Any], language: str) -> Rows:
     return rows
 
 
+def tell_serving(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for name, row in found["rows"].items():
+        size, form = name.split()
+        streams, prefix = row["streams"], row["prefix"]
+        title = f"16 件を一緒に、{size}、{form}：一件ずつの llama.cpp 比" if ja else f"16 streams, {size}, {form}: against llama.cpp one by one"
+        rows.append((title, f"× {said(streams['ratio'])}; {streams['tokens_per_second'][0]:,.0f} tok/s"))
+        title = f"9 割が既知の入力の最初の一語、{size}、{form}：未知の入力比" if ja else f"first token, 90 % known, {size}, {form}: against none known"
+        rows.append((title, f"× {said(prefix['ratio'])}"))
+        title = f"使い回しの備えの費用（何も既知でないとき）、{size}、{form}" if ja else f"cost of the prefix cache where nothing is known, {size}, {form}"
+        rows.append((title, f"× {said(row['prefix_cost']['ratio'])}"))
+        title = f"起動から最初の一語まで、{size}、{form}" if ja else f"from nothing to the first token, {size}, {form}"
+        rows.append((title, f"{row['start']['median']:.2f} {'秒' if ja else 's'}"))
+        title = f"ほかのプログラムが 1 コアを使うときに残る生成の速さ、{size}、{form}" if ja else f"generation speed left beside a busy process, {size}, {form}"
+        rows.append((title, f"× {said(row['neighbour']['ratio'])}"))
+    return rows
+
+
 def tell_quantization(found: dict[str, Any], language: str) -> Rows:
     ja, rows = language == "ja", []
     for form, bits in (("q8_0", 8), ("q4_0", 4)):
@@ -618,10 +645,11 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tokenizer.json": tell_tokenizer,
     "decode-20m.json": tell_decode,
     "decode-110m.json": tell_decode,
+    "serving.json": tell_serving,
     "quantization.json": tell_quantization,
 }
 PARTS: dict[str, Callable[[str], str]] = {
-    "house": house, "verbs": verbs, "measured": measured, "history": history, "families": families, "encoders": encoders,
+    "house": house, "verbs": verbs, "measured": measured, "headlines": headlines, "history": history, "families": families, "encoders": encoders,
     "earlier": earlier, "parts": parts, "tasks": tasks, "quantised": quantised, "pruned": pruned, "guard_personal": guard_personal, "guard_injection": guard_injection,
     "guard_kinds": guard_kinds, "guard_content": guard_content, "guard_secrets": guard_secrets, "guard_speed": guard_speed,
     "routes": routes, "chat_fields": wire("openai_chat"), "completions_fields": wire("openai_completions"),
