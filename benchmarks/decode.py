@@ -1,6 +1,6 @@
 """Generation speed on this machine: our whole step in 8 and 4 bits against llama.cpp on the same weights, and transformers.
 
-In: Llama shapes (20 M and 110 M parameters) with random weights, 64 tokens of prompt, 128 made greedily one by one, and a prompt
+In: Llama shapes (20 M, 110 M and, when asked for, 0.5 B parameters) with random weights, 64 tokens of prompt, 128 made greedily one by one, and a prompt
 of 256. Out: `results/decode-SIZE.json` and a table: tokens a second, ratios round by round, and the share of the measured read rate
 (MBU). Each program lives in a process of its own with the settings that suit it, and they take turns; before anything is timed,
 every one gives its logits for the same tokens, which are compared with the plain model of the same quantised weights.
@@ -51,7 +51,12 @@ def llama(vocab_size: int, hidden_size: int, layers: int, intermediate_size: int
     )
 
 
-SIZES = {"tiny": llama(512, 128, 2, 384), "20m": llama(16384, 384, 8, 1024), "110m": llama(32768, 768, 12, 2048)}
+SIZES = {
+    "tiny": llama(512, 128, 2, 384),
+    "20m": llama(16384, 384, 8, 1024),
+    "110m": llama(32768, 768, 12, 2048),
+    "0.5b": llama(32768, 1152, 24, 4608),
+}
 
 
 def main() -> None:

@@ -24,7 +24,19 @@ from tsuzuri.recipe.report import rival
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 # pages in both languages that have a generated part
-GENERATED = ("history", "families", "encoders", "models", "native", "tasks", "guard", "guard-secrets", "service", "service-fields", "measured")
+GENERATED = (
+    "history",
+    "families",
+    "encoders",
+    "models",
+    "native",
+    "tasks",
+    "guard",
+    "guard-secrets",
+    "service",
+    "service-fields",
+    "measured",
+)
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # from the top; a room calls those below
@@ -612,15 +624,29 @@ def tell_serving(found: dict[str, Any], language: str) -> Rows:
     for name, row in found["rows"].items():
         size, form = name.split()
         streams, prefix = row["streams"], row["prefix"]
-        title = f"16 件を一緒に、{size}、{form}：一件ずつの llama.cpp 比" if ja else f"16 streams, {size}, {form}: against llama.cpp one by one"
+        title = (
+            f"16 件を一緒に、{size}、{form}：一件ずつの llama.cpp 比" if ja else f"16 streams, {size}, {form}: against llama.cpp one by one"
+        )
         rows.append((title, f"× {said(streams['ratio'])}; {streams['tokens_per_second'][0]:,.0f} tok/s"))
-        title = f"9 割が既知の入力の最初の一語、{size}、{form}：未知の入力比" if ja else f"first token, 90 % known, {size}, {form}: against none known"
+        title = (
+            f"9 割が既知の入力の最初の一語、{size}、{form}：未知の入力比"
+            if ja
+            else f"first token, 90 % known, {size}, {form}: against none known"
+        )
         rows.append((title, f"× {said(prefix['ratio'])}"))
-        title = f"使い回しの備えの費用（何も既知でないとき）、{size}、{form}" if ja else f"cost of the prefix cache where nothing is known, {size}, {form}"
+        title = (
+            f"使い回しの備えの費用（何も既知でないとき）、{size}、{form}"
+            if ja
+            else f"cost of the prefix cache where nothing is known, {size}, {form}"
+        )
         rows.append((title, f"× {said(row['prefix_cost']['ratio'])}"))
         title = f"起動から最初の一語まで、{size}、{form}" if ja else f"from nothing to the first token, {size}, {form}"
         rows.append((title, f"{row['start']['median']:.2f} {'秒' if ja else 's'}"))
-        title = f"ほかのプログラムが 1 コアを使うときに残る生成の速さ、{size}、{form}" if ja else f"generation speed left beside a busy process, {size}, {form}"
+        title = (
+            f"ほかのプログラムが 1 コアを使うときに残る生成の速さ、{size}、{form}"
+            if ja
+            else f"generation speed left beside a busy process, {size}, {form}"
+        )
         rows.append((title, f"× {said(row['neighbour']['ratio'])}"))
     return rows
 
@@ -645,6 +671,7 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tokenizer.json": tell_tokenizer,
     "decode-20m.json": tell_decode,
     "decode-110m.json": tell_decode,
+    "decode-0.5b.json": tell_decode,
     "serving.json": tell_serving,
     "quantization.json": tell_quantization,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from tsuzuri.engine.batch import BatchEngine
 from tsuzuri.engine.disk import Disk, fingerprint
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.sampling import Sampling
+from tsuzuri.errors import SpaceError
 from tsuzuri.model import compiled
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.native.library import Library, load
@@ -95,6 +97,19 @@ def test_what_is_damaged_is_computed_again(tmp_path: Path) -> None:
     assert again == (wanted, 0)
     assert served(transformer(), Disk(tmp_path, "f")) == (wanted, 32)  # the first is whole again, the second is met now
     assert served(transformer(), Disk(tmp_path, "f")) == (wanted, 64)
+
+
+def test_without_its_place_the_engine_goes_on(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "pages", "f")
+    shutil.rmtree(tmp_path / "pages")
+    batch, stop = BatchEngine(LocalEngine(transformer(), (), 200), 12, disk=disk), threading.Event()
+    worker = threading.Thread(target=batch.run, args=(stop,))
+    worker.start()
+    for _ in range(2):
+        assert len(list(batch.stream(PROMPT, Sampling(seed=4, max_tokens=30)))) == 30
+    stop.set()
+    worker.join()
+    assert isinstance(batch.disk_lost, SpaceError)
 
 
 def test_the_longest_unused_go_first(tmp_path: Path) -> None:

@@ -207,6 +207,18 @@ def test_requests_a_minute_and_what_the_headers_say_of_them(running: Running, ma
         assert client.get("/v1/models").status_code == 200, "another key is not held up"
 
 
+def test_tokens_a_minute(running: Running, make_key: Callable[..., Any]) -> None:
+    """A request that begins while something is left is answered; the next waits."""
+    _, secret = make_key("chat", tokens_per_minute=3)
+    with running.client() as client:
+        ask = {"json": BODY, "headers": {"authorization": f"Bearer {secret}"}}  # two tokens each
+        found = [client.post("/v1/chat/completions", **ask) for _ in range(3)]
+        assert [one.status_code for one in found] == [200, 200, 429]
+        assert [one.headers["x-ratelimit-remaining-tokens"] for one in found] == ["3", "1", "0"]
+        assert found[2].json()["error"]["code"] == "rate_limit_exceeded" and 0 < int(found[2].headers["retry-after"]) <= 60
+        assert client.post("/v1/chat/completions", json=BODY).status_code == 200, "another key is not held up"
+
+
 def test_requests_at_once(running: Running, make_key: Callable[..., Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

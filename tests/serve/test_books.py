@@ -66,6 +66,19 @@ def test_an_answer_that_nobody_waits_for_is_charged_as_far_as_it_came(running: R
     assert now.held == 0 and now.spent in (chat.passed, chat.passed - 1), "one may have been on its way"
 
 
+def test_what_a_process_that_died_had_set_aside_is_settled_at_the_next_start(
+    serving: Callable[..., Any], make_key: Callable[..., Any], db: Database
+) -> None:
+    key, _ = make_key("chat")
+    ledger.set_limit(db, f"key:{key.id}", 1000)
+    held = ledger.reserve(db, key, "req_dead", 600, lease_ms=1)
+    assert isinstance(held, ledger.Reservation)
+    ledger.delivering(db, held, 200, lease_ms=1)
+    with serving(Served("script", Repeated(Text("あ"), Usage(1, 1), Done("stop"))), cost=cost):
+        assert until(lambda: ledger.balance(db, f"key:{key.id}").spent == 200)
+    assert ledger.balance(db, f"key:{key.id}").held == 0
+
+
 def test_without_a_price_or_a_bound_a_budget_buys_nothing(running: Running, make_key: Callable[..., Any], db: Database) -> None:
     key, secret = make_key("chat")
     with running.client() as client:

@@ -28,7 +28,7 @@ from tsuzuri.engine.paged import Part, Place
 from tsuzuri.engine.pages import Key, Pages, following, root
 from tsuzuri.engine.running import BUDGET, SIZE, runner
 from tsuzuri.engine.sampling import Sampling
-from tsuzuri.errors import BusyError, ContextError, Words
+from tsuzuri.errors import BusyError, ContextError, SpaceError, Words
 from tsuzuri.model.parts.rotary import regime
 from tsuzuri.types import Token
 
@@ -121,6 +121,7 @@ class BatchEngine:
         self._running: list[Request] = []  # in the order in which they began
         self._unsaved: deque[Key] = deque()  # of pages that are not on the disk yet
         self._over = False
+        self.disk_lost: SpaceError | None = None  # why it goes on without the disk: that only saves time
         self._lock, self._work = threading.Lock(), threading.Event()
 
     # ── from any thread
@@ -199,7 +200,10 @@ class BatchEngine:
         while self._disk is not None and self._unsaved:
             key = self._unsaved.popleft()
             for page in self.pages.known([key]):
-                self._disk.keep(key, self._runner.contents(page))
+                try:
+                    self._disk.keep(key, self._runner.contents(page))
+                except SpaceError as error:
+                    self._disk, self.disk_lost = None, error
                 return True
         return False
 
@@ -352,7 +356,11 @@ class BatchEngine:
 
     def _read(self, key: Key) -> int | None:
         """The page of that key from the disk, held by the caller; None where it is not there or there is no page for it."""
-        contents = None if self._disk is None else self._disk.find(key)
+        try:
+            contents = None if self._disk is None else self._disk.find(key)
+        except SpaceError as error:
+            self._disk, self.disk_lost = None, error
+            contents = None
         pages = None if contents is None else self.pages.take(1)
         if contents is None or pages is None:
             return None

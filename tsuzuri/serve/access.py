@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from tsuzuri.errors import Words
 from tsuzuri.serve.refusal import Refusal
@@ -35,6 +35,7 @@ class Access:
     def __init__(self, judge: Judge, most_at_once: int = MOST_AT_ONCE) -> None:
         self._judge, self._most = judge, most_at_once
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._tokens = FixedWindowRateLimiter(MemoryStorage())  # one number a key, however many tokens there are
         self._under_way: Counter[str] = Counter()
 
     async def authenticate(self, headers: Mapping[str, str], address: str | None) -> Key | Refused:
@@ -65,7 +66,7 @@ class Access:
         if self._under_way[who.id] >= most:
             words = Words(f"このキーで同時に頼めるのは {most} 件までです。", f"This key may have {most} requests under way at once.")
             raise Refusal(429, words, code="concurrency_limit_exceeded", retry=1)
-        headers = self._rate(who)
+        headers = self._rate(who) | self._tokens_left(who)
         self._under_way[who.id] += 1
         try:
             yield headers
@@ -77,6 +78,27 @@ class Access:
     @property
     def under_way(self) -> int:
         return self._under_way.total()
+
+    def used(self, who: Key, tokens: int) -> None:
+        """What a request came to: it counts against the minute in which it ended."""
+        if who.tokens_per_minute is not None and tokens:
+            self._tokens.hit(RateLimitItemPerMinute(who.tokens_per_minute), who.id, cost=tokens)
+
+    def _tokens_left(self, who: Key) -> dict[str, str]:
+        """A request that begins while something is left may go beyond it: how long an answer becomes is known at its end."""
+        if who.tokens_per_minute is None:
+            return {}
+        window = self._tokens.get_window_stats(RateLimitItemPerMinute(who.tokens_per_minute), who.id)
+        wait = max(0.0, window.reset_time - time.time())
+        headers = {
+            "x-ratelimit-limit-tokens": str(who.tokens_per_minute),
+            "x-ratelimit-remaining-tokens": str(max(0, window.remaining)),
+            "x-ratelimit-reset-tokens": f"{math.ceil(wait)}s",
+        }
+        if window.remaining <= 0:
+            words = Words(f"1 分間に {who.tokens_per_minute} トークンまでです。", f"At most {who.tokens_per_minute} tokens a minute.")
+            raise Refusal(429, words, code="rate_limit_exceeded", retry=max(wait, 0.05), headers=headers)
+        return headers
 
     def _rate(self, who: Key) -> dict[str, str]:
         if who.requests_per_minute is None:

@@ -160,6 +160,8 @@ class Service:
 
     def _count(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
         call.meter.close()
+        if call.who is not None:
+            self.access.used(call.who, call.meter.prompt_tokens + call.meter.completion_tokens)
         route, status = door.name if door else "none", str(out.status) if out.status else "gone"
         self.metrics.requests.labels(route, status).inc()
         self.metrics.seconds.labels(route).observe(asyncio.get_running_loop().time() - begun)
@@ -193,9 +195,11 @@ class Service:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
+        recovering = asyncio.create_task(self.books.recovering())
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
+                recovering.cancel()
                 await self.books.flush()
                 await asyncio.to_thread(self.pool.close)
             await send({"type": f"{message['type']}.complete"})

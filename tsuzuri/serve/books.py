@@ -23,7 +23,8 @@ from tsuzuri.store.database import Database
 from tsuzuri.store.keys import Key
 from tsuzuri.store.tables import now_ms
 
-RENEW = 30.0  # seconds between two words to the ledger that a long answer is still under way
+RENEW = 5.0  # seconds between two words to the ledger that a long answer is still under way, and how far it is
+RECOVER = 300.0  # seconds between two looks for what other processes left behind
 TURN = 16  # tokens that a template adds to a message, at most
 LOG = logging.getLogger("tsuzuri.serve")
 
@@ -93,6 +94,15 @@ class Books:
         while True:
             await asyncio.sleep(RENEW)
             await asyncio.to_thread(ledger.delivering, self._db, held, self._so_far(held, model, meter, at))
+
+    async def recovering(self) -> None:
+        """Settles what processes that died had set aside, now and then; it ends when it is cancelled."""
+        while True:
+            try:
+                await asyncio.to_thread(ledger.recover, self._db)
+            except (TsuzuriError, OSError) as error:
+                LOG.error("what was left behind cannot be settled: %s", type(error).__name__)
+            await asyncio.sleep(RECOVER)
 
     # ── what happened
 
