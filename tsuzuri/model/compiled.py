@@ -250,7 +250,8 @@ class Compiled:
 
     def _rounded(self, factor: float) -> float:
         """As the plain model rounds it, to the precision of its embeddings."""
-        return float(torch.tensor(factor, dtype=self.model.embedding.weight.dtype))
+        like = getattr(self.model.embedding, "like", None)  # of one that is quantised: its weight would be multiplied out to be looked at
+        return float(torch.tensor(factor, dtype=(self.model.embedding.weight if like is None else like).dtype))
 
     def _layer(self, program: Program, number: int, layer: Layer, place: Tables) -> None:
         shape, b, matrices = self.shape, self._buffers, self._packed.layers[number]

@@ -18,6 +18,7 @@ from tsuzuri.folder import find, suggestion
 from tsuzuri.folder import names as file_names
 from tsuzuri.model.parts._activation import ACTIVATIONS
 from tsuzuri.model.parts._build import ATTENTION, PARTS, norm
+from tsuzuri.model.parts._table import table
 from tsuzuri.model.parts.mamba2 import StateSpace
 from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.types import Past
@@ -294,8 +295,8 @@ class Transformer(nn.Module):
         self.shape = shape
         block = find(PARTS, shape.block)
         with torch.device(device):
-            self.embedding = nn.Embedding(shape.vocab_size, shape.hidden_size)
-            self.segment_embedding = nn.Embedding(shape.type_vocab_size, shape.hidden_size) if shape.type_vocab_size else None
+            self.embedding = table(shape.vocab_size, shape.hidden_size)
+            self.segment_embedding = table(shape.type_vocab_size, shape.hidden_size) if shape.type_vocab_size else None
             self.position = find(PARTS, shape.position).Part(shape)
             self.local_position = self._local(shape)
             self.embedding_norm = norm(shape) if shape.embedding_norm else None

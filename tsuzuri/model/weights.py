@@ -395,7 +395,7 @@ def _load_quantised(directory: Path, config: dict[str, Any], dtype: torch.dtype 
             problem = quantize.problem(form, weight, values, scales)
             if problem:
                 raise _mixed(directory, Words(f"{place} の量子化された値が合いません（{problem}）。", f"{place} does not fit ({problem})."))
-            module._parameters[own] = torch.nn.Parameter(torch.empty_like(weight, dtype=wanted), requires_grad=False)
+            module._parameters[own] = torch.nn.Parameter(torch.empty(weight.shape, dtype=wanted, device="meta"), requires_grad=False)
             quantize.become(module, form, values.to(device), scales.to(device))
             module.like = torch.empty(0, dtype=wanted, device=device)
             state |= {f"{name}.values": module.values, f"{name}.scale_bits": module.scale_bits}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from tsuzuri.model.parts._place import Place
+from tsuzuri.model.parts._table import table
 from tsuzuri.types import Past
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ KIND = "position"
 class Part(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.table = nn.Embedding(shape.max_position_embeddings + shape.position_offset, shape.hidden_size)
+        self.table = table(shape.max_position_embeddings + shape.position_offset, shape.hidden_size)
         self.offset = shape.position_offset
 
     def forward(self, past: Past) -> Place:

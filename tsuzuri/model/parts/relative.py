@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tsuzuri.model.parts._place import Place
+from tsuzuri.model.parts._table import table
 from tsuzuri.types import Past
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Part(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.both_ways, self.buckets, self.distance = not shape.causal, shape.relative_buckets, shape.relative_distance
-        self.table = nn.Embedding(shape.relative_buckets, shape.num_attention_heads)
+        self.table = table(shape.relative_buckets, shape.num_attention_heads)
 
     def forward(self, past: Past) -> Place:
         return Place(bias=self.bias)
