@@ -1,10 +1,10 @@
 """Generation speed on this machine: our whole step in 8 and 4 bits against llama.cpp on the same weights, and transformers.
 
 In: Llama shapes (20 M, 110 M and, when asked for, 0.5 B parameters) with random weights, 64 tokens of prompt, 128 made greedily one by
-one, and a prompt
-of 256. Out: `results/decode-SIZE.json` and a table: tokens a second, ratios round by round, and the share of the measured read rate
-(MBU). Each program lives in a process of its own with the settings that suit it, and they take turns; before anything is timed,
-every one gives its logits for the same tokens, which are compared with the plain model of the same quantised weights.
+one, and a prompt of 256. Out: `results/decode-SIZE.json` and a table: tokens a second, ratios round by round, and the share of the
+measured read rate (MBU; a sum by PyTorch, which a cache larger than the weights can beat). Each program lives in a process of its own
+with the settings that suit it, and they take turns; before anything is timed, every one gives its logits for the same tokens, which are
+compared with the plain model of the same quantised weights.
 
     python benchmarks/decode.py                                       about ten minutes on two cores
     python benchmarks/decode.py --sizes tiny --rounds 1 --peers llama.cpp      a trial
