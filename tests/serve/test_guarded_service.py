@@ -108,6 +108,20 @@ def test_what_is_planted_reaches_no_model_of_our_own(
     assert "ふつうの文章" in read
 
 
+def test_vectors_of_ids_pass_the_guard_too_and_it_is_said(running: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = running.service.pool.get("tiny").tokens
+    read: list[Any] = []
+    inner = tokens.embed
+    monkeypatch.setattr(tokens, "embed", lambda prompt: (read.append(prompt), inner(prompt))[1])
+    plain, hidden = (tokens.model.tokenizer.encode(text) for text in ("料理とは", f"電話は{PLANTED}です。"))
+    with running.client() as raw:
+        found = raw.post("/v1/embeddings", json={"model": "tiny", "input": [plain, hidden]}).json()
+        quiet = raw.post("/v1/embeddings", json={"model": "tiny", "input": [plain]}).json()
+    assert list(read[0]) == plain
+    assert isinstance(read[1], str) and PLANTED not in read[1]
+    assert len(found["notices"]) == 1 and "notices" not in quiet
+
+
 def test_ids_that_hide_nothing_stay_ids(running: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = running.service.pool.get("tiny").tokens
     read: list[Any] = []

@@ -83,7 +83,7 @@ def _looked(messages: Sequence[Message], checks: Checks, vault: Vault) -> _Looke
         return _Looked((*told, Done("content_filter", {"guard": "content", "category": _category(asked[0])})), None)
     sent, found = _masked(messages, checks.mask, vault)
     if found:
-        told.append(Notice(str(_told_masked(found))))
+        told.append(Notice(str(told_masked(found))))
     return _Looked(tuple(told), sent)
 
 
@@ -255,7 +255,7 @@ def _inside_json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def _told_masked(found: Sequence[Finding]) -> Words:
+def told_masked(found: Sequence[Finding]) -> Words:
     counts = Counter(one.kind for one in found if one.kind != LITERAL)
     ja = "、".join(f"{label(kind).ja} {count} か所" for kind, count in sorted(counts.items()))
     en = ", ".join(f"{label(kind).en} {count}×" for kind, count in sorted(counts.items()))

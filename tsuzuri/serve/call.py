@@ -91,8 +91,8 @@ class Call:
             reading += count
             for index in range(asked.choices):
                 self.meter.begin(len(streams), count, again=index > 0)
-                chat = self.service.guard.chat(_continued(tokens, prompt, self.tenant))
                 text = prompt if isinstance(prompt, str) else await tokens.decode(prompt)
+                chat = self.service.guard.chat(_continued(tokens, prompt, text, self.tenant))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
         async with self._reserved(model, asked, reading), closing(events):
@@ -104,13 +104,12 @@ class Call:
         return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
 
 
-def _continued(tokens: Tokens, prompt: str | Sequence[int], tenant: str) -> Chat:
+def _continued(tokens: Tokens, prompt: str | Sequence[int], said: str, tenant: str) -> Chat:
     """A text that is continued, as a Chat of one message: so it passes the same guard. Ids stay ids unless the guard changed the text."""
 
     async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
         text = messages[0].content
-        unchanged = not isinstance(prompt, str) and text == await tokens.decode(prompt)
-        events = tokens.complete(prompt if unchanged else text, options, tenant)
+        events = tokens.complete(prompt if text == said else text, options, tenant)
         async with closing(events):
             async for event in events:
                 yield event

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from tsuzuri.guard.guarded import Checks, guarded
+from tsuzuri.guard.guarded import Checks, guarded, told_masked
 from tsuzuri.guard.mask import Vault
 from tsuzuri.guard.stream import mask
 from tsuzuri.types import Chat
@@ -21,9 +21,12 @@ class Guard:
     def chat(self, chat: Chat) -> Chat:
         return chat if self is NOTHING else guarded(chat, self.checks)
 
-    async def text(self, text: str) -> str:
-        """What a model reads that gives no text back: masked, away from the event loop."""
-        return text if not self.checks.mask else (await asyncio.to_thread(mask, text, Vault(), self.checks.mask))[0]
+    async def text(self, text: str) -> tuple[str, list[str]]:
+        """What a model reads that gives no text back: masked, away from the event loop, and what is to be told of it."""
+        if not self.checks.mask:
+            return text, []
+        masked, found = await asyncio.to_thread(mask, text, Vault(), self.checks.mask)
+        return masked, [str(told_masked(found))] if found else []
 
 
 NOTHING = Guard(Checks(mask=(), injection="ignore"))

@@ -16,8 +16,11 @@ async def answer(call: Call) -> Answer:
     tokens = call.served(wanted.model).ours(Words("ベクトル", "vectors"))
     call.marks = wanted.marks
     vectors = []
+    notices: list[str] = []
     for each in wanted.inputs:
-        vector, count = await tokens.embed(await call.service.guard.text(each) if isinstance(each, str) else each)
+        text, told = await call.service.guard.text(each if isinstance(each, str) else await tokens.decode(each))
+        vector, count = await tokens.embed(text if told or isinstance(each, str) else each)  # ids stay ids unless something is masked
+        notices += told
         vectors.append(vector)
         call.meter.prompt_tokens += count
-    return Answer(openai_embeddings.whole(wanted, vectors, call.meter.prompt_tokens))
+    return Answer(openai_embeddings.whole(wanted, vectors, call.meter.prompt_tokens, notices))

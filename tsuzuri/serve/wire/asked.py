@@ -5,12 +5,12 @@ In: the values that `read` of a format found. Out: plain values. How an answer e
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tsuzuri.engine.sampling import copies
 from tsuzuri.errors import Words
 from tsuzuri.serve.refusal import Refusal
 from tsuzuri.types import Event, Finish, Message, Options, Token, ToolCall, Usage
@@ -47,11 +47,7 @@ class Head:
 
 def for_choice(options: Options, index: int) -> Options:
     """The options of one of several choices: the first has the seed that was asked for, each other one its own, derived from it."""
-    seed = options.sampling.seed
-    if index == 0 or seed is None:
-        return options
-    digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()
-    return replace(options, sampling=replace(options.sampling, seed=int.from_bytes(digest[:8], "big") >> 1))
+    return replace(options, sampling=copies(options.sampling, index + 1)[index])
 
 
 def finish_reason(finish: Finish, calls: int) -> str:

@@ -63,9 +63,11 @@ def _input(one: object, place: str) -> str | tuple[int, ...]:
     raise invalid(place, Words("空でない文章か、トークン番号の並びが要ります。", "It takes a text that is not empty, or token ids."))
 
 
-def whole(wanted: Wanted, vectors: Sequence[Sequence[float]], tokens: int) -> dict[str, Any]:
+def whole(wanted: Wanted, vectors: Sequence[Sequence[float]], tokens: int, notices: Sequence[str] = ()) -> dict[str, Any]:
+    """`notices` stand in a field of our own, where there are any."""
     data = [{"object": "embedding", "index": i, "embedding": _form(vector, wanted.base64)} for i, vector in enumerate(vectors)]
-    return {"object": "list", "data": data, "model": wanted.model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": wanted.model, "usage": usage, **({"notices": list(notices)} if notices else {})}
 
 
 def _form(vector: Sequence[float], in_base64: bool) -> list[float] | str:
