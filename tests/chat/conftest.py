@@ -1,38 +1,13 @@
-"""A tiny model directory with random weights: it speaks nonsense, always the same, through every real part."""
+"""A tiny model with random weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import toy
 
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-
-    from tsuzuri.chat import template
-    from tsuzuri.model import weights
-    from tsuzuri.model.transformer import Shape, Transformer
-    from tsuzuri.text import fast
-
-    path = tmp_path_factory.mktemp("models") / "toy"
-    path.mkdir()
-    text = (Path(__file__).parents[1] / "data" / "ryoriten.txt").read_text(encoding="utf-8")
-    tokenizer = fast.train("bpe", [text] * 2, 600)
-    shape = Shape(
-        vocab_size=600,
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=96,
-        max_position_embeddings=256,
-    )
-    model, generator = Transformer(shape), torch.Generator().manual_seed(0)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.15, generator=generator) if weight.dim() > 1 else torch.nn.init.ones_(weight)
-    weights.save(model, path)
-    tokenizer.save(path)
-    template.save(path)
-    return path
+    return toy.make(tmp_path_factory.mktemp("models") / "toy")

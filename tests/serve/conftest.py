@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import toy
 from served import Running
 
 from tsuzuri.serve.app import Service
@@ -68,26 +69,4 @@ def _until_up(port: int) -> None:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model directory with random weights."""
-    import torch
-
-    from tsuzuri.chat import template
-    from tsuzuri.model import weights
-    from tsuzuri.model.transformer import Shape, Transformer
-    from tsuzuri.text import fast
-
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    path.mkdir()
-    text = (Path(__file__).parents[1] / "data" / "ryoriten.txt").read_text(encoding="utf-8")
-    tokenizer = fast.train("bpe", [text] * 2, 600)
-    shape = Shape(
-        vocab_size=600, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
-        max_position_embeddings=256,
-    )  # fmt: skip
-    model, generator = Transformer(shape), torch.Generator().manual_seed(0)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.15, generator=generator) if weight.dim() > 1 else torch.nn.init.ones_(weight)
-    weights.save(model, path)
-    tokenizer.save(path)
-    template.save(path)
-    return path
+    return toy.make(tmp_path_factory.mktemp("models") / "tiny")
