@@ -58,8 +58,9 @@ class Access:
         return who
 
     @contextmanager
-    def turn(self, who: Key) -> Iterator[dict[str, str]]:
-        """A place for one request, until the block ends; what there is left, as headers. Raises Refusal with 429 or 503."""
+    def turn(self, who: Key, used: Callable[[], int]) -> Iterator[dict[str, str]]:
+        """A place for one request, until the block ends; what there is left, as headers. `used`: the tokens it came to, in the end.
+        Raises Refusal with 429 or 503."""
         if self._under_way.total() >= self._most:
             raise Refusal(503, Words("混み合っています。", "The server is busy."), code="busy", retry=1)
         most = who.concurrent or AT_ONCE
@@ -71,6 +72,7 @@ class Access:
         try:
             yield headers
         finally:
+            self._use(who, used())
             self._under_way[who.id] -= 1
             if not self._under_way[who.id]:
                 del self._under_way[who.id]
@@ -79,7 +81,7 @@ class Access:
     def under_way(self) -> int:
         return self._under_way.total()
 
-    def used(self, who: Key, tokens: int) -> None:
+    def _use(self, who: Key, tokens: int) -> None:
         """What a request came to: it counts against the minute in which it ended."""
         if who.tokens_per_minute is not None and tokens:
             self._tokens.hit(RateLimitItemPerMinute(who.tokens_per_minute), who.id, cost=tokens)

@@ -89,7 +89,7 @@ class Service:
             return
         call.sent = await self.access.authenticate(call.headers, call.address)
         call.who = self.access.authorise(call.sent, door.policy)
-        with self.access.turn(call.who) as left:
+        with self.access.turn(call.who, call.used) as left:
             out.headers |= left
             if self.draining:
                 raise stopping()
@@ -160,8 +160,6 @@ class Service:
 
     def _count(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
         call.meter.close()
-        if call.who is not None:
-            self.access.used(call.who, call.meter.prompt_tokens + call.meter.completion_tokens)
         route, status = door.name if door else "none", str(out.status) if out.status else "gone"
         self.metrics.requests.labels(route, status).inc()
         self.metrics.seconds.labels(route).observe(asyncio.get_running_loop().time() - begun)

@@ -54,6 +54,11 @@ class Call:
         assert self.who is not None
         return f"user {self.who.user_id}" if self.who.user_id else f"key {self.who.id}"
 
+    def used(self) -> int:
+        """Tokens that were read and written, once it is over."""
+        self.meter.close()
+        return self.meter.prompt_tokens + self.meter.completion_tokens
+
     def served(self, name: str) -> Served:
         """The model, if it is there and the key may use it; otherwise the same Refusal for both."""
         found = self.service.pool.get(name)
