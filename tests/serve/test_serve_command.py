@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -158,6 +159,18 @@ def test_what_cannot_be_served_is_refused_before_anything_listens(arguments: lis
         _, errors = server.communicate(timeout=30)
         assert server.returncode == 2
     assert told in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_printed_to_be_typed_can_be_typed_here(known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed where the shell does not look, the program is called as it was called to start the server."""
+    beside = tmp_path / "tsuzuri"
+    beside.write_text("#!/bin/sh\n")
+    beside.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path if known else tmp_path / "elsewhere"))
+    monkeypatch.setattr(sys, "argv", [".venv/bin/tsuzuri", "serve"])
+    command: Any = importlib.import_module("tsuzuri.commands.serve")
+    assert command._program() == ("tsuzuri" if known else ".venv/bin/tsuzuri")
 
 
 def test_keys_for_two_places_are_not_sent_anywhere(tmp_path: Path) -> None:

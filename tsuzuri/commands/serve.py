@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -233,7 +235,9 @@ def _tell(address: Address, port: int, models: Sequence[str], secret: str | None
 
     url = replace(address, port=port).url
     if secret is None:
-        key = Words("API キーは tsuzuri keys create 名前 で作れます。", "tsuzuri keys create NAME makes API keys.")
+        key = Words(
+            f"API キーは {_program()} keys create --name 名前 で作れます。", f"{_program()} keys create --name NAME makes API keys."
+        )
         shown = "$TSUZURI_KEY"
     else:
         key = Words(f"最初の API キー（表示するのは今だけです）：{secret}", f"The first API key, shown only now: {secret}")
@@ -243,9 +247,14 @@ def _tell(address: Address, port: int, models: Sequence[str], secret: str | None
     click.echo(str(Words("試すには：", "To try it:")))
     body = f'{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
     for line in (
-        f"tsuzuri chat --url {url}/v1 --key {shown}",
+        f"{_program()} chat --url {url}/v1 --key {shown}",
         f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
         f"python: openai.OpenAI(base_url='{url}/v1', api_key='{shown}')",
     ):
         click.echo(f"  {line}")
     click.echo(str(Words("Ctrl-C で終わります。", "Ctrl-C ends it.")))
+
+
+def _program() -> str:
+    """How this program is called from here: by its name where the shell knows it, else as it was called."""
+    return "tsuzuri" if shutil.which("tsuzuri") else sys.argv[0]
