@@ -200,4 +200,12 @@ TINY: list[tuple[str, dict[str, Any] | bytes | Raw, tuple[int, ...]]] = [
     ("detokenize", Raw("/detokenize", body=b'{"model":"tiny","tokens":[-1]}'), BAD),
     ("messages", Raw("/v1/messages", body=b'{"model":"tiny","messages":[{"role":"user","content":"a"}]}'), BAD),
     ("messages", Raw("/v1/messages/count_tokens", body=b'{"model":"tiny","messages":[{"role":"user","content":"a"}],"chat_template":"x"}'), BAD),
+    ("moderations", Raw("/v1/moderations", body=b"{}"), BAD),
+    ("moderations", Raw("/v1/moderations", body=json.dumps({"input": ["a"] * 257}).encode()), BAD),
+    ("moderations", Raw("/v1/moderations", body=json.dumps({"input": "\u6bba" * 70_000}).encode()), BAD),
+    ("T13 moderations", Raw("/v1/moderations", body=json.dumps({"input": "外国人は" * 16_000}).encode()), OK),
+    ("moderations", Raw("/v1/moderations", body=json.dumps({"input": [[["a"]]]}).encode()), BAD),
+    ("CVE-2025-6242 moderations", Raw("/v1/moderations", body=b'{"input":[{"type":"image_url","image_url":{"url":"http://169.254.169.254/"}}]}'), BAD),
+    ("moderations", Raw("/v1/moderations", body=b'{"input":"a","model":"../../etc/passwd"}'), (404,)),
+    ("moderations", Raw("/v1/moderations", "GET"), (405,)),
 ]  # fmt: skip
