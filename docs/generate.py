@@ -695,7 +695,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "guard_kinds": guard_kinds, "guard_content": guard_content, "guard_secrets": guard_secrets, "guard_speed": guard_speed,
     "routes": routes, "chat_fields": wire("openai_chat"), "completions_fields": wire("openai_completions"),
     "messages_fields": wire("anthropic_messages"), "embeddings_fields": wire("openai_embeddings"),
-    "responses_fields": wire("openai_responses"), "moderations_fields": wire("openai_moderations"),
+    "responses_fields": wire("openai_responses"), "moderations_fields": wire("openai_moderations"), "rerank_fields": wire("rerank"),
 }  # fmt: skip
 
 if __name__ == "__main__":
