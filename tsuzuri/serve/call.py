@@ -94,7 +94,7 @@ class Call:
         streams: list[AsyncIterator[Event]] = []
         reading = 0
         for prompt in asked.prompts:
-            count = len(await tokens.encode(prompt)) if isinstance(prompt, str) else len(prompt)
+            count = len(await tokens.source(prompt)) if isinstance(prompt, str) else len(prompt)
             reading += count
             for index in range(asked.choices):
                 self.meter.begin(len(streams), count, again=index > 0)

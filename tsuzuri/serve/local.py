@@ -59,6 +59,9 @@ class Local:
     async def conversation(self, messages: Sequence[Message]) -> list[int]:
         return await self._away(lambda: self.model.conversation(messages))
 
+    async def source(self, prompt: str) -> list[int]:
+        return await self._away(lambda: self.model.ids_of(prompt))
+
     def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]:
         """Whoever stops listening ends the work within one token."""
         return self._together.texts(prompt, options, tenant)
