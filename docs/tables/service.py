@@ -47,4 +47,6 @@ PARTS: Parts = {
     "messages_fields": wire("anthropic_messages"),
     "embeddings_fields": wire("openai_embeddings"),
     "responses_fields": wire("openai_responses"),
+    "moderations_fields": wire("openai_moderations"),
+    "rerank_fields": wire("rerank"),
 }

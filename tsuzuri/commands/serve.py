@@ -146,7 +146,7 @@ def command(
     with server.listen(address) as at, opened(data) as db:
         models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
         service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names))
-        _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db))
+        _tell(address, at.getsockname()[1], models, _first_key(db))
         server.run(service, address, at)
     click.echo(str(Words("終わりました。", "Stopped.")))
 
@@ -229,11 +229,11 @@ def _first_key(db: Database) -> str | None:
     return None if keys.listed(db) else keys.create(db, "first", scopes=("chat", "embeddings"))[1]
 
 
-def _tell(address: Address, port: int, models: Sequence[str], secret: str | None) -> None:
+def _tell(address: Address, port: int, models: Sequence[Served], secret: str | None) -> None:
     """Where it is, how to get in, and three things to try."""
     from dataclasses import replace  # noqa: PLC0415
 
-    url = replace(address, port=port).url
+    url, names = replace(address, port=port).url, [model.name for model in models]
     if secret is None:
         key = Words(
             f"API キーは {_program()} keys create --name 名前 で作れます。", f"{_program()} keys create --name NAME makes API keys."
@@ -242,13 +242,17 @@ def _tell(address: Address, port: int, models: Sequence[str], secret: str | None
     else:
         key = Words(f"最初の API キー（表示するのは今だけです）：{secret}", f"The first API key, shown only now: {secret}")
         shown = secret
-    click.echo(str(Words(f"{url} で提供しています。モデル：{'、'.join(models)}", f"Serving at {url}. Models: {', '.join(models)}")))
+    click.echo(str(Words(f"{url} で提供しています。モデル：{'、'.join(names)}", f"Serving at {url}. Models: {', '.join(names)}")))
     click.echo(str(key))
     click.echo(str(Words("試すには：", "To try it:")))
-    body = f'{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
+    writer = next((model for model in models if model.chat is not None), None)
+    if writer is None:  # all of them only read
+        path, body = "embeddings", f'{{"model": "{names[0]}", "input": "こんにちは"}}'
+    else:
+        path, body = "chat/completions", f'{{"model": "{writer.name}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
     for line in (
-        f"{_program()} chat --url {url}/v1 --key {shown}",
-        f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
+        *([f"{_program()} chat --url {url}/v1 --key {shown}"] if writer else []),
+        f"curl {url}/v1/{path} -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
         f"python: openai.OpenAI(base_url='{url}/v1', api_key='{shown}')",
     ):
         click.echo(f"  {line}")

@@ -84,7 +84,7 @@ class Books:
 
     def _price(self, model: Served, reading: int, giving: int, cached: int, at: int) -> int | None:
         found = self._cost(model.name, input=reading, output=giving, cached=cached, at=at) if self._cost else None
-        return 0 if found is None and model.tokens is not None else found
+        return 0 if found is None and model.mine is not None else found
 
     def _so_far(self, held: ledger.Reservation, model: Served, meter: Meter, at: int) -> int:
         cached = min(meter.cached_tokens, meter.prompt_tokens)

@@ -1,21 +1,22 @@
 """One request on its way through the service: who asks, for what, and what it used.
 
 In: a route's question to a model. Out: its events, guarded, metered and checked against what the model can do. Every answer of every
-model leaves through `Call.conversation` or `Call.continuations`, whatever the format. It writes no JSON.
+model leaves through `Call.conversation`, `Call.continuations` or `Call.vectors`, whatever the format. It writes no JSON.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from tsuzuri.errors import Words
-from tsuzuri.serve.models import Served, Tokens, unknown
-from tsuzuri.serve.refusal import Refusal, openai_shape
+from tsuzuri.engine.sampling import Sampling
+from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
+from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
+from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
 from tsuzuri.serve.sending import Answer
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, for_choice
@@ -25,6 +26,7 @@ from tsuzuri.types import Chat, Event, Message, Options
 if TYPE_CHECKING:
     from tsuzuri.serve.app import Service
 
+TURN = 16  # tokens that a model adds to a text, at most
 DONE = b"data: [DONE]\n\n"
 
 
@@ -92,7 +94,7 @@ class Call:
         streams: list[AsyncIterator[Event]] = []
         reading = 0
         for prompt in asked.prompts:
-            count = len(await tokens.encode(prompt)) if isinstance(prompt, str) else len(prompt)
+            count = len(await tokens.source(prompt)) if isinstance(prompt, str) else len(prompt)
             reading += count
             for index in range(asked.choices):
                 self.meter.begin(len(streams), count, again=index > 0)
@@ -104,9 +106,40 @@ class Call:
             async for found in events:
                 yield found
 
+    async def vectors(
+        self, model: Served, inputs: Sequence[tuple[str, str | Sequence[int]]], marks: Mapping[str, str]
+    ) -> AsyncIterator[Embedded]:
+        """A vector for each text or row of ids, given with the place in the request that a refusal names. One after the other: a client
+        that goes away ends it between two."""
+        reader = model.reads(Words("ベクトル", "vectors"))
+        self.marks = marks
+        read: list[tuple[str, str | Sequence[int], list[str]]] = []
+        for place, each in inputs:
+            with _at(place, ConfigError):
+                text, notices = await self.service.guard.text(each if isinstance(each, str) else await reader.decode(each))
+            read.append((place, text if notices or isinstance(each, str) else each, notices))  # ids stay ids unless something is masked
+        asked = Asked(model.name, Options(Sampling(max_tokens=1)), prompts=tuple("" for _ in read), marks=marks)
+        most = sum(len(each.encode()) if isinstance(each, str) else len(each) for _, each, _ in read) + TURN * len(read)
+        async with self._reserved(model, asked, most):
+            for place, each, told in read:
+                with _at(place):
+                    found = await reader.embed(each)
+                self.meter.prompt_tokens += found.tokens
+                yield Embedded(found.vector, found.tokens, (*told, *found.told))
+
     def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[None]:
         assert self.who is not None
         return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
+
+
+@contextmanager
+def _at(place: str, *more: type[TsuzuriError]) -> Iterator[None]:
+    """What a model says of a text is said of the field that it stood in; `more` kinds of errors that mean the text."""
+    try:
+        yield
+    except (ContextError, InputError, *more) as error:
+        found = refused(error)
+        raise Refusal(found.status, found.words, param=place, code=found.code or "invalid_value") from error
 
 
 def _continued(tokens: Tokens, prompt: str | Sequence[int], said: str, tenant: str) -> Chat:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from tsuzuri.guard.finding import look
 from tsuzuri.guard.guarded import Checks, guarded, told_masked
 from tsuzuri.guard.mask import Vault
 from tsuzuri.guard.stream import mask
@@ -27,6 +28,14 @@ class Guard:
             return text, []
         masked, found = await asyncio.to_thread(mask, text, Vault(), self.checks.mask)
         return masked, [str(told_masked(found))] if found else []
+
+    async def content(self, text: str) -> dict[str, float]:
+        """The categories of content that are found in a text, and how sure the filter is (0 … 1); whether they are refused or not."""
+        sure: dict[str, float] = {}
+        for one in await asyncio.to_thread(look, text, ("content",)):
+            category = one.kind.partition(".")[2]
+            sure[category] = max(one.confidence, sure.get(category, 0.0))
+        return sure
 
 
 NOTHING = Guard(Checks(mask=(), injection="ignore"))

@@ -1,4 +1,4 @@
-"""A model directory behind the service: the only file here that loads torch, imported when a directory is named.
+"""A directory of a model that writes, behind the service; it loads torch and is imported only when a directory is named.
 
 In: text, ids, messages. Out: events, ids, vectors; everything that computes runs in a thread of its own, never in the event loop.
 Answers of all who ask are computed together; what was computed for one tenant is never found by another.
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tsuzuri.chat.local import LocalModel, load
 from tsuzuri.chat.together import Together
+from tsuzuri.serve.models import Embedded
 from tsuzuri.types import Chat, Event, Message, Options
 
 T = TypeVar("T")
@@ -58,13 +59,16 @@ class Local:
     async def conversation(self, messages: Sequence[Message]) -> list[int]:
         return await self._away(lambda: self.model.conversation(messages))
 
+    async def source(self, prompt: str) -> list[int]:
+        return await self._away(lambda: self.model.ids_of(prompt))
+
     def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]:
         """Whoever stops listening ends the work within one token."""
         return self._together.texts(prompt, options, tenant)
 
-    async def embed(self, prompt: str | Sequence[int]) -> tuple[list[float], int]:
+    async def embed(self, prompt: str | Sequence[int]) -> Embedded:
         ids = await self.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        return await self._away(lambda: self.model.engine.embed(ids)), len(ids)
+        return Embedded(await self._away(lambda: self.model.engine.embed(ids)), len(ids))
 
     async def _away(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
