@@ -29,7 +29,7 @@ class Tokens(Protocol):
     def spell(self, id: int) -> bytes: ...  # the bytes of a token
     async def encode(self, text: str) -> list[int]: ...
     async def decode(self, ids: Sequence[int]) -> str: ...
-    async def conversation(self, messages: Sequence[Message]) -> list[int]: ...  # what the model reads before it answers
+    async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]: ...  # as it is read
     def chat(self, tenant: str) -> Chat: ...  # what was computed for one tenant is never found by another
     def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]: ...
     def close(self) -> None: ...
@@ -107,7 +107,8 @@ def from_directory(directory: Path, **how: object) -> Served:
 
     local = Local(directory, **how)  # type: ignore[arg-type]
     path = directory.resolve()
-    return Served(path.parent.name if path.name == "model" and path.parent.name else path.name, local.chat(""), local)
+    name = path.parent.name if path.name == "model" and path.parent.name else path.name
+    return Served(name, local.chat(""), local, tools=local.model.calls is not None)
 
 
 def _wrong(name: str, found: Words) -> ConfigError:
