@@ -11,12 +11,12 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsuzuri.engine.constraint import Constraint
+from tsuzuri.engine.constraint import SEVERAL, Constraint
 from tsuzuri.errors import ConfigError, InputError, MissingError, Words
 
 if TYPE_CHECKING:
@@ -143,14 +143,55 @@ def program(constraint: Constraint) -> str:
     """The constraint in the language of llguidance."""
     if constraint.kind == "grammar":
         return constraint.text
-    if constraint.kind == "regex":
-        written = re.sub(r"\\.|[/\n\r]", lambda found: {"/": r"\/", "\n": r"\n", "\r": r"\r"}.get(found[0], found[0]), constraint.text, flags=re.DOTALL)  # fmt: skip
-        return f"start: /{written}/"
-    if constraint.kind == "choice":
-        return "start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in json.loads(constraint.text))
-    schema = json.loads(constraint.text or '{"type": "object"}')
-    options = {"whitespace_pattern": SPACE}
-    return "start: %json " + json.dumps({"x-guidance": options, **({} if schema is True else schema)}, ensure_ascii=False)
+    if constraint.kind == "calls":
+        return "\n".join(_calls(json.loads(constraint.text)))
+    return f"start: {_answer(constraint.kind, constraint.text)}"
+
+
+def _answer(kind: str, text: str) -> str:
+    """What a whole output is, as one expression."""
+    if kind == "regex":
+        written = re.sub(
+            r"\\.|[/\n\r]", lambda found: {"/": r"\/", "\n": r"\n", "\r": r"\r"}.get(found[0], found[0]), text, flags=re.DOTALL
+        )
+        return f"/{written}/"
+    if kind == "choice":
+        return " | ".join(_literal(each) for each in json.loads(text))
+    return _json(json.loads(text or '{"type": "object"}'))
+
+
+def _json(schema: Any) -> str:
+    return "%json " + json.dumps({"x-guidance": {"whitespace_pattern": SPACE}, **({} if schema is True else schema)}, ensure_ascii=False)
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _calls(made: Any) -> Iterator[str]:
+    """Rules. Text that goes on to a call ends with the first mark that it meets (`lazy`), and other text meets none."""
+    (head, middle, tail, between), (least, most) = made["around"], made["calls"]
+    mark = head[: head.rindex("{")].strip()
+    for number, (name, schema) in enumerate(made["arguments"].items()):
+        yield f"arguments_{number}: {_json(schema)}"
+        yield f"one_{number}: {_literal(name + middle)} arguments_{number} {_literal(tail)}"
+    yield "any: " + " | ".join(f"one_{number}" for number in range(len(made["arguments"])))
+    yield f"call: {_literal(head)} any"
+    more = (SEVERAL if most is None else most) - 1
+    yield "calls: call" + (f" ({_literal(between)} call){{0,{more}}}" if between is not None and more > 0 else "")
+    if least:
+        yield "start: calls"
+    elif made["answer"]:
+        yield f"answer: {_answer(*made['answer'])}"
+        yield "start: answer | calls"
+    elif not mark:
+        yield r"start: calls | /([ \t\r\n]*[^{ \t\r\n](?s:.*))?/"
+    else:
+        escaped = re.sub(r"[^0-9A-Za-z_]", lambda sign: f"\\x{{{ord(sign[0]):x}}}", mark)
+        yield f"mark[lazy]: /(?s:.*)/ {_literal(mark)}"
+        yield f"told: mark {_literal(head[head.index(mark) + len(mark) :])} any"
+        yield f"start: told{{0,{SEVERAL if most is None else most}}} REST"
+        yield f"REST: /(?s:.*)/ & ~/(?s:.*){escaped}(?s:.*)/"
 
 
 def _reason(matcher: LLMatcher) -> str:

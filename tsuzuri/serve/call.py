@@ -76,7 +76,7 @@ class Call:
         """The events of each choice. Raises Refusal for what the model cannot do."""
         able(model, asked)
         self.marks = asked.marks
-        prompt = len(await model.tokens.conversation(asked.messages)) if model.tokens else 0
+        prompt = len(await model.tokens.conversation(asked.messages, asked.options.tools)) if model.tokens else 0
         chat = self.service.guard.chat(model.chat_of(self.tenant))
         streams: list[AsyncIterator[Event]] = []
         for index in range(asked.choices):

@@ -7,7 +7,7 @@ Answers of all who ask are computed together; what was computed for one tenant i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -56,8 +56,8 @@ class Local:
     async def decode(self, ids: Sequence[int]) -> str:
         return await self._away(lambda: self.model.tokenizer.decode(ids))
 
-    async def conversation(self, messages: Sequence[Message]) -> list[int]:
-        return await self._away(lambda: self.model.conversation(messages))
+    async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
+        return await self._away(lambda: self.model.conversation(messages, tools))
 
     async def source(self, prompt: str) -> list[int]:
         return await self._away(lambda: self.model.ids_of(prompt))

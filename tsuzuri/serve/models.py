@@ -49,7 +49,7 @@ class Tokens(Protocol):
     def spell(self, id: int) -> bytes: ...  # the bytes of a token
     async def encode(self, text: str) -> list[int]: ...
     async def decode(self, ids: Sequence[int]) -> str: ...
-    async def conversation(self, messages: Sequence[Message]) -> list[int]: ...  # what the model reads before it answers
+    async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]: ...  # as it is read
     async def source(self, prompt: str) -> list[int]: ...  # what it reads before it continues a text
     def chat(self, tenant: str) -> Chat: ...  # what was computed for one tenant is never found by another
     def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]: ...
@@ -157,7 +157,7 @@ def from_directory(directory: Path, **how: object) -> Served:
     if reader is not None:
         return Served(name, None, reader=reader)
     local = Local(directory, **how)  # type: ignore[arg-type]
-    return Served(name, local.chat(""), local)
+    return Served(name, local.chat(""), local, tools=local.model.calls is not None)
 
 
 def _wrong(name: str, found: Words) -> ConfigError:

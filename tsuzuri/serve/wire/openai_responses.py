@@ -12,10 +12,10 @@ from dataclasses import asdict
 from typing import Any
 
 from tsuzuri.errors import Words
-from tsuzuri.serve.wire import fields
+from tsuzuri.serve.wire import fields, forms
 from tsuzuri.serve.wire.asked import Asked, Head, finish_reason, kept
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, needed, recorded, refused, several, string, used
-from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, ROLES, tool_form
+from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, ROLES, Choice, chosen, tool_form
 from tsuzuri.types import Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall, Usage
 
 FIELDS: tuple[Field, ...] = (
@@ -26,8 +26,9 @@ FIELDS: tuple[Field, ...] = (
     used("max_output_tokens", "長さの上限", "the limit of the length"),
     used("stop", "答えを終える文字列、4 個まで", "up to 4 strings that end the answer"),
     used("stream", "できた分から送る", "send it as it comes"),
+    used("text", "format：答えの形（文章、JSON、スキーマに従う JSON）", "format: text, JSON, or JSON of a schema"),
     used("tools", "呼び出せる関数（使えるモデルだけ）", "functions that may be called, where the model can"),
-    used("tool_choice", "none か auto", "none or auto"),
+    used("tool_choice", "none、auto、required、関数の名前、allowed_tools", "none, auto, required, a function by name, or allowed_tools"),
     used("parallel_tool_calls", "false：ツールの呼び出しを一つに限る", "false: one tool call at most"),
     recorded("user", "利用者の印", "who it is for"),
     recorded("safety_identifier", "利用者の印", "who it is for"),
@@ -37,7 +38,6 @@ FIELDS: tuple[Field, ...] = (
     hint("prompt_cache_retention", "入力を使い回す期間", "how long prompts are kept"),
     hint("client_metadata", "クライアントの覚え書き", "notes of the client"),
     hint("include", "添えられるものがあれば添える", "what to add where there is any"),
-    refused("text", "形を強いることはまだできません。", "A form cannot be enforced yet.", {}, {"format": {"type": "text"}}),
     refused("reasoning", "考える深さは選べません。", "The effort cannot be chosen.", {}, {"effort": "none"}),
     refused(
         "previous_response_id", "答えは保存しません。会話を全部送ってください。", "Answers are not stored: send the whole conversation."
@@ -63,20 +63,26 @@ ROLE_PARTS = ("input_text", "output_text", "text", "refusal")
 def read(request: JSON) -> Asked:
     """Raises Refusal."""
     fields.check(request, FIELDS)
-    tools, left_out = _tools(request)
+    choice, left_out = _tools(request)
     length = fields.whole(request, "max_output_tokens", 1, 2**31 - 1)
     said_back = {name: request.get(name) for name in ("instructions", "max_output_tokens", "metadata", "temperature", "top_p", "user")}
     return Asked(
         model=needed(request, "model", most=256),
         messages=_messages(request),
-        options=Options(fields.sampling(request, FIELDS, max_tokens=length), fields.stops(request, "stop", most=4), tools),
+        options=Options(
+            fields.sampling(request, FIELDS, max_tokens=length, constraint=forms.of_text(request)),
+            fields.stops(request, "stop", most=4),
+            choice.tools,
+            choice.calls,
+        ),
         stream=fields.boolean(request, "stream"),
-        one_call=not fields.boolean(request, "parallel_tool_calls", default=True),
         marks=fields.marks(request, FIELDS),
         extras={
             **said_back,
             "tools": request.get("tools") or [],
             "tool_choice": request.get("tool_choice") or "auto",
+            "parallel_tool_calls": fields.boolean(request, "parallel_tool_calls", default=True),
+            "text": {"format": {"type": "text"}, **(request.get("text") or {})},
             "left_out": left_out,
         },
     )
@@ -135,12 +141,9 @@ def _text(value: object, place: str) -> str:
     return "\n".join(texts)
 
 
-def _tools(request: JSON) -> tuple[tuple[JSON, ...], list[str]]:
-    """Functions, and the kinds of tools that are left out."""
-    value, choice = request.get("tools"), request.get("tool_choice")
-    if choice is not None and choice not in ("none", "auto"):
-        words = Words("none か auto だけです。呼び出しを強いることはできません。", "Only none or auto: a call cannot be forced.")
-        raise invalid("tool_choice", words, code="unsupported_parameter")
+def _tools(request: JSON) -> tuple[Choice, list[str]]:
+    """Functions and which of them may be called, and the kinds of tools that are left out."""
+    value = request.get("tools")
     made: list[JSON] = []
     others: list[str] = []
     for i, one in enumerate([] if value is None else several(value, "tools", most=MOST_TOOLS)):
@@ -148,12 +151,10 @@ def _tools(request: JSON) -> tuple[tuple[JSON, ...], list[str]]:
         if tool.get("type") != "function":
             others.append(needed(tool, "type", most=60, place=f"{place}."))
             continue
-        if tool.get("strict") not in (None, False):
-            words = Words("引数を型どおりに強いることはできません。", "Arguments cannot be held to the schema.")
-            raise invalid(f"{place}.strict", words, code="unsupported_parameter")
         description = string(tool, "description", most=1 << 16, place=f"{place}.")
-        made.append(tool_form(needed(tool, "name", most=64, place=f"{place}."), description, tool.get("parameters"), place))
-    return (() if choice == "none" else tuple(made)), sorted(set(others))
+        strict = fields.boolean(tool, "strict", place=f"{place}.")
+        made.append(tool_form(needed(tool, "name", most=64, place=f"{place}."), description, tool.get("parameters"), place, strict=strict))
+    return chosen(request, made, lambda one, place: needed(one, "name", most=64, place=f"{place}.")), sorted(set(others))
 
 
 # ── the answer
@@ -286,8 +287,8 @@ class Chunks:
             "id": self._head.id, "object": "response", "created_at": self._head.created, "status": status, "error": None,
             "incomplete_details": {"reason": cut} if cut else None, "instructions": extras.get("instructions"),
             "max_output_tokens": extras.get("max_output_tokens"), "model": self._head.model, "output": [_copy(item) for item in self._items],
-            "parallel_tool_calls": not self._asked.one_call, "previous_response_id": None, "reasoning": {"effort": None, "summary": None},
-            "store": False, "temperature": self._asked.options.sampling.temperature, "text": {"format": {"type": "text"}},
+            "parallel_tool_calls": extras.get("parallel_tool_calls", True), "previous_response_id": None, "reasoning": {"effort": None, "summary": None},
+            "store": False, "temperature": self._asked.options.sampling.temperature, "text": extras.get("text", {"format": {"type": "text"}}),
             "tool_choice": extras.get("tool_choice", "auto"), "tools": extras.get("tools", []), "top_p": self._asked.options.sampling.top_p,
             "truncation": "disabled", "usage": _usage(self._usage), "user": extras.get("user"), "metadata": extras.get("metadata") or {},
         }  # fmt: skip
