@@ -5,8 +5,7 @@
     tokens ↔ tokens    Engine             knows no text
     messages ↔ events  Chat               a local model, a remote provider, a script: all the same
 Nothing here imports torch. Shape legend of the whole package: B batch, T time, N tokens of a step, D hidden, H heads, K key/value
-heads, E head size, V vocabulary, X experts, S memory. `...` is (B, T) in training and (N,) in serving: one model code runs both.
-"""
+heads, E head size, V vocabulary, X experts, S memory. `...` is (B, T) in training and (N,) in serving: one model code runs both."""
 
 from __future__ import annotations
 
@@ -136,7 +135,8 @@ class Notice:
 class Usage:
     prompt_tokens: int
     completion_tokens: int
-    cached_tokens: int = 0
+    cached_tokens: int = 0  # a part of prompt_tokens
+    reasoning_tokens: int = 0  # a part of completion_tokens: thought, not said
 
 
 @dataclass(frozen=True, slots=True)
