@@ -136,7 +136,8 @@ class Notice:
 class Usage:
     prompt_tokens: int
     completion_tokens: int
-    cached_tokens: int = 0
+    cached_tokens: int = 0  # a part of prompt_tokens
+    reasoning_tokens: int = 0  # a part of completion_tokens: thought, not said
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,12 @@ def total(usages: Sequence[Usage | None], choices: int) -> Usage | None:
     if not known or len(known) < len(usages):
         return None
     prompts = known[::choices]
-    return Usage(sum(u.prompt_tokens for u in prompts), sum(u.completion_tokens for u in known), sum(u.cached_tokens for u in prompts))
+    return Usage(
+        sum(u.prompt_tokens for u in prompts),
+        sum(u.completion_tokens for u in known),
+        sum(u.cached_tokens for u in prompts),
+        sum(u.reasoning_tokens for u in known),
+    )
 
 
 def piece(token_bytes: bytes) -> str:

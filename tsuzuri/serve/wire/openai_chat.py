@@ -151,7 +151,7 @@ def usage(found: Usage | None) -> dict[str, Any] | None:
         "completion_tokens": found.completion_tokens,
         "total_tokens": found.prompt_tokens + found.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": found.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": found.reasoning_tokens},
     }
 
 

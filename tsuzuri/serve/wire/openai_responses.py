@@ -302,7 +302,7 @@ def _usage(found: Usage | None) -> dict[str, Any] | None:
         "input_tokens": found.prompt_tokens,
         "input_tokens_details": {"cached_tokens": found.cached_tokens},
         "output_tokens": found.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": found.reasoning_tokens},
         "total_tokens": found.prompt_tokens + found.completion_tokens,
     }
 
