@@ -20,8 +20,8 @@ from tsuzuri.serve.running import Meter
 from tsuzuri.serve.wire.asked import Asked, dumps
 from tsuzuri.store import audit, ledger
 from tsuzuri.store.database import Database
-from tsuzuri.store.keys import Key
 from tsuzuri.store.tables import now_ms
+from tsuzuri.store.users import Who as Key  # both are charged
 
 RENEW = 5.0  # seconds between two words to the ledger that a long answer is still under way, and how far it is
 RECOVER = 300.0  # seconds between two looks for what other processes left behind

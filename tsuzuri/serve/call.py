@@ -20,7 +20,8 @@ from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
 from tsuzuri.serve.sending import Answer
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, for_choice
-from tsuzuri.store.keys import Key, Refused
+from tsuzuri.store.keys import Refused
+from tsuzuri.store.users import Who
 from tsuzuri.types import Chat, Event, Message, Options
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Call:
     def __init__(self, service: Service, request: Request) -> None:
         self.service, self.request = service, request
         self.id = f"req_{secrets.token_hex(12)}"
-        self.sent: Key | Refused | None = None  # what came of the key that was sent, for the audit
-        self.who: Key | None = None
+        self.sent: Who | Refused | None = None  # what came of the key or session that was sent, for the audit
+        self.who: Who | None = None
         self.body: Mapping[str, Any] = {}
         self.model: Served | None = None
         self.marks: Mapping[str, str] = {}
@@ -49,6 +50,11 @@ class Call:
     def address(self) -> str | None:
         """Of whoever holds the connection; what a header says of it is not believed."""
         return self.request.client.host if self.request.client else None
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is encrypted."""
+        return bool(self.request.scope["scheme"] == "https")
 
     @property
     def tenant(self) -> str:

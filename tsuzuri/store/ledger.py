@@ -23,8 +23,8 @@ from tsuzuri.errors import ConfigError, Words
 from tsuzuri.store import audit
 from tsuzuri.store.audit import OPERATOR
 from tsuzuri.store.database import Database
-from tsuzuri.store.keys import Key
 from tsuzuri.store.tables import balances, entries, limits, now_ms, reservations
+from tsuzuri.store.users import Person, Who
 
 MICRO = 1_000_000
 LEASE_MS = 120_000
@@ -63,9 +63,10 @@ class Balance:
     spent: int
 
 
-def owners(key: Key) -> tuple[str, ...]:
-    """Whom a call with this key is charged to, in the order in which their rows are locked."""
-    return tuple(sorted([ALL, f"key:{key.id}", *([f"user:{key.user_id}"] if key.user_id else [])]))
+def owners(who: Who) -> tuple[str, ...]:
+    """Whom a call with this key, or of this person, is charged to, in the order in which their rows are locked."""
+    key = [] if isinstance(who, Person) else [f"key:{who.id}"]
+    return tuple(sorted([ALL, *key, *([f"user:{who.user_id}"] if who.user_id else [])]))
 
 
 def month_of(at: int) -> str:
@@ -92,7 +93,7 @@ def set_limit(db: Database, owner: str, amount: int | None, *, by: str = OPERATO
             connection.execute(insert(limits).values(**row))
 
 
-def budgeted(db: Database, key: Key) -> bool:
+def budgeted(db: Database, key: Who) -> bool:
     """Whether any limit applies: then a call without a known price is to be refused."""
     with db.read() as connection:
         return connection.execute(select(limits.c.owner).where(limits.c.owner.in_(owners(key)))).first() is not None
@@ -123,7 +124,7 @@ def listed(db: Database, month: str | None = None) -> list[Balance]:
 
 
 def reserve(
-    db: Database, key: Key, request_id: str, most: int, *, lease_ms: int = LEASE_MS, now: int | None = None
+    db: Database, key: Who, request_id: str, most: int, *, lease_ms: int = LEASE_MS, now: int | None = None
 ) -> Reservation | Refusal:
     """Sets `most` aside in every budget the call counts against, or in none of them.
 
