@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from tsuzuri.errors import Words
+from tsuzuri.serve.books import Account
 from tsuzuri.serve.models import Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
@@ -81,8 +82,10 @@ class Call:
             self.meter.begin(index, prompt, again=index > 0)
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, prompt), closing(events):
+        async with self._reserved(model, asked, prompt) as account, closing(events):
             async for found in events:
+                if account is not None:
+                    await account.before()
                 yield found
 
     async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
@@ -100,13 +103,16 @@ class Call:
                 chat = self.service.guard.chat(_continued(tokens, prompt, text, self.tenant))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, reading), closing(events):
+        async with self._reserved(model, asked, reading) as account, closing(events):
             async for found in events:
+                if account is not None:
+                    await account.before()
                 yield found
 
-    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[None]:
+    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[Account | None]:
         assert self.who is not None
-        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
+        stopping = self.service.stopping.is_set
+        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt, stopping)
 
 
 def _continued(tokens: Tokens, prompt: str | Sequence[int], said: str, tenant: str) -> Chat:
