@@ -107,6 +107,13 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
         Words("読んだ文章の計算結果を残すフォルダ（中身から文章が分かります）", "where what was read is kept; it gives the texts away")
     ),
 )
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=30,
+    show_default=True,
+    help=str(Words("止めるとき、答えの途中のものを待つ秒数", "seconds that answers under way have when it is told to stop")),
+)
 @click.option("--quantize", type=click.Choice(["q8_0", "q4_0"]), help=str(Words("読み込むときに量子化する", "quantise on loading")))
 @click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads")))
 def command(
@@ -126,6 +133,7 @@ def command(
     injection: Literal["ignore", "tell", "refuse"],
     secrets: Path | None,
     prefix_cache: Path | None,
+    grace: float,
     quantize: str | None,
     threads: int | None,
 ) -> None:
@@ -147,7 +155,7 @@ def command(
         models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
         service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names))
         _tell(address, at.getsockname()[1], models, _first_key(db))
-        server.run(service, address, at)
+        server.run(service, address, at, grace)
     click.echo(str(Words("終わりました。", "Stopped.")))
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
+from tsuzuri.serve.books import Account
 from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
@@ -89,8 +90,10 @@ class Call:
             self.meter.begin(index, prompt, again=index > 0)
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, prompt), closing(events):
+        async with self._reserved(model, asked, prompt) as account, closing(events):
             async for found in events:
+                if account is not None:
+                    await account.before()
                 yield found
 
     async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
@@ -108,8 +111,10 @@ class Call:
                 chat = self.service.guard.chat(_continued(tokens, prompt, text, self.tenant))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, reading), closing(events):
+        async with self._reserved(model, asked, reading) as account, closing(events):
             async for found in events:
+                if account is not None:
+                    await account.before()
                 yield found
 
     async def vectors(
@@ -126,16 +131,19 @@ class Call:
             read.append((place, text if notices or isinstance(each, str) else each, notices))  # ids stay ids unless something is masked
         asked = Asked(model.name, Options(Sampling(max_tokens=1)), prompts=tuple("" for _ in read), marks=marks)
         most = sum(len(each.encode()) if isinstance(each, str) else len(each) for _, each, _ in read) + TURN * len(read)
-        async with self._reserved(model, asked, most):
+        async with self._reserved(model, asked, most) as account:
             for place, each, told in read:
                 with _at(place):
                     found = await reader.embed(each)
                 self.meter.prompt_tokens += found.tokens
+                if account is not None:
+                    await account.before()
                 yield Embedded(found.vector, found.tokens, (*told, *found.told))
 
-    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[None]:
+    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[Account | None]:
         assert self.who is not None
-        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
+        stopping = self.service.stopping.is_set
+        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt, stopping)
 
 
 @contextmanager

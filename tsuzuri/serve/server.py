@@ -1,7 +1,7 @@
 """The service on an address: sockets, TLS, and an orderly end.
 
 In: a `Service`, a host and a port. Out: a running server; at the first Ctrl-C it takes no new requests and lets those under way
-finish for a while, then ends each with a terminator; at the second it stops at once. A public address wants TLS or a plain word.
+finish for a while, then ends each with a terminator; at the second it ends them at once. A public address wants TLS or a plain word.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tsuzuri.serve.app import LOOPBACK, MAX_HEAD, Service
 
 GRACE = 30.0  # seconds for what is under way when the server is told to stop
 LAST = 5.0  # seconds for the terminators after that
+MOMENT = 1.0  # seconds for the terminators after the second signal
 BACKLOG = 512
 
 
@@ -97,12 +98,18 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
+        if self.force_exit:  # uvicorn does not wait, and tells the service nothing
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=MOMENT)
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn would raise the signal again once all is over: here an orderly end is no failure."""
         self._service.draining = True
         if self._loop is not None and not self.should_exit:
             self._loop.call_soon_threadsafe(self._loop.call_later, self._grace, self._service.stopping.set)
+        elif self._loop is not None:
+            self._loop.call_soon_threadsafe(self._service.stopping.set)
         self.force_exit = self.should_exit
         self.should_exit = True
 
