@@ -62,6 +62,13 @@ def test_looking_through_all_first_finds_what_reading_each_finds(text: str) -> N
     assert fast == plain
 
 
+def test_looking_through_all_first_knows_where_a_border_was_forced() -> None:
+    border = MOST - LONGEST - 1
+    fast, plain = both_ways("あ" * (border - 1) + "森山田太郎、" + "い" * MOST)
+    assert fast == plain
+    assert isinstance(plain, tuple) and [one.text for one in plain[1]] == ["山田太郎"], "森 is in the chunk before"
+
+
 def test_looking_through_all_first_finds_the_same_in_the_whole_corpus() -> None:
     personal_data = [one.text for one in [*labelled(4), *labelled(4, fresh=True)]]
     business = [one.text for one in [*corpus.harmless(3), *corpus.attacks(2)]]
