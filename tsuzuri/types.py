@@ -4,8 +4,7 @@
     tokens ↔ logits    Model and Past     only `attend` and `recur` know that more than one sequence exists
     tokens ↔ tokens    Engine             knows no text
     messages ↔ events  Chat               a local model, a remote provider, a script: all the same
-Shapes: B batch, T time, N tokens of a step, D hidden, H heads, K key/value heads, E head size, V vocabulary, X experts, S memory.
-"""
+Shapes: B batch, T time, N tokens of a step, D hidden, H heads, K key/value heads, E head size, V vocabulary, X experts, S memory."""
 
 from __future__ import annotations
 
