@@ -524,11 +524,11 @@ def routes(language: str) -> str:
     return "\n".join(lines)
 
 
-def wire(format: str) -> Callable[[str], str]:
+def wire(format: str, table_of: str = "FIELDS") -> Callable[[str], str]:
     """One row a field of a wire format, those that are refused last."""
 
     def table(language: str) -> str:
-        fields = sorted(find("tsuzuri.serve.wire", format).FIELDS, key=lambda field: list(USES).index(field.use))
+        fields = sorted(getattr(find("tsuzuri.serve.wire", format), table_of), key=lambda field: list(USES).index(field.use))
         lines = ["| 項目 | | |" if language == "ja" else "| field | | |", "|---|---|---|"]
         for field in fields:
             told = str(field.words.ja if language == "ja" else field.words.en).replace("|", "\\|")
@@ -695,7 +695,8 @@ PARTS: dict[str, Callable[[str], str]] = {
     "guard_kinds": guard_kinds, "guard_content": guard_content, "guard_secrets": guard_secrets, "guard_speed": guard_speed,
     "routes": routes, "chat_fields": wire("openai_chat"), "completions_fields": wire("openai_completions"),
     "messages_fields": wire("anthropic_messages"), "embeddings_fields": wire("openai_embeddings"),
-    "responses_fields": wire("openai_responses"), "moderations_fields": wire("openai_moderations"), "rerank_fields": wire("rerank"),
+    "responses_fields": wire("openai_responses"), "count_fields": wire("openai_responses", "COUNT"),
+    "fetch_fields": wire("openai_responses", "FETCH"), "items_fields": wire("openai_responses", "ITEMS"), "moderations_fields": wire("openai_moderations"), "rerank_fields": wire("rerank"),
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from tsuzuri.serve.access import OPEN, Access, Policy
 from tsuzuri.serve.books import Books, Cost
 from tsuzuri.serve.call import Call
 from tsuzuri.serve.guarding import NOTHING, Guard
+from tsuzuri.serve.keeping import DAYS, Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
@@ -69,10 +70,13 @@ class Service:
         guard: Guard = NOTHING,
         hosts: Sequence[str] = LOOPBACK,
         most_at_once: int = 64,
+        keep: int = DAYS,
     ) -> None:
+        """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is."""
         self.pool, self.guard = pool, guard
         self.access = Access(lambda secret, address: judge(db, secret, address), most_at_once)
         self.books, self.metrics = Books(db, cost), Metrics()
+        self.keeping = Keeping(db, keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
         self.stopping = asyncio.Event()
@@ -193,11 +197,12 @@ class Service:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
-        recovering = asyncio.create_task(self.books.recovering())
+        now_and_then = [asyncio.create_task(each) for each in (self.books.recovering(), self.keeping.pruning())]
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                recovering.cancel()
+                for each in now_and_then:
+                    each.cancel()
                 await self.books.flush()
                 await asyncio.to_thread(self.pool.close)
             await send({"type": f"{message['type']}.complete"})

@@ -16,4 +16,4 @@ async def answer(call: Call) -> Answer:
     model = call.served(asked.model)
     able(model, asked)
     tokens = model.ours(Words("トークンの数", "a number of tokens"))
-    return Answer({"input_tokens": len(await tokens.conversation(asked.messages))})
+    return Answer({"input_tokens": len(await tokens.conversation(await call.service.guard.messages(asked.messages)))})
