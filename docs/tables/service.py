@@ -24,11 +24,11 @@ def routes(language: str) -> str:
     return "\n".join(lines)
 
 
-def wire(format: str) -> Callable[[str], str]:
+def wire(format: str, table_of: str = "FIELDS") -> Callable[[str], str]:
     """One row a field of a wire format, those that are refused last."""
 
     def table(language: str) -> str:
-        fields = sorted(find("tsuzuri.serve.wire", format).FIELDS, key=lambda field: list(USES).index(field.use))
+        fields = sorted(getattr(find("tsuzuri.serve.wire", format), table_of), key=lambda field: list(USES).index(field.use))
         lines = ["| 項目 | | |" if language == "ja" else "| field | | |", "|---|---|---|"]
         for field in fields:
             told = str(field.words.ja if language == "ja" else field.words.en).replace("|", "\\|")
@@ -47,6 +47,9 @@ PARTS: Parts = {
     "messages_fields": wire("anthropic_messages"),
     "embeddings_fields": wire("openai_embeddings"),
     "responses_fields": wire("openai_responses"),
+    "count_fields": wire("openai_responses", "COUNT"),
+    "fetch_fields": wire("openai_responses", "FETCH"),
+    "items_fields": wire("openai_responses", "ITEMS"),
     "moderations_fields": wire("openai_moderations"),
     "rerank_fields": wire("rerank"),
 }

@@ -77,15 +77,34 @@ def responses(running: Running, client: openai.OpenAI, text: str) -> str:
     return client.responses.create(model="heard", input=text, store=False).output_text
 
 
+def responses_stored(running: Running, client: openai.OpenAI, text: str) -> str:
+    """What is stored is gone on from: a model reads it a second time."""
+    first = client.responses.create(model="heard", input=text, store=True)
+    client.responses.create(model="heard", input="続けて", previous_response_id=first.id)
+    return client.responses.retrieve(first.id).output_text
+
+
 def messages(running: Running, client: openai.OpenAI, text: str) -> str:
     with anthropic.Anthropic(base_url=running.url, api_key=running.key, max_retries=0) as other:
         found = other.messages.create(model="heard", max_tokens=9, messages=[{"role": "user", "content": text}])
     return "".join(block.text for block in found.content if block.type == "text")
 
 
-ENTRIES = {"chat_completions": chat, "chat_completions, streamed": chat_streamed, "responses": responses, "messages": messages}
+ENTRIES = {
+    "chat_completions": chat,
+    "chat_completions, streamed": chat_streamed,
+    "responses": responses,
+    "responses, stored": responses_stored,
+    "messages": messages,
+}
 OWN = ("completions", "embeddings", "rerank")  # what only a model of our own is asked
-TO_NO_MODEL = ("detokenize", "messages_count_tokens", "moderations", "tokenize")  # a text is read, and given to no model
+TO_NO_MODEL = (
+    "detokenize",
+    "messages_count_tokens",
+    "moderations",
+    "responses_input_tokens",
+    "tokenize",
+)  # a text is read, and given to no model
 
 
 def test_no_route_that_reads_a_text_is_forgotten_here() -> None:

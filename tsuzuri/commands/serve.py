@@ -100,6 +100,18 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     help=str(Words("答えに出してはならない文字列（名前＝値を一行に一つ）", "what must not come out in an answer: NAME=VALUE, one a line")),
 )
 @click.option(
+    "--keep",
+    type=click.IntRange(0, 3650),
+    metavar="DAYS",
+    default=30,
+    show_default=True,
+    help=str(
+        Words(
+            "保存を頼まれた答え（responses）を残す日数。0 なら保存しない", "days for which responses are stored that ask for it; 0: none is"
+        )
+    ),
+)
+@click.option(
     "--prefix-cache",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -132,6 +144,7 @@ def command(
     refuse: tuple[str, ...],
     injection: Literal["ignore", "tell", "refuse"],
     secrets: Path | None,
+    keep: int,
     prefix_cache: Path | None,
     grace: float,
     quantize: str | None,
@@ -153,7 +166,7 @@ def command(
     address = server.Address(host, port, tls_cert, tls_key, plain_http)
     with server.listen(address) as at, opened(data) as db:
         models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
-        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names))
+        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names), keep=keep)
         _tell(address, at.getsockname()[1], models, _first_key(db))
         server.run(service, address, at, grace)
     click.echo(str(Words("終わりました。", "Stopped.")))

@@ -29,6 +29,7 @@ from tsuzuri.serve.access import OPEN, WORDS, Access, Policy
 from tsuzuri.serve.books import Books, Cost
 from tsuzuri.serve.call import Call
 from tsuzuri.serve.guarding import NOTHING, Guard
+from tsuzuri.serve.keeping import DAYS, Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
@@ -71,11 +72,13 @@ class Service:
         guard: Guard = NOTHING,
         hosts: Sequence[str] = LOOPBACK,
         most_at_once: int = 64,
+        keep: int = DAYS,
     ) -> None:
+        """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is."""
         self.pool, self.guard = pool, guard
         self.db, self.access = db, Access(db, most_at_once)
         self.books, self.metrics = Books(db, cost), Metrics()
-        self.signing = Signing(db)
+        self.signing, self.keeping = Signing(db), Keeping(db, keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
         self.stopping = asyncio.Event()
@@ -200,7 +203,8 @@ class Service:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
-        beside = [asyncio.create_task(self.books.recovering()), asyncio.create_task(self.access.turns.keeping())]
+        works = (self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning())
+        beside = [asyncio.create_task(work) for work in works]
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":

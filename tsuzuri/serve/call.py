@@ -7,7 +7,7 @@ model leaves through `Call.conversation`, `Call.continuations` or `Call.vectors`
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -149,9 +149,10 @@ class Call:
 @contextmanager
 def _at(place: str, *more: type[TsuzuriError]) -> Iterator[None]:
     """What a model says of a text is said of the field that it stood in; `more` kinds of errors that mean the text."""
+    kinds: tuple[type[TsuzuriError], ...] = (ContextError, InputError, *more)
     try:
         yield
-    except (ContextError, InputError, *more) as error:
+    except kinds as error:
         found = refused(error)
         raise Refusal(found.status, found.words, param=place, code=found.code or "invalid_value") from error
 
@@ -203,15 +204,19 @@ def streamed(
     frame: Callable[[Mapping[str, Any]], bytes],
     last: bytes = b"",
     failed: Callable[[Refusal, str], bytes] | None = None,
+    before_end: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None,
 ) -> Answer:
-    """Each event becomes frames as soon as it comes."""
+    """Each event becomes frames as soon as it comes. `before_end`: what has to be done with the last chunk before a client sees it."""
 
     async def frames() -> AsyncIterator[bytes]:
         async with closing(events):
             async for index, event in events:
                 for chunk in each(index, event):
                     yield frame(chunk)
-        for chunk in end():
+        ending = end()
+        for chunk in ending:
+            if before_end is not None and chunk is ending[-1]:
+                await before_end(chunk)
             yield frame(chunk)
         if last:
             yield last
