@@ -331,6 +331,13 @@ def test_a_schema_that_cannot_be_followed_is_refused_where_it_must_be() -> None:
         calling.held(Template().form({START, END}), Options(Sampling(), tools=many, calls=(1, None)))
 
 
+def test_a_tool_of_another_form_is_refused() -> None:
+    odd: list[Any] = [{"type": "function"}, {"function": {"name": ""}}, {"function": {"name": "f", "parameters": {"a": {1, 2}}}}]
+    for tool in odd:
+        with pytest.raises(ConfigError, match="ツール"):
+            template.render(ASKED, True, [tool])
+
+
 def test_a_model_of_a_template_without_tools_refuses_them(tmp_path: Path) -> None:
     directory = toy.make(tmp_path / "m")
     (directory / template.FILE).write_text("{% for m in messages %}{{ m.content }}{% endfor %}", encoding="utf-8")

@@ -76,7 +76,8 @@ class Together:
 
     def chat(self, tenant: str = "") -> Chat:
         async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
-            reading, sampling = self.model.reading(options)
+            loop = asyncio.get_running_loop()
+            reading, sampling = await loop.run_in_executor(self._readers, self.model.reading, options)  # many schemas take their time
             async for event in self._heard(lambda: self.model.conversation(messages, options.tools), reading, sampling, tenant):
                 yield event
 

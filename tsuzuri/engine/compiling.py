@@ -7,6 +7,7 @@ is ready, and for each a line with what is wrong, or null. What it compiles is f
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from typing import Any
@@ -32,6 +33,8 @@ def main(memory: int) -> None:
     """`memory`: bytes of address space; nothing of it on systems that cannot bound it."""
     import llguidance  # noqa: PLC0415
 
+    if hasattr(os, "nice"):
+        os.nice(10)  # answers come before what is only tried
     _bound(memory)
     tokens = llguidance.LLTokenizer(Bytes())  # type: ignore[arg-type]
     _say("ready")
