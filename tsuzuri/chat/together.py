@@ -129,8 +129,12 @@ def _answer(events: Generator[Event, None, None]) -> tuple[str, tuple[int, ...],
 
 def no_tools(options: Options) -> None:
     if options.tools:
-        raise ConfigError(
-            Words("モデルにツールが渡されました。", "Tools were given to the model."),
-            found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
-            todo=Words("tools を外してください。", "Leave tools out."),
-        )
+        raise cannot_call()
+
+
+def cannot_call() -> ConfigError:
+    return ConfigError(
+        Words("モデルにツールが渡されました。", "Tools were given to the model."),
+        found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
+        todo=Words("tools を外してください。", "Leave tools out."),
+    )
