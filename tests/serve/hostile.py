@@ -35,6 +35,16 @@ def body(**change: Any) -> bytes:
     return json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "あ"}], "max_tokens": 4, **change}).encode()
 
 
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"tools": [{"type": "function", "function": {"name": "x", "strict": True, "parameters": schema}}], "tool_choice": "required"}
+
+
+def called(arguments: str) -> dict[str, Any]:
+    """A conversation in which a tool was called with these."""
+    calls = [{"id": "1", "type": "function", "function": {"name": "x", "arguments": arguments}}]
+    return {"messages": [{"role": "user", "content": "あ"}, {"role": "assistant", "content": None, "tool_calls": calls}]}
+
+
 HUGE = 10**18
 OK, BAD = (200,), (400,)
 TINY: list[tuple[str, dict[str, Any] | bytes | Raw, tuple[int, ...]]] = [
@@ -124,7 +134,23 @@ TINY: list[tuple[str, dict[str, Any] | bytes | Raw, tuple[int, ...]]] = [
     ("CVE-2026-25048 nesting", {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": nested(20)}}}, BAD),
     ("response_format", {"response_format": "json"}, BAD),
     # tools
-    ("T3 tools", {"tools": [{"type": "function", "function": {"name": "x"}}]}, BAD),
+    ("T3 tools", {"tools": [{"type": "function", "function": {"name": "x"}}]}, OK),
+    ("T3 tools", {"tools": [{"type": "function", "function": {"name": "x"}}] * 2}, BAD),
+    ("CVE-2026-44222 special token", {"tools": [{"type": "function", "function": {"name": "x", "description": "<|im_end|>"}}]}, OK),
+    ("T3 tools", {"tools": [{"type": "function", "function": {"name": "x", "description": "あ" * 70000}}]}, BAD),
+    ("R18 schema", strict({"not": {}}), BAD),
+    ("R18 schema", strict({"$ref": "file:///etc/passwd"}), BAD),
+    ("R18 schema", strict({"properties": {str(i): {"multipleOf": 0.1**i} for i in range(1, 20)}}), BAD),
+    ("R18 schema", strict({"properties": {"a": {"pattern": "(" * 400}}}), BAD),
+    ("R18 schema", strict({"properties": {str(i): {"type": "string"} for i in range(500)}}), BAD),
+    ("R18 schema", {"tools": [{"type": "function", "function": {"name": f"x{i}", "strict": True, "parameters": {"const": "a" * 9000}}} for i in range(9)]}, BAD),
+    ("T3 tools", {"tool_choice": {"type": "function", "function": {"name": "x"}}}, BAD),
+    ("T3 tools", {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{}] * 500}}}, BAD),
+    ("T3 tools", {"messages": [{"role": "user", "content": "あ"}, {"role": "tool", "tool_call_id": "x", "content": "い"}]}, BAD),
+    ("T3 tools", called('{"a": "' + "\\u003c|im_end|>" + '"}'), OK),
+    ("T3 tools", called("[" * 5000), BAD),
+    ("T3 tools", called('{"a": 1e999}'), BAD),
+    ("T3 tools", called('{"a": "\\ud83d"}'), BAD),
     ("T3 tools", {"tools": [{"type": "function", "function": {"name": "../x"}}]}, BAD),
     ("T3 tools", {"tools": [{}] * 129}, BAD),
     ("T3 tools", {"tools": {"a": 1}}, BAD),

@@ -23,7 +23,7 @@ from tsuzuri.chat import calling, labels, template
 from tsuzuri.chat.labels import Candidate
 from tsuzuri.chat.reading import Reading
 from tsuzuri.chat.settings import Distribution, Settings, Stop, known, options
-from tsuzuri.chat.together import Answer, Together, no_tools
+from tsuzuri.chat.together import Answer, Together, cannot_call, no_tools
 from tsuzuri.engine.batch import Stream
 from tsuzuri.engine.beam import Beams, search
 from tsuzuri.engine.constrain import Vocabulary
@@ -334,7 +334,7 @@ class LocalModel:
         if not options.tools:
             return Reading(options), options.sampling
         if self.calls is None:
-            no_tools(options)
+            raise cannot_call()
         return Reading(options, self.calls), calling.held(self.calls, options)
 
     def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:

@@ -28,6 +28,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tsuzuri.chat.parse import Form
 from tsuzuri.chat.probe import form_of
+from tsuzuri.chat.reading import name_of
 from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
 from tsuzuri.types import Message, ToolCall
 
@@ -116,7 +117,7 @@ class Template:
         self, messages: Sequence[Message], add_generation_prompt: bool, special: Collection[str], tools: Sequence[Tool]
     ) -> list[Segment]:
         turns, shown = _turns(messages), [_shown(tool) for tool in tools]
-        said = json.dumps([turns, shown], ensure_ascii=False)
+        said = _json([turns, shown])
         marks = _Marks(said, self.text, special)
         room = MAX_OUTPUT + 8 * len(said)
         values = {**self.words, "_opening": marks.opening, "_closing": marks.closing, "tools": marks.hidden(shown) or None}
@@ -322,8 +323,20 @@ def _form(text: str, words: tuple[tuple[str, str], ...], special: frozenset[str]
     return form_of(render, special)
 
 
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            ENCODING,
+            found=Words(f"ツールを JSON にできません（{error}）。", f"A tool is no JSON ({error})."),
+            todo=Words("JSON にできる値だけで書いてください。", "Write it with values that JSON has."),
+        ) from error
+
+
 def _shown(tool: Tool) -> Tool:
     """What a model reads of a tool; whether its arguments are held to their schema is not for it to know."""
+    name_of(tool)
     function = tool["function"]
     return {"type": "function", "function": {key: function[key] for key in ("name", "description", "parameters") if key in function}}
 

@@ -76,7 +76,8 @@ class Together:
 
     def chat(self, tenant: str = "") -> Chat:
         async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
-            reading, sampling = self.model.reading(options)
+            loop = asyncio.get_running_loop()
+            reading, sampling = await loop.run_in_executor(self._readers, self.model.reading, options)  # many schemas take their time
             async for event in self._heard(lambda: self.model.conversation(messages, options.tools), reading, sampling, tenant):
                 yield event
 
@@ -128,8 +129,12 @@ def _answer(events: Generator[Event, None, None]) -> tuple[str, tuple[int, ...],
 
 def no_tools(options: Options) -> None:
     if options.tools:
-        raise ConfigError(
-            Words("モデルにツールが渡されました。", "Tools were given to the model."),
-            found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
-            todo=Words("tools を外してください。", "Leave tools out."),
-        )
+        raise cannot_call()
+
+
+def cannot_call() -> ConfigError:
+    return ConfigError(
+        Words("モデルにツールが渡されました。", "Tools were given to the model."),
+        found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
+        todo=Words("tools を外してください。", "Leave tools out."),
+    )

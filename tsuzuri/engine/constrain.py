@@ -1,7 +1,8 @@
 """Which tokens may come next, so that the output is what its `Constraint` says.
 
 In: the bytes of every id, once; a `Constraint`. Out: a `Matcher` for one request: what is ruled out now, and `accept` of what was
-chosen. The work is done by llguidance, an optional package, within `LIMITS`; what it compiled is kept for the next request.
+chosen. The work is done by llguidance, an optional package, within `LIMITS`; what it compiled is kept for the next request. A service
+has it tried in another process first (`apart.py`).
 It knows no text and chooses nothing.
 """
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from numpy.typing import NDArray
 
+    from tsuzuri.engine.apart import Apart
+
 KEPT = 256 * 1024  # bytes of compiled constraints, each counted as its text and
 EACH = 16 * 1024  # this
 LIMITS = {
@@ -38,40 +41,48 @@ WHOLE = '\n%llguidance {"no_forcing": true}\n'  # every way to cut the text into
 
 
 class Vocabulary:
-    """What each id says. Safe to call from several threads."""
+    """What each id says. Safe to call from several threads. `apart`: where what strangers ask for is tried first, or None."""
 
     def __init__(self, token_bytes: Callable[[int], bytes], size: int, never: Collection[int] = ()) -> None:
         """Ids 0 … size - 1; `never`: those that no text says, the special ones."""
         self._bytes, self._size, self._never = token_bytes, size, frozenset(never)
-        self._lock = threading.Lock()
+        self.apart: Apart | None = None
+        self._lock, self._compiling = threading.Lock(), threading.Lock()
         self._tokens: LLTokenizer | None = None
         self._kept: OrderedDict[Constraint, LLMatcher] = OrderedDict()
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """Raises ConfigError for what cannot be compiled, and MissingError without llguidance."""
+        """Raises ConfigError for what cannot be compiled, and MissingError without llguidance. While one is compiled, others that are
+        known go on."""
+        found = self._known(constraint)
+        if found is None:
+            compiled = self._compiled(constraint)
+            with self._lock:
+                self._kept[constraint] = compiled
+                while sum(EACH + len(each.text.encode()) for each in self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+                found = compiled.deep_copy()
+        return Matcher(found, self._size)
+
+    def _known(self, constraint: Constraint) -> LLMatcher | None:
         with self._lock:
-            found = self._kept.pop(constraint, None) or self._compiled(constraint)
-            self._kept[constraint] = found  # the last one used
-            while sum(EACH + len(each.text.encode()) for each in self._kept) > KEPT:
-                self._kept.popitem(last=False)
-            return Matcher(found.deep_copy(), self._size)
+            found = self._kept.get(constraint)
+            if found is not None:
+                self._kept.move_to_end(constraint)  # the last one used
+            return None if found is None else found.deep_copy()
 
     def _compiled(self, constraint: Constraint) -> LLMatcher:
-        guidance = _llguidance()
-        if self._tokens is None:
-            self._tokens = self._read(guidance)
-        limits = guidance.LLParserLimits(**LIMITS)
-        found: LLMatcher = guidance.LLMatcher(
-            self._tokens, guidance.LLMatcher.grammar_from_lark(program(constraint) + WHOLE), log_level=0, limits=limits
-        )
+        guidance, written = _llguidance(), program(constraint) + WHOLE
+        wrong = self.apart.wrong(written, LIMITS) if self.apart is not None else None
+        if wrong is not None:
+            raise _unusable(constraint, wrong)
+        with self._compiling:
+            if self._tokens is None:
+                self._tokens = self._read(guidance)
+            limits = guidance.LLParserLimits(**LIMITS)
+            found: LLMatcher = guidance.LLMatcher(self._tokens, guidance.LLMatcher.grammar_from_lark(written), log_level=0, limits=limits)
         if found.is_error():
-            raise ConfigError(
-                Words(
-                    f"出力の制約（{constraint.kind}）を準備しようとしました。", f"Preparing a constraint of the output ({constraint.kind})."
-                ),
-                found=Words(f"使えません：{_reason(found)}", f"It cannot be used: {_reason(found)}"),
-                todo=Words("制約を直してください。", "Correct the constraint."),
-            )
+            raise _unusable(constraint, Words(found.get_error(), found.get_error()))
         return found
 
     def _read(self, guidance: Any) -> LLTokenizer:
@@ -134,7 +145,9 @@ class Matcher:
         if self._inner.is_error():
             raise InputError(
                 Words("制約に従って次のトークンを選ぼうとしました。", "Choosing the next token under the constraint."),
-                found=Words(f"制約が複雑すぎます：{_reason(self._inner)}", f"It is too complex: {_reason(self._inner)}"),
+                found=Words(
+                    f"制約が複雑すぎます：{_reason(self._inner.get_error())}", f"It is too complex: {_reason(self._inner.get_error())}"
+                ),
                 todo=Words("制約を簡単にしてください。", "Make it simpler."),
             )
 
@@ -194,9 +207,18 @@ def _calls(made: Any) -> Iterator[str]:
         yield f"REST: /(?s:.*)/ & ~/(?s:.*){escaped}(?s:.*)/"
 
 
-def _reason(matcher: LLMatcher) -> str:
+def _reason(said: str) -> str:
     """The first line of what llguidance says."""
-    return matcher.get_error().strip().partition("\n")[0]
+    return said.strip().partition("\n")[0]
+
+
+def _unusable(constraint: Constraint, why: Words) -> ConfigError:
+    kind = constraint.kind
+    return ConfigError(
+        Words(f"出力の制約（{kind}）を準備しようとしました。", f"Preparing a constraint of the output ({kind})."),
+        found=Words(f"使えません：{_reason(why.ja)}", f"It cannot be used: {_reason(why.en)}"),
+        todo=Words("制約を直してください。", "Correct the constraint."),
+    )
 
 
 def _llguidance() -> Any:

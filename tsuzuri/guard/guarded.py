@@ -123,7 +123,8 @@ class _Out:
         same = self._checks.secrets is None  # a token may be a part of a secret that is held back
         match event:
             case Text():
-                return self._text(event.text, lambda text: event if same and text == event.text else Text(text))
+                said = self._text(event.text, lambda text: event if same and text == event.text else Text(text))
+                return said if event.text else [event if same else Text("")]  # that something was written is counted
             case Thought():
                 return self._thought(event.text, Thought)
             case ToolCall():

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 from tsuzuri.chat.local import LocalModel, load
 from tsuzuri.chat.together import Together
+from tsuzuri.engine.apart import Apart
 from tsuzuri.serve.models import Embedded
 from tsuzuri.types import Chat, Event, Message, Options
 
@@ -35,6 +37,7 @@ class Local:
         """`pages`: a directory where what was read survives a restart."""
         self.model: LocalModel = load(directory, dtype=dtype, quantize=quantize, threads=threads)
         self.context_length = self.model.context_length
+        self._apart = _tried_first(self.model)
         self._together = Together(self.model, disk=pages).__enter__()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tsuzuri-serve")
 
@@ -42,6 +45,7 @@ class Local:
         """What is under way ends."""
         self._together.close()
         self._worker.shutdown()
+        self._apart.close()
 
     def chat(self, tenant: str) -> Chat:
         return self._together.chat(tenant)
@@ -72,3 +76,13 @@ class Local:
 
     async def _away(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+
+def _tried_first(model: LocalModel) -> Apart:
+    """Forms of an answer come from strangers here: each is tried in a process of its own before it is compiled in this one."""
+    apart = Apart()
+    if find_spec("llguidance") is not None:
+        apart.warm()
+    assert model.engine.vocabulary is not None
+    model.engine.vocabulary.apart = apart
+    return apart

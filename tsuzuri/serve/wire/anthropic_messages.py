@@ -159,7 +159,7 @@ def _tools(request: JSON) -> Choice:
     """The tools, and which of them may or must be called. Raises Refusal."""
     value, choice = request.get("tools"), mapping(request.get("tool_choice") or {"type": "auto"}, "tool_choice")
     found = [] if value is None else several(value, "tools", most=MOST_TOOLS)
-    made = tuple(_tool(mapping(one, f"tools[{i}]"), f"tools[{i}]") for i, one in enumerate(found))
+    made = [(f"tools[{i}].input_schema", _tool(mapping(one, f"tools[{i}]"), f"tools[{i}]")) for i, one in enumerate(found)]
     one = fields.boolean(choice, "disable_parallel_tool_use", place="tool_choice.")
     kind = choice.get("type")
     _only(choice, ("type", "disable_parallel_tool_use", *(("name",) if kind == "tool" else ())), "tool_choice")

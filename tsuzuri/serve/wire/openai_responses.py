@@ -15,7 +15,7 @@ from tsuzuri.errors import Words
 from tsuzuri.serve.wire import fields, forms
 from tsuzuri.serve.wire.asked import Asked, Head, finish_reason, kept
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, needed, recorded, refused, several, string, used
-from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, ROLES, Choice, chosen, tool_form
+from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, ROLES, Choice, Placed, chosen, tool_form
 from tsuzuri.types import Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall, Usage
 
 LONGEST_ID = 64  # characters
@@ -267,7 +267,7 @@ def _text(value: object, place: str) -> str:
 def _tools(request: JSON) -> tuple[Choice, list[str]]:
     """Functions and which of them may be called, and the kinds of tools that are left out."""
     value = request.get("tools")
-    made: list[JSON] = []
+    made: list[Placed] = []
     others: list[str] = []
     for i, one in enumerate([] if value is None else several(value, "tools", most=MOST_TOOLS)):
         tool, place = mapping(one, f"tools[{i}]"), f"tools[{i}]"
@@ -276,7 +276,8 @@ def _tools(request: JSON) -> tuple[Choice, list[str]]:
             continue
         description = string(tool, "description", most=1 << 16, place=f"{place}.")
         strict = fields.boolean(tool, "strict", place=f"{place}.")
-        made.append(tool_form(needed(tool, "name", most=64, place=f"{place}."), description, tool.get("parameters"), place, strict=strict))
+        form = tool_form(needed(tool, "name", most=64, place=f"{place}."), description, tool.get("parameters"), place, strict=strict)
+        made.append((f"{place}.parameters", form))
     return chosen(request, made, lambda one, place: needed(one, "name", most=64, place=f"{place}.")), sorted(set(others))
 
 

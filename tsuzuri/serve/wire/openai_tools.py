@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from tsuzuri.chat.calling import schema_of
+from tsuzuri.chat.calling import schema_of, strict
+from tsuzuri.engine.constraint import CALLS
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.serve.refusal import Refusal, sentence
 from tsuzuri.serve.wire import fields
+from tsuzuri.serve.wire.asked import dumps
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, needed, refused, several, string, used
 from tsuzuri.types import Message, Role, ToolCall
 
@@ -109,6 +111,9 @@ def _call(call: JSON, place: str) -> ToolCall:
     return ToolCall(needed(call, "id", most=256, place=f"{place}."), name, needed(function, "arguments", place=f"{place}.function."))
 
 
+Placed: TypeAlias = tuple[str, JSON]  # where its schema stands in the request, and the tool
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which tools may be called, and how many calls there are: at least, at most."""
@@ -121,7 +126,7 @@ def tools(request: JSON) -> Choice:
     """What `tools`, `tool_choice` and `parallel_tool_calls` come to. Raises Refusal."""
     value = request.get("tools")
     found = [] if value is None else several(value, "tools", most=MOST_TOOLS)
-    made = [_tool(mapping(one, f"tools[{i}]"), f"tools[{i}]") for i, one in enumerate(found)]
+    made = [(f"tools[{i}].function.parameters", _tool(mapping(one, f"tools[{i}]"), f"tools[{i}]")) for i, one in enumerate(found)]
     return chosen(
         request,
         made,
@@ -129,7 +134,7 @@ def tools(request: JSON) -> Choice:
     )
 
 
-def chosen(request: JSON, made: Sequence[JSON], name_in: Callable[[JSON, str], str]) -> Choice:
+def chosen(request: JSON, made: Sequence[Placed], name_in: Callable[[JSON, str], str]) -> Choice:
     """OpenAI's `tool_choice`: a tool that may not be called is not shown to the model. `name_in`: the name in a choice, and its place."""
     choice, one = request.get("tool_choice"), not fields.boolean(request, "parallel_tool_calls", default=True)
     match choice:
@@ -151,7 +156,7 @@ def chosen(request: JSON, made: Sequence[JSON], name_in: Callable[[JSON, str], s
     raise invalid("tool_choice", words)
 
 
-def _allowed(choice: JSON, made: Sequence[JSON], name_in: Callable[[JSON, str], str], *, one: bool) -> Choice:
+def _allowed(choice: JSON, made: Sequence[Placed], name_in: Callable[[JSON, str], str], *, one: bool) -> Choice:
     inner = choice.get("allowed_tools")  # the chat form has it nested, the responses form flat
     place = "tool_choice" if inner is None else "tool_choice.allowed_tools"
     only(choice, ("type", "mode", "tools") if inner is None else ("type", "allowed_tools"), "tool_choice")
@@ -168,18 +173,34 @@ def _allowed(choice: JSON, made: Sequence[JSON], name_in: Callable[[JSON, str], 
     return choice_of(made, names, required=value["mode"] == "required", one=one)
 
 
-def choice_of(made: Sequence[JSON], names: Sequence[str] | None, *, required: bool, one: bool) -> Choice:
-    """Of the tools those of these names, or all. Raises Refusal for a name that is not there, or twice, and for a call of nothing."""
-    there = [tool["function"]["name"] for tool in made]
-    twice = next((i for i, name in enumerate(there) if name in there[:i]), None)
-    if twice is not None:
-        raise invalid(f"tools[{twice}]", Words("同じ名前のツールが二つあります。", "There are two tools of that name."))
-    missing = next((name for name in names or () if name not in there), None)
-    if missing is not None or (required and not made):
-        words = Words("そのツールは tools にありません。", "There is no such tool in tools.")
-        raise invalid("tool_choice", words)
-    kept = tuple(tool for tool in made if names is None or tool["function"]["name"] in names)
+def choice_of(made: Sequence[Placed], names: Sequence[str] | None, *, required: bool, one: bool) -> Choice:
+    """Of the tools those of these names, or all. Raises Refusal for a name that is not there, or twice, for a call of nothing, and for a
+    keyword in the schema of a strict tool that cannot be followed."""
+    there = [tool["function"]["name"] for _, tool in made]
+    if len(set(there)) < len(there):
+        twice = next(place for i, (place, _) in enumerate(made) if there[i] in there[:i])
+        raise invalid(twice.partition(".")[0], Words("同じ名前のツールが二つあります。", "There are two tools of that name."))
+    if not set(names or ()) <= set(there) or (required and not made):
+        raise invalid("tool_choice", Words("そのツールは tools にありません。", "There is no such tool in tools."))
+    _check_strict([(place, tool) for place, tool in made if strict(tool)])
+    kept = tuple(tool for _, tool in made if names is None or tool["function"]["name"] in names)
     return Choice(kept, (int(required), 1 if one else None))
+
+
+def _check_strict(made: Sequence[Placed]) -> None:
+    """Together they have a bound, which is looked at first: checking takes time."""
+    room = CALLS
+    for place, tool in made:
+        room -= len(dumps(tool["function"].get("parameters", {})))
+        if room < 0:
+            raise invalid(
+                place, Words(f"strict なツールの型は合わせて {CALLS:,} バイトまでです。", f"Schemas of strict tools have {CALLS:,} bytes.")
+            )
+    for place, tool in made:
+        try:
+            schema_of(tool)
+        except ConfigError as error:
+            raise Refusal(400, sentence(error), param=place, code="invalid_value") from error
 
 
 def only(value: JSON, known: Sequence[str], place: str) -> None:
@@ -205,7 +226,7 @@ def _tool(tool: JSON, place: str) -> JSON:
 def tool_form(
     name: str, description: str | None, parameters: object, place: str, *, strict: bool = False, field: str = "parameters"
 ) -> JSON:
-    """One tool in the one form that we keep. Raises Refusal; of a strict one, for a keyword of its schema that cannot be followed."""
+    """One tool in the one form that we keep."""
     if not NAME.fullmatch(name):
         raise invalid(f"{place}.name", Words("英数字、_、- を 64 文字までです。", "At most 64 letters, digits, _ and -."))
     made: dict[str, object] = {"name": name}
@@ -213,10 +234,4 @@ def tool_form(
         made["description"] = description
     if parameters is not None:
         made["parameters"] = mapping(parameters, f"{place}.{field}")
-    if strict:
-        made["strict"] = True
-        try:
-            schema_of({"function": made})
-        except ConfigError as error:
-            raise Refusal(400, sentence(error), param=f"{place}.{field}", code="invalid_value") from error
-    return {"type": "function", "function": made}
+    return {"type": "function", "function": made | ({"strict": True} if strict else {})}
