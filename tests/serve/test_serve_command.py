@@ -104,6 +104,40 @@ def test_a_server_with_remote_models_only_starts_at_once_without_torch(tmp_path:
         assert address(server)[1] is None, "the key is shown once"
 
 
+def test_a_server_of_every_provider_and_a_route_is_small_and_tells_no_key(tmp_path: Path, upstream: Any) -> None:
+    """The key of the one that answers is in a file, that of another in the environment; the first of the route is not there."""
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(
+        f"""
+remotes:
+  gone: {{provider: gemini, model: m, address: "http://127.0.0.1:9", key_env: GEMINI_API_KEY}}
+  far: {{provider: anthropic, model: far, address: {upstream.url}, key_file: key}}
+  openai: {{provider: openai, model: m, key_env: GEMINI_API_KEY}}
+  azure: {{provider: azure_openai, model: m, address: "https://x.openai.azure.com/openai/v1", key_env: GEMINI_API_KEY}}
+routes:
+  company: {{models: [{{model: gone, when: {{personal: false}}}}, {{model: far}}]}}
+""",
+        encoding="utf-8",
+    )
+    (tmp_path / "key").write_text(upstream.key, encoding="utf-8")
+    with process(tmp_path, "--routes", str(routes), "--remote", "more=openai:m", GEMINI_API_KEY="planted-key") as server:
+        url, key = address(server)
+        assert key and server.stdout
+        seconds, megabytes, heavy = re.fullmatch(r"started (\S+) (\d+) (.*)\n", server.stdout.readline()).groups()  # type: ignore[union-attr]
+        assert heavy == "[]"
+        assert float(seconds) < 10 and int(megabytes) < 200  # three seconds on a quiet machine
+        until_up(url)
+        body = {"model": "company", "messages": [{"role": "user", "content": "あ"}]}
+        found = httpx2.post(f"{url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=30)
+        assert found.status_code == 200, found.text
+        assert found.json()["choices"][0]["message"]["content"] == "こんにちは"
+        assert (found.headers["x-tsuzuri-model"], found.headers["x-tsuzuri-fallback"]) == ("far", "gone (unreachable)")
+        server.send_signal(signal.SIGINT)
+        shown, errors = server.communicate(timeout=20)
+    for place in (shown, errors, found.text, str(found.headers)):
+        assert "planted-key" not in place and upstream.key not in place
+
+
 def test_ctrl_c_ends_a_stream_with_a_terminator(tmp_path: Path, upstream: Any) -> None:
     with process(tmp_path, "--remote", f"slow={upstream.url}/v1", TSUZURI_REMOTE_KEY=upstream.key) as server:
         url, key = address(server)
@@ -143,6 +177,10 @@ def test_behind_the_guard_a_model_sees_no_personal_data_and_refused_content_ends
         (["--tls-cert", "x.pem", "--remote", "a=http://127.0.0.1:9/v1"], "--tls-key"),
         (["--remote", "a"], "NAME=VALUE"),
         (["--remote", "a=ftp://x"], "address"),
+        (["--remote", "a=gemini"], "provider:model@address"),
+        (["--remote", "a=nobody:m"], "anthropic"),
+        (["--remote", "a=azure_openai:m"], "address"),
+        (["--remote", "a=http://127.0.0.1:9/v1", "--routes", "none.yaml"], "none.yaml"),
         (["--remote", "a b=http://127.0.0.1:9/v1"], "letters"),
         (["--remote", "a=http://127.0.0.1:9/v1", "--remote", "a=http://127.0.0.1:9/v1"], "two models"),
         (["--remote", "a=http://127.0.0.1:9/v1", "--alias", "b=c"], "There is a."),

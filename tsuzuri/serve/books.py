@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
@@ -45,24 +45,36 @@ class Books:
     # ── before and after a model answers
 
     @asynccontextmanager
-    async def reserved(self, who: Key, request_id: str, model: Served, asked: Asked, meter: Meter, prompt: int) -> AsyncIterator[None]:
-        """reserve → the block → settle for what passed, however it ends. Raises Refusal when the money does not suffice."""
+    async def reserved(
+        self,
+        who: Key,
+        request_id: str,
+        models: Sequence[Served],
+        asked: Asked,
+        meter: Meter,
+        prompts: Mapping[str, int],
+        answering: Callable[[], Served],
+    ) -> AsyncIterator[None]:
+        """reserve → the block → settle for what passed, however it ends: for the dearest of those that may answer, by the price of the
+        one that does. `prompts`: how much each reads, 0 where that is not known. Raises Refusal when the money does not suffice."""
         begun = now_ms()
-        most = await self._most(who, model, asked, prompt, begun)
+        most = max(
+            [found for one in models if (found := await self._most(who, one, asked, prompts[one.name], begun)) is not None], default=None
+        )
         if most is None:
             yield
             return
         held = await asyncio.to_thread(ledger.reserve, self._db, who, request_id, most)
         if isinstance(held, ledger.Refusal):
             raise _spent(held)
-        renewing = asyncio.create_task(self._renew(held, model, meter, begun))
+        renewing = asyncio.create_task(self._renew(held, answering, meter, begun))
         try:
             yield
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
             meter.close()
-            await asyncio.to_thread(ledger.settle, self._db, held, self._so_far(held, model, meter, begun))
+            await asyncio.to_thread(ledger.settle, self._db, held, self._so_far(held, answering(), meter, begun))
 
     async def _most(self, who: Key, model: Served, asked: Asked, prompt: int, at: int) -> int | None:
         """What it may cost at most, in micro-yen; None where it costs nothing. Raises Refusal for what has no bound or no price."""
@@ -90,10 +102,10 @@ class Books:
         cached = min(meter.cached_tokens, meter.prompt_tokens)
         return min(held.most, self._price(model, meter.prompt_tokens, meter.completion_tokens, cached, at) or 0)
 
-    async def _renew(self, held: ledger.Reservation, model: Served, meter: Meter, at: int) -> None:
+    async def _renew(self, held: ledger.Reservation, answering: Callable[[], Served], meter: Meter, at: int) -> None:
         while True:
             await asyncio.sleep(RENEW)
-            await asyncio.to_thread(ledger.delivering, self._db, held, self._so_far(held, model, meter, at))
+            await asyncio.to_thread(ledger.delivering, self._db, held, self._so_far(held, answering(), meter, at))
 
     async def recovering(self) -> None:
         """Settles what processes that died had set aside, now and then; it ends when it is cancelled."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from tsuzuri.errors import Words
+from tsuzuri.serve import routing
 from tsuzuri.serve.models import Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
@@ -38,6 +39,7 @@ class Call:
         self.model: Served | None = None
         self.marks: Mapping[str, str] = {}
         self.meter = Meter()
+        self.tell: Callable[[Mapping[str, str]], bool] = lambda _: False  # more headers; False when they have been sent
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -72,18 +74,23 @@ class Call:
 
     async def conversation(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The events of each choice. Raises Refusal for what the model cannot do."""
-        able(model, asked)
         self.marks = asked.marks
-        prompt = len(await model.tokens.conversation(asked.messages)) if model.tokens else 0
+        tried = await routing.models(self, model, asked)  # the model itself, or those of its route
+        prompts = {one.name: len(await one.tokens.conversation(asked.messages)) if one.tokens else 0 for one in tried}
+        events = routing.answered(self, model, tried, lambda one: self._asking(one, asked, prompts[one.name]))
+        async with self._reserved(tried, asked, prompts), closing(events):
+            async for found in events:
+                yield found
+
+    def _asking(self, model: Served, asked: Asked, prompt: int) -> AsyncIterator[tuple[int, Event]]:
+        """One model, behind the guard. Raises Refusal for what it cannot do."""
+        able(model, asked)
         chat = self.service.guard.chat(model.chat_of(self.tenant))
         streams: list[AsyncIterator[Event]] = []
         for index in range(asked.choices):
             self.meter.begin(index, prompt, again=index > 0)
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
-        events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, prompt), closing(events):
-            async for found in events:
-                yield found
+        return side_by_side(streams, self.meter)
 
     async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The same of texts to be continued: n choices of the first prompt, n of the second …"""
@@ -100,13 +107,15 @@ class Call:
                 chat = self.service.guard.chat(_continued(tokens, prompt, text, self.tenant))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, reading), closing(events):
+        self.tell({routing.MODEL: model.name})
+        async with self._reserved([model], asked, {model.name: reading}), closing(events):
             async for found in events:
                 yield found
 
-    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[None]:
+    def _reserved(self, models: Sequence[Served], asked: Asked, prompts: Mapping[str, int]) -> AbstractAsyncContextManager[None]:
+        """What the dearest of them may cost; settled by the one that answers."""
         assert self.who is not None
-        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
+        return self.service.books.reserved(self.who, self.id, models, asked, self.meter, prompts, lambda: self.model or models[0])
 
 
 def _continued(tokens: Tokens, prompt: str | Sequence[int], said: str, tenant: str) -> Chat:
