@@ -51,6 +51,10 @@ def process(place: Path, *arguments: str, **environment: str) -> Iterator[subpro
 
 def address(server: subprocess.Popen[str]) -> tuple[str, str | None]:
     """What it prints: where it is, and its first key if it made one. It serves soon after."""
+    return printed(server)[:2]
+
+
+def printed(server: subprocess.Popen[str]) -> tuple[str, str | None, str]:
     assert server.stdout
     shown = ""
     while "Ctrl-C" not in shown:
@@ -60,7 +64,7 @@ def address(server: subprocess.Popen[str]) -> tuple[str, str | None]:
     url = re.search(r"Serving at (\S+)\.", shown)
     key = re.search(r"shown only now: (tsz_\S+)", shown)
     assert url
-    return url[1], key[1] if key else None
+    return url[1], key[1] if key else None, shown
 
 
 def until_up(url: str) -> None:
@@ -120,8 +124,9 @@ routes:
         encoding="utf-8",
     )
     (tmp_path / "key").write_text(upstream.key, encoding="utf-8")
-    with process(tmp_path, "--routes", str(routes), "--remote", "more=openai:m", GEMINI_API_KEY="planted-key") as server:
-        url, key = address(server)
+    with process(tmp_path, "--routes", str(routes), "--remote", "more=openai:m", "--free", "far", GEMINI_API_KEY="planted-key") as server:
+        url, key, told = printed(server)
+        assert "No price is known for gone, openai, azure, more:" in told
         assert key and server.stdout
         seconds, megabytes, heavy = re.fullmatch(r"started (\S+) (\d+) (.*)\n", server.stdout.readline()).groups()  # type: ignore[union-attr]
         assert heavy == "[]"
@@ -177,6 +182,7 @@ def test_behind_the_guard_a_model_sees_no_personal_data_and_refused_content_ends
         (["--tls-cert", "x.pem", "--remote", "a=http://127.0.0.1:9/v1"], "--tls-key"),
         (["--remote", "a"], "NAME=VALUE"),
         (["--remote", "a=ftp://x"], "address"),
+        (["--remote", "a=http://127.0.0.1:9/v1", "--free", "b"], "There is a."),
         (["--remote", "a=gemini"], "provider:model@address"),
         (["--remote", "a=nobody:m"], "anthropic"),
         (["--remote", "a=azure_openai:m"], "address"),

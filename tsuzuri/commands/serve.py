@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tsuzuri.serve.remotes import Plan
     from tsuzuri.serve.server import Address
     from tsuzuri.store.database import Database
+    from tsuzuri.store.prices import Prices
 
 REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose import would load the database
 
@@ -69,7 +70,18 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose impo
     "--prices",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=str(Words("料金表（YAML）。予算はこれで数える", "table of prices (YAML), by which budgets are counted")),
+    help=str(
+        Words(
+            "料金表（YAML）。予算はこれで数える。付属の表より優先",
+            "table of prices (YAML) for budgets; it goes before the one that comes with it",
+        )
+    ),
+)
+@click.option(
+    "--free",
+    metavar="NAME",
+    multiple=True,
+    help=str(Words("料金をかからないものとして数えるモデル（複数指定可）", "a model that is counted as costing nothing, several times")),
 )
 @click.option(
     "--name",
@@ -124,6 +136,7 @@ def command(
     port: int,
     data: Path | None,
     prices: Path | None,
+    free: tuple[str, ...],
     names: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -150,12 +163,14 @@ def command(
 
     plan = _plan(remotes, routes_file)
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
-    cost = table.load(prices).cost if prices else None
+    costs = (table.load(prices).over(table.listed()) if prices else table.listed()).free(free)
     address = server.Address(host, port, tls_cert, tls_key, plain_http)
     with server.listen(address) as at, opened(data) as db:
         elsewhere = [*remote.served(plan.remotes, os.environ), *remote.routes(plan, db)]
         models = _with_aliases([*_local(directories, bool(plan.remotes), quantize, threads, prefix_cache), *elsewhere], aliases)
-        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names))
+        _check_free(free, models)
+        service = Service(Pool(models), db, cost=costs.cost, guard=guard, hosts=address.hosts(names))
+        _tell_unpriced(models, costs)
         _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db))
         server.run(service, address, at)
     click.echo(str(Words("終わりました。", "Stopped.")))
@@ -232,6 +247,36 @@ def _pair(option: str, text: str) -> tuple[str, str]:
         )
         raise click.UsageError(str(words))
     return left, right
+
+
+def _check_free(free: Sequence[str], models: Sequence[Served]) -> None:
+    there = [model.name for model in models if model.route is None]
+    for name in free:
+        if name not in there:
+            raise ConfigError(
+                Words(f"--free {name} が指定されました。", f"--free {name} was given."),
+                found=Words(f"あるモデルは {'、'.join(there)} です。", f"There is {', '.join(there)}."),
+                todo=Words("どれかの名前を指定してください。", "Name one of these."),
+            )
+
+
+def _tell_unpriced(models: Sequence[Served], costs: Prices) -> None:
+    """A model elsewhere without a price is no free one: what becomes of it is said before anybody asks."""
+    from tsuzuri.store.tables import now_ms  # noqa: PLC0415
+
+    at = now_ms()
+    elsewhere = [model for model in models if model.tokens is None and model.route is None]
+    unpriced = [one.name for one in elsewhere if all(costs.cost(n, input=1, output=1, at=at) is None for n in (one.name, one.priced))]
+    if unpriced:
+        listed = "、".join(unpriced), ", ".join(unpriced)
+        click.echo(
+            str(
+                Words(
+                    f"料金の分からないモデル：{listed[0]}。予算のあるキーでは使えず、ほかのキーの分は使用額に入りません（--prices、--free）。",
+                    f"No price is known for {listed[1]}: keys with a budget cannot use it, for others it is not counted (--prices, --free).",
+                )
+            )
+        )
 
 
 def _first_key(db: Database) -> str | None:

@@ -95,8 +95,12 @@ class Books:
         return found if length is not None else None
 
     def _price(self, model: Served, reading: int, giving: int, cached: int, at: int) -> int | None:
-        found = self._cost(model.name, input=reading, output=giving, cached=cached, at=at) if self._cost else None
-        return 0 if found is None and model.tokens is not None else found
+        """By its own name, else by the one that it has for all."""
+        for name in (model.name, model.priced):
+            found = self._cost(name, input=reading, output=giving, cached=cached, at=at) if self._cost and name else None
+            if found is not None:
+                return found
+        return 0 if model.tokens is not None else None
 
     def _so_far(self, held: ledger.Reservation, model: Served, meter: Meter, at: int) -> int:
         cached = min(meter.cached_tokens, meter.prompt_tokens)
