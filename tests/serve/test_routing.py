@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import replay
@@ -15,13 +17,15 @@ from served import Repeated, Running
 from tsuzuri import config
 from tsuzuri.chat.providers import _wire
 from tsuzuri.errors import ConfigError, ContextError, MissingError, RemoteError, Words
+from tsuzuri.folder import find, names
 from tsuzuri.serve import remotes, sending
 from tsuzuri.serve.models import Pool, Served, from_directory, routed
-from tsuzuri.serve.routing import Route, place
-from tsuzuri.store import audit, keys, ledger, users
+from tsuzuri.serve.routing import Reason, Route, When, place
+from tsuzuri.store import audit, keys, ledger, prices, users
 from tsuzuri.store.database import Database
 from tsuzuri.types import Done, Notice, Text, Usage
 
+PROVIDERS = "tsuzuri.chat.providers"
 ASKED = "こんにちは"
 PERSONAL = "連絡先は taro.yamada@example.co.jp です。"
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -381,3 +385,31 @@ def test_a_key_that_is_not_where_it_should_be_is_told_without_it(tmp_path: Path)
         with pytest.raises((MissingError, ConfigError)) as caught:
             remotes.served({"a": remote}, {})
         assert "SECRET" not in str(caught.value)
+
+
+# ── the page
+
+PAGES = [Path(__file__).parents[2] / "docs" / language / "providers.md" for language in ("en", "ja")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_the_files_on_the_page_are_taken_and_every_reason_and_condition_stands_there(page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    plan, table = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for name, content in (("routes", plan), ("prices", table)):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert set(remotes.read(tmp_path / "routes").routes) == {"company"}
+    assert prices.load(tmp_path / "prices").models
+    cells = {word for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)}
+    assert cells == {*get_args(Reason), *(one.name for one in dataclasses.fields(When)), *names(PROVIDERS)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_the_page_names_the_settings_and_the_address_of_every_provider(page: Path) -> None:
+    rows = {row.split("`")[1]: row for row in page.read_text(encoding="utf-8").splitlines() if row.startswith("| `")}
+    for name in names(PROVIDERS):
+        module = find(PROVIDERS, name)
+        cells = rows[name].split(" | ")
+        assert module.ADDRESS is None or f"`{module.ADDRESS}`" == cells[1]
+        if name != "openai_compatible":
+            assert re.findall(r"`(\w+)`", cells[3]) == sorted(module.NAMES)

@@ -225,6 +225,19 @@ def test_chat_talks_with_a_server(upstream: Any) -> None:
     assert (options.sampling.temperature, options.stop) == (0.1, ("ん",))
 
 
+def test_chat_talks_in_the_form_of_a_provider_and_sends_only_what_was_given(upstream: Any) -> None:
+    assert chat(upstream, "-m", "あ", "--provider", "anthropic", "--model", "far", "--top-k", "3").stdout == "こんにちは\n"
+    _, options = upstream.service.pool.get("far").chat.calls[-1]
+    assert (options.sampling.temperature, options.sampling.top_p, options.sampling.top_k) == (1.0, 1.0, 3)
+    for arguments, told in (
+        (["--provider", "anthropic"], "--model"),
+        (["--provider", "anthropc", "--model", "far"], "anthropic"),
+        (["--provider", "anthropic", "--model", "far", "--min-p", "0.1"], "min_p"),
+    ):
+        done = chat(upstream, "-m", "あ", *arguments)
+        assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
 def test_chat_tells_what_a_server_refuses(upstream: Any) -> None:
     for arguments, key, told in [
         (["-m", "あ", "--model", "none"], None, "There is no model 'none'"),

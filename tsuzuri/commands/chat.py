@@ -91,7 +91,7 @@ def command(
     from tsuzuri.chat.settings import options  # noqa: PLC0415
     from tsuzuri.chat.stopping import Stopping  # noqa: PLC0415
 
-    asked = options(stop, settings)
+    asked = options(stop, _given(settings) if provider else settings)  # what nobody asked for, some services refuse
     Stopping(asked.stop)  # what it would refuse later it refuses now
     question = piped() if message is None and not sys.stdin.isatty() else message
     if as_json and question is None:
@@ -105,6 +105,12 @@ def command(
         click.echo(json.dumps(_as_json(asyncio.run(talk.ask(question, quiet=True))), ensure_ascii=False))
     else:
         asyncio.run(talk.ask(question, last=True))
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those that the person gave."""
+    source = click.get_current_context().get_parameter_source
+    return {name: value for name, value in settings.items() if source(name) is not click.core.ParameterSource.DEFAULT}
 
 
 @dataclass(frozen=True, slots=True)
