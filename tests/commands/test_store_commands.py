@@ -169,6 +169,18 @@ def test_budgets_are_set_and_shown_in_yen(run: Ran, db: Callable[[], Database]) 
         assert run("budget", "set", "--all", "--", wrong, status=1).exception.found  # type: ignore[union-attr]
 
 
+def test_prices_are_shown_with_their_sources_and_what_a_dollar_is(run: Ran, tmp_path: Path) -> None:
+    shown = run("budget", "prices").stdout
+    assert "claude-haiku-4-5" in shown and "https://" in shown and "未設定" in shown
+    own = tmp_path / "prices.yaml"
+    own.write_text(
+        "rates: {USD: [{from: 2026-01-01, yen: 150}]}\nmodels: {tiny: [{from: 2026-01-01, input: 0.1, output: 2}]}", encoding="utf-8"
+    )
+    found = {row["model"]: row for row in told(run, "budget", "prices", "--prices", own)}
+    assert (found["tiny"]["input"], found["tiny"]["unit"], found["tiny"]["yen"]) == ("0.1", "JPY", "1")
+    assert found["openai/gpt-5-nano"]["yen"] == "150" and found["openai/gpt-5-nano"]["source"]
+
+
 def test_the_audit_is_verified_anchored_exported_and_pruned(run: Ran, db: Callable[[], Database], tmp_path: Path) -> None:
     run("keys", "create", "--name", "一")
     run("keys", "create", "--name", "二")

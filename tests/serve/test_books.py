@@ -166,6 +166,25 @@ def test_without_a_price_or_a_bound_a_budget_buys_nothing(running: Running, make
         assert ask(model="priced").status_code == 200
 
 
+def test_a_model_is_charged_by_its_own_name_else_by_the_one_it_has_for_all(
+    serving: Callable[..., Any], make_key: Callable[..., Any], db: Database
+) -> None:
+    def table(model: str, *, input: int, output: int, cached: int = 0, at: int) -> int | None:
+        return {"own": 1, "provider/m": 7}.get(model, 0) * output or None
+
+    script = Repeated(Text("は"), Text("い"), Usage(3, 2), Done("stop"))
+    models = [Served("own", script, priced="provider/m"), Served("far", script, priced="provider/m"), Served("none", script, priced="p/x")]
+    with serving(*models, cost=table) as running, running.client() as client:
+        for model, spent in (("own", 2), ("far", 14)):
+            key, secret = make_key("chat")
+            ledger.set_limit(db, f"key:{key.id}", 1000)
+            body = {**ASKED, "model": model}
+            assert client.post("/v1/chat/completions", json=body, headers=bearer(secret)).status_code == 200
+            assert ledger.balance(db, f"key:{key.id}").spent == spent
+        found = client.post("/v1/chat/completions", json={**ASKED, "model": "none"}, headers=bearer(secret))
+        assert found.json()["error"]["code"] == "price_unknown"
+
+
 def test_every_request_with_a_key_is_written_down_and_nothing_that_was_said(
     running: Running, make_key: Callable[..., Any], db: Database
 ) -> None:

@@ -18,10 +18,12 @@ from tsuzuri.errors import ConfigError, Words
 if TYPE_CHECKING:
     from tsuzuri.guard.guarded import Checks
     from tsuzuri.serve.models import Served
+    from tsuzuri.serve.remotes import Plan
     from tsuzuri.serve.server import Address
     from tsuzuri.store.database import Database
+    from tsuzuri.store.prices import Prices
 
-REMOTE_KEY = "TSUZURI_REMOTE_KEY"
+REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose import would load the database
 
 
 @click.command()
@@ -40,14 +42,21 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
 @click.option(
     "--remote",
     "remotes",
-    metavar="NAME=URL",
+    metavar="NAME=WHERE",
     multiple=True,
     help=str(
         Words(
-            f"OpenAI 互換サーバーのモデル（複数指定可。キーは環境変数 {REMOTE_KEY}）",
-            f"a model of an OpenAI-compatible server, several times; its key is in {REMOTE_KEY}",
+            f"よそのモデル：アドレスか、提供元:モデル@アドレス（複数指定可。キーは環境変数 {REMOTE_KEY} か {REMOTE_KEY}_名前）",
+            f"a model elsewhere: URL or provider:model@URL, several times; its key is in {REMOTE_KEY} or {REMOTE_KEY}_NAME",
         )
     ),
+)
+@click.option(
+    "--routes",
+    "routes_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=str(Words("よそのモデルと、答えるモデルを選ぶ規則（YAML）", "models elsewhere, and rules for which model answers (YAML)")),
 )
 @click.option(
     "--alias",
@@ -63,7 +72,18 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     "--prices",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=str(Words("料金表（YAML）。予算はこれで数える", "table of prices (YAML), by which budgets are counted")),
+    help=str(
+        Words(
+            "料金表（YAML）。予算はこれで数える。付属の表より優先",
+            "table of prices (YAML) for budgets; it goes before the one that comes with it",
+        )
+    ),
+)
+@click.option(
+    "--free",
+    metavar="NAME",
+    multiple=True,
+    help=str(Words("料金をかからないものとして数えるモデル（複数指定可）", "a model that is counted as costing nothing, several times")),
 )
 @click.option(
     "--name",
@@ -131,11 +151,13 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
 def command(
     directories: tuple[Path, ...],
     remotes: tuple[str, ...],
+    routes_file: Path | None,
     aliases: tuple[str, ...],
     host: str,
     port: int,
     data: Path | None,
     prices: Path | None,
+    free: tuple[str, ...],
     names: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -155,18 +177,23 @@ def command(
     it: answers under way may finish; once more, and it ends at once.
 
     例：tsuzuri serve --model runs/tiny/model / For example: tsuzuri serve --model runs/tiny/model"""
+    from tsuzuri.serve import remotes as remote  # noqa: PLC0415
     from tsuzuri.serve import server  # noqa: PLC0415
     from tsuzuri.serve.app import Service  # noqa: PLC0415
     from tsuzuri.serve.guarding import Guard  # noqa: PLC0415
     from tsuzuri.serve.models import Pool  # noqa: PLC0415
     from tsuzuri.store import prices as table  # noqa: PLC0415
 
+    plan = _plan(remotes, routes_file)
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
-    cost = table.load(prices).cost if prices else None
+    costs = (table.load(prices).over(table.listed()) if prices else table.listed()).free(free)
     address = server.Address(host, port, tls_cert, tls_key, plain_http)
     with server.listen(address) as at, opened(data) as db:
-        models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
-        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names), keep=keep)
+        elsewhere = [*remote.served(plan.remotes, os.environ), *remote.routes(plan, db)]
+        models = _with_aliases([*_local(directories, bool(plan.remotes), quantize, threads, prefix_cache), *elsewhere], aliases)
+        _check_free(free, models)
+        service = Service(Pool(models), db, cost=costs.cost, guard=guard, hosts=address.hosts(names), keep=keep)
+        _tell_unpriced(models, costs)
         _tell(address, at.getsockname()[1], models, _first_key(db))
         server.run(service, address, at, grace)
     click.echo(str(Words("終わりました。", "Stopped.")))
@@ -194,30 +221,29 @@ def _lines(path: Path) -> list[str]:
         ) from error
 
 
-def _local(
-    directories: Sequence[Path], remotes: Sequence[str], quantize: str | None, threads: int | None, pages: Path | None
-) -> list[Served]:
+def _local(directories: Sequence[Path], elsewhere: bool, quantize: str | None, threads: int | None, pages: Path | None) -> list[Served]:
     """Models of our own: those named, or the usual one where nothing is named at all."""
     from tsuzuri.serve.models import from_directory  # noqa: PLC0415
 
-    wanted = directories or (() if remotes else (named(None),))
+    wanted = directories or (() if elsewhere else (named(None),))
     return [from_directory(directory, quantize=quantize, threads=threads, pages=pages) for directory in wanted]
 
 
-def _remote(remotes: Sequence[str]) -> list[Served]:
-    """Models elsewhere. One key goes to one place: with several places none is sent."""
-    from tsuzuri.chat.providers import openai_compatible  # noqa: PLC0415
-    from tsuzuri.serve.models import Served  # noqa: PLC0415
+def _plan(remotes: Sequence[str], path: Path | None) -> Plan:
+    """What the file says, and the models named beside it."""
+    from tsuzuri.serve import remotes as remote  # noqa: PLC0415
 
-    pairs = [_pair("--remote", remote) for remote in remotes]
-    key = os.environ.get(REMOTE_KEY)
-    if key and len({address for _, address in pairs}) > 1:
+    plan = remote.read(path) if path else remote.Plan()
+    pairs = [_pair("--remote", text) for text in remotes]
+    names = [*plan.remotes, *(name for name, _ in pairs)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
         raise ConfigError(
-            Words("--remote が複数のサーバーを指しています。", "--remote names several servers."),
-            found=Words(f"{REMOTE_KEY} のキーを、どこへ送るのか決められません。", f"It is not clear where the key in {REMOTE_KEY} goes."),
-            todo=Words("サーバーを一つにするか、キーを外してください。", "Name one server, or leave the key out."),
+            Words(f"よそのモデル「{twice}」が指定されました。", f"A model elsewhere, '{twice}', was given."),
+            found=Words("同じ名前のモデルが二つあります。", "There are two models of that name."),
+            todo=Words("名前を変えてください。", "Rename one."),
         )
-    return [Served(name, openai_compatible.chat(address, name, key), tools=True, forms=True) for name, address in pairs]
+    return remote.Plan({**plan.remotes, **{name: remote.named(name, text) for name, text in pairs}}, plan.routes)
 
 
 def _with_aliases(models: Sequence[Served], aliases: Sequence[str]) -> list[Served]:
@@ -238,9 +264,42 @@ def _with_aliases(models: Sequence[Served], aliases: Sequence[str]) -> list[Serv
 def _pair(option: str, text: str) -> tuple[str, str]:
     left, sign, right = text.partition("=")
     if not (left and sign and right):
-        words = Words(f"{option} は {'名前=アドレス' if option == '--remote' else '別名=モデル'} の形です。", f"{option} takes NAME=VALUE.")
+        words = Words(
+            f"{option} は {'名前=アドレス' if option == '--remote' else '別名=モデル' if option == '--alias' else '名前=値'} の形です。",
+            f"{option} takes NAME=VALUE.",
+        )
         raise click.UsageError(str(words))
     return left, right
+
+
+def _check_free(free: Sequence[str], models: Sequence[Served]) -> None:
+    there = [model.name for model in models if model.route is None]
+    for name in free:
+        if name not in there:
+            raise ConfigError(
+                Words(f"--free {name} が指定されました。", f"--free {name} was given."),
+                found=Words(f"あるモデルは {'、'.join(there)} です。", f"There is {', '.join(there)}."),
+                todo=Words("どれかの名前を指定してください。", "Name one of these."),
+            )
+
+
+def _tell_unpriced(models: Sequence[Served], costs: Prices) -> None:
+    """A model elsewhere without a price is no free one: what becomes of it is said before anybody asks."""
+    from tsuzuri.store.tables import now_ms  # noqa: PLC0415
+
+    at = now_ms()
+    elsewhere = [model for model in models if model.tokens is None and model.route is None]
+    unpriced = [one.name for one in elsewhere if all(costs.cost(n, input=1, output=1, at=at) is None for n in (one.name, one.priced))]
+    if unpriced:
+        listed = "、".join(unpriced), ", ".join(unpriced)
+        click.echo(
+            str(
+                Words(
+                    f"料金の分からないモデル：{listed[0]}。予算のあるキーでは使えず、ほかのキーの分は使用額に入りません（--prices、--free）。",
+                    f"No price is known for {listed[1]}: keys with a budget cannot use it, for others it is not counted (--prices, --free).",
+                )
+            )
+        )
 
 
 def _first_key(db: Database) -> str | None:

@@ -85,7 +85,7 @@ class Service:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def pipeline(self, door: Door, call: Call, receive: Receive, out: Sender) -> None:
-        """authenticate → authorise on the matched route → a turn → bounds → (reserve → guard in → model → guard out → settle) → audit
+        """authenticate → authorise on the matched route → a turn → bounds → (route → reserve → guard in → model → guard out → settle) → audit
 
         What stands in brackets is `Call.conversation` and `Call.continuations`, which every answer of every model goes through; the
         audit is in `_http`, which no request leaves otherwise.
@@ -123,6 +123,7 @@ class Service:
         """One request to its end, whatever happens: the funnel through which every error leaves."""
         call = Call(self, Request(scope, receive))
         out, door, begun = Sender(send, call.id), None, asyncio.get_running_loop().time()
+        call.tell = out.tell
         try:
             self._check_head(call.request)
             door = self._door(scope)

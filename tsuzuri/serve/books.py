@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -50,17 +50,29 @@ class Books:
 
     @asynccontextmanager
     async def reserved(
-        self, who: Key, request_id: str, model: Served, asked: Asked, meter: Meter, prompt: int, ours: Callable[[], bool]
+        self,
+        who: Key,
+        request_id: str,
+        models: Sequence[Served],
+        asked: Asked,
+        meter: Meter,
+        prompts: Mapping[str, int],
+        answering: Callable[[], Served],
+        ours: Callable[[], bool],
     ) -> AsyncIterator[Account | None]:
         """reserve → the block → settle, however it ends: for all that passed, or, where it is our fault that it ends (an error, or
-        `ours`), for no more than went out. Raises Refusal when the money does not suffice; None where it costs nothing."""
+        `ours`), for no more than went out. Set aside is what the dearest of those that may answer costs, settled what the one that does.
+        `prompts`: how much each reads, 0 where that is not known. Raises Refusal when the money does not suffice; None where it costs
+        nothing."""
         begun = now_ms()
-        most = await self._most(who, model, asked, prompt, begun)
+        most = max(
+            [found for one in models if (found := await self._most(who, one, asked, prompts[one.name], begun)) is not None], default=None
+        )
         if most is None:
             yield None
             return
         held = await self._reserve(who, request_id, most)
-        account = Account(self._deliveries, held, meter, partial(self._price, model, at=begun), asked.stream)
+        account = Account(self._deliveries, held, meter, lambda *used: self._price(answering(), *used, begun), asked.stream)
         renewing = asyncio.create_task(account.renew())
         fault = False
         try:
@@ -120,8 +132,12 @@ class Books:
         return found if length is not None else None
 
     def _price(self, model: Served, reading: int, giving: int, cached: int, at: int) -> int | None:
-        found = self._cost(model.name, input=reading, output=giving, cached=cached, at=at) if self._cost else None
-        return 0 if found is None and model.mine is not None else found
+        """By its own name, else by the one that it has for all."""
+        for name in (model.name, model.priced):
+            found = self._cost(name, input=reading, output=giving, cached=cached, at=at) if self._cost and name else None
+            if found is not None:
+                return found
+        return 0 if model.mine is not None else None
 
     async def recovering(self) -> None:
         """Settles what processes that died had set aside, now and then; it ends when it is cancelled."""

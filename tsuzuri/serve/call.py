@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
+from tsuzuri.serve import routing
 from tsuzuri.serve.books import Account
 from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
@@ -42,6 +43,7 @@ class Call:
         self.model: Served | None = None
         self.marks: Mapping[str, str] = {}
         self.meter = Meter()
+        self.tell: Callable[[Mapping[str, str]], bool] = lambda _: False  # more headers; False when they have been sent
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -81,20 +83,25 @@ class Call:
 
     async def conversation(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The events of each choice. Raises Refusal for what the model cannot do."""
-        able(model, asked)
         self.marks = asked.marks
-        prompt = len(await model.tokens.conversation(asked.messages, asked.options.tools)) if model.tokens else 0
+        tried = await routing.models(self, model, asked)  # the model itself, or those of its route
+        prompts = {one.name: await _length(one, asked) for one in tried}
+        events = routing.answered(self, model, tried, lambda one: self._asking(one, asked, prompts[one.name]))
+        async with self._reserved(tried, asked, prompts) as account, closing(events):
+            async for found in events:
+                if account is not None:
+                    await account.before()
+                yield found
+
+    def _asking(self, model: Served, asked: Asked, prompt: int) -> AsyncIterator[tuple[int, Event]]:
+        """One model, behind the guard. Raises Refusal for what it cannot do."""
+        able(model, asked)
         chat = self.service.guard.chat(model.chat_of(self.tenant))
         streams: list[AsyncIterator[Event]] = []
         for index in range(asked.choices):
             self.meter.begin(index, prompt, again=index > 0)
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
-        events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, prompt) as account, closing(events):
-            async for found in events:
-                if account is not None:
-                    await account.before()
-                yield found
+        return side_by_side(streams, self.meter)
 
     async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The same of texts to be continued: n choices of the first prompt, n of the second …"""
@@ -111,7 +118,8 @@ class Call:
                 chat = self.service.guard.chat(_continued(tokens, prompt, text, self.tenant))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, reading) as account, closing(events):
+        self.tell({routing.MODEL: model.name})
+        async with self._reserved([model], asked, {model.name: reading}) as account, closing(events):
             async for found in events:
                 if account is not None:
                     await account.before()
@@ -131,7 +139,7 @@ class Call:
             read.append((place, text if notices or isinstance(each, str) else each, notices))  # ids stay ids unless something is masked
         asked = Asked(model.name, Options(Sampling(max_tokens=1)), prompts=tuple("" for _ in read), marks=marks)
         most = sum(len(each.encode()) if isinstance(each, str) else len(each) for _, each, _ in read) + TURN * len(read)
-        async with self._reserved(model, asked, most) as account:
+        async with self._reserved([model], asked, {model.name: most}) as account:
             for place, each, told in read:
                 with _at(place):
                     found = await reader.embed(each)
@@ -140,10 +148,22 @@ class Call:
                     await account.before()
                 yield Embedded(found.vector, found.tokens, (*told, *found.told))
 
-    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[Account | None]:
+    def _reserved(self, models: Sequence[Served], asked: Asked, prompts: Mapping[str, int]) -> AbstractAsyncContextManager[Account | None]:
+        """What the dearest of them may cost; settled by the one that answers."""
         assert self.who is not None
         stopping = self.service.stopping.is_set
-        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt, stopping)
+        return self.service.books.reserved(self.who, self.id, models, asked, self.meter, prompts, lambda: self.model or models[0], stopping)
+
+
+async def _length(model: Served, asked: Asked) -> int:
+    """How many tokens it is to read; 0 where that is not known, and for what it cannot read, which it says in its turn."""
+    if model.tokens is None:
+        return 0
+    try:
+        able(model, asked)
+    except Refusal:
+        return 0
+    return len(await model.tokens.conversation(asked.messages, asked.options.tools))
 
 
 @contextmanager

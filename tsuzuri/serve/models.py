@@ -17,6 +17,7 @@ from typing import Protocol
 
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.serve.refusal import Refusal
+from tsuzuri.serve.routing import Route
 from tsuzuri.types import Chat, Event, Message, Options
 
 NAME = re.compile(r"[A-Za-z0-9._/:@+-]{1,256}")
@@ -68,6 +69,8 @@ class Served:
     tools: bool = False
     forms: bool = False  # whether it holds its answer to a form, where its tokens are not ours
     aliases: tuple[str, ...] = ()
+    priced: str = ""  # its name in a table of prices for all: the provider's and the model's there
+    route: Route | None = None  # a name for several models, of which rules choose one
     created: int = field(default_factory=lambda: int(time.time()))
 
     def chat_of(self, tenant: str) -> Chat:
@@ -117,6 +120,16 @@ class Pool:
             names = [model.name for model in models]
             twice = next(name for name in names if names.count(name) > 1)
             raise _wrong(twice, Words("同じ名前のモデルが二つあります。", "There are two models of that name."))
+        for model in models:
+            for candidate in model.route.models if model.route else ():
+                there = self._models.get(candidate.model)
+                if there is None or there.route is not None:
+                    known = [one.name for one in models if one.route is None]
+                    found = Words(
+                        f"経路のモデル「{candidate.model}」がありません。あるのは {'、'.join(known)} です。",
+                        f"It routes to '{candidate.model}', which is not there. There is {', '.join(known)}.",
+                    )
+                    raise _wrong(model.name, found)
 
     def all(self) -> list[Served]:
         return list(self._models.values())
@@ -144,6 +157,16 @@ def unknown(name: str) -> Refusal:
         f"モデル「{shown}」はありません。GET /v1/models で確かめてください。", f"There is no model '{shown}'. See GET /v1/models."
     )
     return Refusal(404, words, param="model", code="model_not_found")
+
+
+def routed(name: str, route: Route) -> Served:
+    """A name for several models; what they can do is asked of each."""
+    return Served(name, _never, tools=True, forms=True, route=route)
+
+
+async def _never(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
+    raise AssertionError("a route answers by one of its models")
+    yield  # it is a generator
 
 
 def from_directory(directory: Path, **how: object) -> Served:
