@@ -194,7 +194,7 @@ def command(
         _check_free(free, models)
         service = Service(Pool(models), db, cost=costs.cost, guard=guard, hosts=address.hosts(names), keep=keep)
         _tell_unpriced(models, costs)
-        _tell(address, at.getsockname()[1], models, _first_key(db))
+        _tell(address, at.getsockname()[1], models, _first_key(db), _invitation(db))
         server.run(service, address, at, grace)
     click.echo(str(Words("終わりました。", "Stopped.")))
 
@@ -309,7 +309,14 @@ def _first_key(db: Database) -> str | None:
     return None if keys.listed(db) else keys.create(db, "first", scopes=("chat", "embeddings"))[1]
 
 
-def _tell(address: Address, port: int, models: Sequence[Served], secret: str | None) -> None:
+def _invitation(db: Database) -> str | None:
+    """A one-time token for the first administrator, as long as there is none."""
+    from tsuzuri.store import users  # noqa: PLC0415
+
+    return users.invite(db)
+
+
+def _tell(address: Address, port: int, models: Sequence[Served], secret: str | None, invitation: str | None) -> None:
     """Where it is, how to get in, and three things to try."""
     from dataclasses import replace  # noqa: PLC0415
 
@@ -336,6 +343,14 @@ def _tell(address: Address, port: int, models: Sequence[Served], secret: str | N
         f"python: openai.OpenAI(base_url='{url}/v1', api_key='{shown}')",
     ):
         click.echo(f"  {line}")
+    if invitation is not None:
+        said = Words(
+            "管理者はまだいません。最初の管理者になるには（1 日間有効）：",
+            "There is no administrator yet. To become the first, within a day:",
+        )
+        click.echo(str(said))
+        body = f'{{"token": "{invitation}", "name": "…", "password": "…"}}'
+        click.echo(f"  curl {url}/api/first-administrator -H 'Content-Type: application/json' -d '{body}'")
     click.echo(str(Words("Ctrl-C で終わります。", "Ctrl-C ends it.")))
 
 

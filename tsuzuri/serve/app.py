@@ -40,7 +40,7 @@ from tsuzuri.store.database import Database
 from tsuzuri.store.keys import Key, Refused
 
 ROUTES = "tsuzuri.serve.routes"
-WITHOUT_KEY = ("first_administrator", "health", "sign_in")  # the only routes that may be OPEN
+WITHOUT_KEY = ("first_administrator", "health", "session_begin")  # the only routes that may be OPEN
 WITH_BODY = ("PATCH", "POST", "PUT")
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

@@ -168,37 +168,43 @@ def one(db: Database, who: str) -> User:
 
 
 def set_role(db: Database, who: str, role: str, *, by: str = OPERATOR) -> User:
-    """The only way a role changes. The last active administrator stays one: ConfigError."""
-    _check_role(who, role)
-    with db.write() as connection:
-        found = _one(connection, who)
-        if role != "admin":
-            _check_not_last(connection, found)
-        connection.execute(update(users).where(users.c.id == found.id).values(role=role))
-        said = {"by": by, "user": found.id, "before": found.role, "role": role}
-        audit.append(db, "user.role", said, connection=connection)
-        return _user(_one(connection, found.id)._mapping)
+    """The last active administrator stays one: ConfigError."""
+    return change(db, who, role=role, by=by)
 
 
 def set_password(db: Database, who: str, password: str, *, by: str = OPERATOR) -> User:
     """Ends the sessions that are open. Raises ConfigError, MissingError."""
-    hashed = _password(db, who, password)
-    with db.write() as connection:
-        found = _one(connection, who)
-        connection.execute(update(users).where(users.c.id == found.id).values(password=hashed))
-        connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
-        audit.append(db, "user.password", {"by": by, "user": found.id}, connection=connection)
-        return _user(found._mapping)
+    return change(db, who, password=password, by=by)
 
 
 def deactivate(db: Database, who: str, *, by: str = OPERATOR) -> User:
     """From the next request on neither password, session nor key of theirs opens anything. The last administrator: ConfigError."""
+    return change(db, who, active=False, by=by)
+
+
+def change(
+    db: Database, who: str, role: str | None = None, password: str | None = None, active: bool = True, *, by: str = OPERATOR
+) -> User:
+    """The only way in which a role, a password or `active` (which is never given back) changes; all that is asked, or nothing."""
+    if role is not None:
+        _check_role(who, role)
+    hashed = None if password is None else _password(db, who, password)
     with db.write() as connection:
         found = _one(connection, who)
-        _check_not_last(connection, found)
-        connection.execute(update(users).where(users.c.id == found.id).values(active=False))
-        connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
-        audit.append(db, "user.deactivated", {"by": by, "user": found.id}, connection=connection)
+        if (role is not None and role != "admin") or not active:
+            _check_not_last(connection, found)
+        here = update(users).where(users.c.id == found.id)
+        if role is not None:
+            connection.execute(here.values(role=role))
+            audit.append(db, "user.role", {"by": by, "user": found.id, "before": found.role, "role": role}, connection=connection)
+        if hashed is not None:
+            connection.execute(here.values(password=hashed))
+            audit.append(db, "user.password", {"by": by, "user": found.id}, connection=connection)
+        if not active:
+            connection.execute(here.values(active=False))
+            audit.append(db, "user.deactivated", {"by": by, "user": found.id}, connection=connection)
+        if hashed is not None or not active:
+            connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
         return _user(_one(connection, found.id)._mapping)
 
 
@@ -280,13 +286,20 @@ def sign_out(db: Database, token: str) -> None:
 
 def _row(db: Database, name: str, role: str, password: str | None, now: int) -> dict[str, Any]:
     shown = spelled(name)
-    if not re.fullmatch(r"[^\s\x00-\x20\x7f/:]([^\x00-\x1f\x7f/:]{0,98}[^\s\x00-\x20\x7f/:])?", shown) or not shown.isprintable():
+    if (
+        not re.fullmatch(r"[^\s\x00-\x20\x7f/:]([^\x00-\x1f\x7f/:]{0,98}[^\s\x00-\x20\x7f/:])?", shown)
+        or not shown.isprintable()
+        or shown.startswith("user_")
+    ):
         raise _wrong(
             name,
             Words(
                 "名前が空か、長すぎるか、使えない文字を含みます。", "The name is empty, too long, or has characters that cannot be used."
             ),
-            Words("100 文字以内で、/ と : を含まない名前にしてください。", "Take one of up to 100 characters without / and :."),
+            Words(
+                "100 文字以内で、/ と : を含まず、user_ で始まらない名前にしてください。",
+                "Take one of up to 100 characters without / and :, and not beginning with user_.",
+            ),
         )
     _check_role(name, role)
     hashed = None if password is None else _password(db, name, password)
