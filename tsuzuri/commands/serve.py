@@ -106,6 +106,16 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     ),
 )
 @click.option(
+    "--share-port",
+    is_flag=True,
+    help=str(
+        Words(
+            "同じポートをほかの tsuzuri serve と分け合う（止めずに入れ替えるとき）",
+            "share the port with other servers, to replace one by one",
+        )
+    ),
+)
+@click.option(
     "--grace",
     type=click.FloatRange(0, 3600),
     default=30,
@@ -131,6 +141,7 @@ def command(
     injection: Literal["ignore", "tell", "refuse"],
     secrets: Path | None,
     prefix_cache: Path | None,
+    share_port: bool,
     grace: float,
     quantize: str | None,
     threads: int | None,
@@ -148,7 +159,7 @@ def command(
 
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
     cost = table.load(prices).cost if prices else None
-    address = server.Address(host, port, tls_cert, tls_key, plain_http)
+    address = server.Address(host, port, tls_cert, tls_key, plain_http, share_port)
     with server.listen(address) as at, opened(data) as db:
         models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
         service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names))
