@@ -140,6 +140,16 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose impo
     ),
 )
 @click.option(
+    "--share-port",
+    is_flag=True,
+    help=str(
+        Words(
+            "同じポートをほかの tsuzuri serve と分け合う（止めずに入れ替えるとき）",
+            "share the port with other servers, to replace one by one",
+        )
+    ),
+)
+@click.option(
     "--grace",
     type=click.FloatRange(0, 3600),
     default=30,
@@ -168,6 +178,7 @@ def command(
     secrets: Path | None,
     keep: int,
     prefix_cache: Path | None,
+    share_port: bool,
     grace: float,
     quantize: str | None,
     threads: int | None,
@@ -187,7 +198,7 @@ def command(
     plan = _plan(remotes, routes_file)
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
     costs = (table.load(prices).over(table.listed()) if prices else table.listed()).free(free)
-    address = server.Address(host, port, tls_cert, tls_key, plain_http)
+    address = server.Address(host, port, tls_cert, tls_key, plain_http, share_port)
     with server.listen(address) as at, opened(data) as db:
         elsewhere = [*remote.served(plan.remotes, os.environ), *remote.routes(plan, db)]
         models = _with_aliases([*_local(directories, bool(plan.remotes), quantize, threads, prefix_cache), *elsewhere], aliases)

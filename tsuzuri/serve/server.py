@@ -34,6 +34,7 @@ class Address:
     certificate: Path | None = None
     private_key: Path | None = None
     plain: bool = False
+    shared: bool = False  # other servers of the same user may be at the same port: the next version starts before this one ends
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
@@ -115,14 +116,19 @@ class Server(uvicorn.Server):
 
 
 def listen(address: Address) -> socket.socket:
-    """The socket, so that a port that is taken is told before a model is loaded. Raises ConfigError."""
+    """The socket, so that a port that is taken is told before a model is loaded. Raises ConfigError.
+
+    At a shared port nobody is let in before the server runs: until then there are others."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((address.host, address.port))
-        found.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+        if not address.shared:
+            found.listen(BACKLOG)
+    except (OSError, OverflowError, AttributeError) as error:  # there are systems without SO_REUSEPORT
         found.close()
         why = getattr(error, "strerror", None) or type(error).__name__
         raise _wrong(
