@@ -316,7 +316,7 @@ class LocalModel:
             generation.close()
         yield Usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
         detail: dict[str, object] = {} if stopping.found is None else {"stop": stopping.found}
-        if self.engine.lookup and isinstance(generation, Generation):
+        if self.engine.lookup:
             detail["lookup"] = {"offered": generation.offered, "accepted": generation.accepted}
         yield Done(finish, detail)
 
