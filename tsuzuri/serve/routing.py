@@ -18,6 +18,7 @@ from tsuzuri.errors import BusyError, ConfigError, ContextError, MissingError, R
 from tsuzuri.guard.finding import look, personal
 from tsuzuri.serve.refusal import Refusal
 from tsuzuri.serve.running import closing
+from tsuzuri.store.keys import Key
 from tsuzuri.types import Event, Message, Notice
 
 if TYPE_CHECKING:
@@ -187,7 +188,9 @@ class _Facts:
         """Whether it is one of those who are meant."""
         who = self._call.who
         assert who is not None
-        keys = not when.keys or any(one in when.keys for one in (who.id, who.replaces))  # or has taken the place of one
+        keys = not when.keys or any(
+            one in when.keys for one in (who.id, who.replaces if isinstance(who, Key) else None)
+        )  # or has taken the place of one
         share = when.share is None or place(route, self._call.tenant) < when.share
         return keys and share and (not when.users or who.user_id in when.users)
 
