@@ -696,7 +696,9 @@ PARTS: dict[str, Callable[[str], str]] = {
     "routes": routes, "chat_fields": wire("openai_chat"), "completions_fields": wire("openai_completions"),
     "messages_fields": wire("anthropic_messages"), "embeddings_fields": wire("openai_embeddings"),
     "responses_fields": wire("openai_responses"), "count_fields": wire("openai_responses", "COUNT"),
-    "fetch_fields": wire("openai_responses", "FETCH"), "items_fields": wire("openai_responses", "ITEMS"), "moderations_fields": wire("openai_moderations"), "rerank_fields": wire("rerank"),
+    "fetch_fields": wire("openai_responses", "FETCH"), "items_fields": wire("openai_responses", "ITEMS"), "moderations_fields": wire("openai_moderations"), "rerank_fields": wire("rerank"), "ollama_chat_fields": wire("ollama", "CHAT"),
+    "ollama_generate_fields": wire("ollama", "GENERATE"), "ollama_options_fields": wire("ollama", "OPTIONS"), "ollama_embed_fields": wire("ollama", "EMBED"),
+    "ollama_show_fields": wire("ollama", "SHOW"),
 }  # fmt: skip
 
 if __name__ == "__main__":
