@@ -81,11 +81,11 @@ def test_calls_and_their_answers(client: httpx2.Client, running: Running) -> Non
         assert found["message"]["tool_calls"] == [{"id": "c1", "function": {"name": "weather", "arguments": {"place": "東京"}}}]
         assert found["done_reason"] == "stop"
     without = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": n, "arguments": {"x": 1}}} for n in ("a", "b")]}
-    answers = [{"role": "tool", "tool_name": "b", "content": "B"}, {"role": "tool", "content": "A"}]
+    answers = [{"role": "tool", "tool_name": "a", "content": "A"}, {"role": "tool", "content": "B"}]
     client.post("/api/chat", json={**body, "messages": [*SAID, without, *answers], "stream": False})
     messages, _ = running.service.pool.get("caller").chat.calls[-1]
     assert messages[1].tool_calls == (ToolCall("call_1_0", "a", '{"x": 1}'), ToolCall("call_1_1", "b", '{"x": 1}'))
-    assert messages[2:] == (Message("tool", "B", tool_call_id="call_1_1"), Message("tool", "A", tool_call_id="call_1_0"))
+    assert messages[2:] == (Message("tool", "A", tool_call_id="call_1_0"), Message("tool", "B", tool_call_id="call_1_1"))
 
 
 def test_generate_asks_or_continues(client: httpx2.Client, running: Running) -> None:
