@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -77,6 +78,12 @@ class Call:
             raise unknown(name)
         self.model = found
         return found
+
+    def allowed(self) -> list[Served]:
+        """The models that the key may use."""
+        assert self.who is not None
+        only = self.who.models
+        return [model for model in self.service.pool.all() if only is None or model.name in only]
 
     def head(self, kind: str, model: Served) -> Head:
         return Head(f"{kind}{secrets.token_hex(12)}", self.service.now(), model.name, model.tokens.spell if model.tokens else None)
@@ -242,6 +249,21 @@ def streamed(
             yield last
 
     return Answer(frames=frames(), failed=failed)
+
+
+def line_by_line(
+    events: AsyncIterator[tuple[int, Event]],
+    each: Maker,
+    end: Callable[[], Sequence[Mapping[str, Any]]],
+    shape: Callable[[Refusal, str], Mapping[str, Any]],
+) -> Answer:
+    """`streamed`, as lines of JSON: Ollama's way. No other line may stand among them, so silence is not broken."""
+    made = streamed(events, each, end, _line, failed=lambda refusal, request_id: _line(shape(refusal, request_id)))
+    return replace(made, headers={"content-type": "application/x-ndjson"}, ping=b"")
+
+
+def _line(chunk: Mapping[str, Any]) -> bytes:
+    return f"{dumps(chunk)}\n".encode()
 
 
 def data_frame(chunk: Mapping[str, Any]) -> bytes:
