@@ -22,6 +22,7 @@ from tsuzuri.chat.together import Together
 from tsuzuri.engine import constraint
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, MissingError
+from tsuzuri.text import fast
 from tsuzuri.types import Done, Event, Message, Options, Text, ToolCall, Usage
 
 PLACE = {
@@ -201,6 +202,19 @@ def test_a_template_of_one_call_and_no_words_refuses_the_rest() -> None:
         llama.segments([*ASKED, Message("assistant", "", CALLS)], True, ())
     with pytest.raises(ConfigError, match="並べられません"):
         llama.segments([*ASKED, Message("assistant", "はい", CALLS[:1])], True, ())
+
+
+def test_what_is_learned_is_what_is_asked(directory: Path) -> None:
+    """The ids of a training conversation begin with those of each question, tools and calls included; trained is what is said after it."""
+    tokenizer, tools = fast.load(directory), [WEATHER, CLOCK]
+    ids, trained = template.encode_training(tokenizer, TALK, tools)
+    said = [i for i, message in enumerate(TALK) if message.role == "assistant"]
+    for i in said:
+        asked = template.encode(tokenizer, TALK[:i], tools=tools)
+        assert ids[: len(asked)] == asked and trained[len(asked)] and not trained[len(asked) - 1]
+    shown = tokenizer.decode([id for id, on in zip(ids, trained, strict=True) if on])
+    calls = "\n".join(f'<tool_call>\n{{"name": "{call.name}", "arguments": {call.arguments}}}\n</tool_call>' for call in CALLS)
+    assert shown == f"調べます。\n{calls}{END}晴れです。{END}"
 
 
 # ── a model with random weights
