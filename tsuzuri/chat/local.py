@@ -340,7 +340,17 @@ class LocalModel:
     def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
         for message in messages:
             utf8(message.content)  # before the template moves its characters
-        ids = self.template.encode(self.tokenizer, messages, tools=tools)
+        try:
+            ids = self.template.encode(self.tokenizer, messages, tools=tools)
+        except FormatError as error:  # it could be read when it was loaded: what it refuses is this conversation
+            raise ConfigError(
+                error.asked,
+                found=error.found,
+                todo=Words(
+                    "役割の順序とツールの書き方を、このモデルの書式に合わせてください。",
+                    "Follow the template of this model in the order of roles and in what tools say.",
+                ),
+            ) from error
         return ids if ids[-1:] == self._source_end else [*ids, *self._source_end]
 
     def ids_of(self, prompt: str | Ids) -> list[int]:

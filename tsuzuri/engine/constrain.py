@@ -183,11 +183,12 @@ def _literal(text: str) -> str:
 
 def _calls(made: Any) -> Iterator[str]:
     """Rules. Text that goes on to a call ends with the first mark that it meets (`lazy`), and other text meets none."""
-    (head, middle, tail, between), (least, most) = made["around"], made["calls"]
+    (head, middle, tail, between, name_first), (least, most) = made["around"], made["calls"]
     mark = head[: head.rindex("{")].strip()
     for number, (name, schema) in enumerate(made["arguments"].items()):
         yield f"arguments_{number}: {_json(schema)}"
-        yield f"one_{number}: {_literal(name + middle)} arguments_{number} {_literal(tail)}"
+        named, others = _literal(name + middle), _literal(middle + name + tail)
+        yield f"one_{number}: " + (f"{named} arguments_{number} {_literal(tail)}" if name_first else f"arguments_{number} {others}")
     yield "any: " + " | ".join(f"one_{number}" for number in range(len(made["arguments"])))
     yield f"call: {_literal(head)} any"
     more = (SEVERAL if most is None else most) - 1
