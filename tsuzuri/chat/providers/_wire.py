@@ -365,7 +365,7 @@ def _patience(failed: _Failed | httpx2.HTTPError, tried: int) -> float | None:
     """Seconds until the next try; None where there is to be none. What the server says of it goes before what its status means."""
     if tried >= TRIES:
         return None
-    usual = WAIT * 2 ** (tried - 1) * random.uniform(0.75, 1)  # noqa: S311  so that those who were refused together do not return together
+    usual: float = WAIT * 2 ** (tried - 1) * random.uniform(0.75, 1)  # noqa: S311  so that those who were refused together do not return together
     if isinstance(failed, httpx2.HTTPError):
         unsent = isinstance(failed, httpx2.ConnectError | httpx2.ConnectTimeout)
         return usual if unsent or isinstance(failed, httpx2.RemoteProtocolError | httpx2.ReadError) else None
