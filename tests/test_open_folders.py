@@ -266,7 +266,7 @@ def test_every_check_takes_time_in_proportion_to_the_text(name: str, piece: str)
 @pytest.mark.parametrize("name", names(ROUTES))
 def test_every_route_says_its_method_its_paths_and_who_may(name: str) -> None:
     module = find(ROUTES, name)
-    assert module.METHOD in ("GET", "POST") and all(path.startswith("/") for path in module.PATHS)
+    assert module.METHOD in ("DELETE", "GET", "PATCH", "POST", "PUT") and all(path.startswith("/") for path in module.PATHS)
     assert parameters(module.answer) == ["call"]
     assert [door.name for door in doors([module])] == [name], "its policy is one"
 

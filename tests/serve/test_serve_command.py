@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import pytest
 from served import Repeated
 
 from tsuzuri.serve.models import Served
+from tsuzuri.store import audit, database
 from tsuzuri.types import Done, Text, Usage
 
 START = """
@@ -26,7 +28,7 @@ import pathlib, re, sys, time
 begun = time.monotonic()
 from tsuzuri.serve import server
 run = server.run
-def told(service, address, at, grace=0.5):
+def told(service, address, at, grace):
     heavy = [name for name in ("torch", "tokenizers", "numpy", "pyarrow", "transformers") if name in sys.modules]
     peak = int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
     print("started", round(time.monotonic() - begun, 2), round(peak), heavy, flush=True)
@@ -144,7 +146,7 @@ routes:
 
 
 def test_ctrl_c_ends_a_stream_with_a_terminator(tmp_path: Path, upstream: Any) -> None:
-    with process(tmp_path, "--remote", f"slow={upstream.url}/v1", TSUZURI_REMOTE_KEY=upstream.key) as server:
+    with process(tmp_path, "--grace", "0.5", "--remote", f"slow={upstream.url}/v1", TSUZURI_REMOTE_KEY=upstream.key) as server:
         url, key = address(server)
         until_up(url)
         body = {"model": "slow", "messages": [{"role": "user", "content": "あ"}], "stream": True}
@@ -157,6 +159,31 @@ def test_ctrl_c_ends_a_stream_with_a_terminator(tmp_path: Path, upstream: Any) -
             rest = [line for line in lines if line]
         assert "shutting_down" in rest[-2] and rest[-1] == "data: [DONE]"
         assert server.wait(10) == 0
+
+
+def test_the_second_ctrl_c_ends_at_once_and_still_with_terminators_and_records(tmp_path: Path, upstream: Any) -> None:
+    with process(tmp_path, "--remote", f"slow={upstream.url}/v1", TSUZURI_REMOTE_KEY=upstream.key) as server:
+        url, key = address(server)
+        until_up(url)
+        body = {"model": "slow", "messages": [{"role": "user", "content": "あ"}], "stream": True}
+        headers = {"authorization": f"Bearer {key}"}
+        with httpx2.stream("POST", f"{url}/v1/chat/completions", json=body, headers=headers, timeout=20) as response:
+            lines = response.iter_lines()
+            while "あ" not in next(lines):
+                pass
+            server.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert server.poll() is None, "it waits for the answer"
+            begun = time.monotonic()
+            server.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert server.wait(10) == 0
+        assert time.monotonic() - begun < 3
+        assert "shutting_down" in rest[-2] and rest[-1] == "data: [DONE]"
+        assert server.stderr and server.stderr.read() == ""
+    with database.open(tmp_path / "data") as db:
+        written = [record.body for record in audit.records(db) if record.kind == "request"]
+        assert [(one["request"], one["status"]) for one in written] == [(response.headers["x-request-id"], 200)]
 
 
 def test_behind_the_guard_a_model_sees_no_personal_data_and_refused_content_ends_the_answer(tmp_path: Path, upstream: Any) -> None:
@@ -202,6 +229,18 @@ def test_what_cannot_be_served_is_refused_before_anything_listens(arguments: lis
         _, errors = server.communicate(timeout=30)
         assert server.returncode == 2
     assert told in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_printed_to_be_typed_can_be_typed_here(known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed where the shell does not look, the program is called as it was called to start the server."""
+    beside = tmp_path / "tsuzuri"
+    beside.write_text("#!/bin/sh\n")
+    beside.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path if known else tmp_path / "elsewhere"))
+    monkeypatch.setattr(sys, "argv", [".venv/bin/tsuzuri", "serve"])
+    command: Any = importlib.import_module("tsuzuri.commands.serve")
+    assert command._program() == ("tsuzuri" if known else ".venv/bin/tsuzuri")
 
 
 def test_keys_for_two_places_are_not_sent_anywhere(tmp_path: Path) -> None:

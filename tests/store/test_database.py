@@ -229,6 +229,25 @@ def test_a_database_of_the_first_version_comes_up_to_date_with_everything_in_it(
         assert audit.content(db, said[0]) == "第一版で書いた文"
 
 
+@pytest.mark.parametrize("start", names(database.VERSIONS))
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_every_released_schema_comes_up_to_date_on_both_databases(kind: str, start: str, another: object, tmp_path: Path) -> None:
+    with database.connect(another(kind), tmp_path / "secrets") as db:  # type: ignore[operator]
+        database.upgrade(db, start)
+        with db.write() as connection:
+            user = "INSERT INTO users (id, name, role, active, created_at) VALUES ('user_1', '山田', 'member', TRUE, 5)"
+            connection.execute(text(user))
+            session = "INSERT INTO sessions (hash, user_id, created_at, expires_at) VALUES (:hash, 'user_1', 7, 9)"
+            connection.execute(text(session), {"hash": b"x"})
+        database.upgrade(db)
+        with db.read() as connection:
+            assert database.version(connection) == names(database.VERSIONS)[-1]
+            assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
+            assert connection.execute(text("SELECT user_id, expires_at FROM sessions")).all() == [("user_1", 9)]
+            assert connection.execute(text("SELECT seen_at FROM sessions")).scalar() == (7 if start < "v0003" else 0)
+        database.upgrade(db)
+
+
 def first_secret() -> str:
     """In the first line of the dump, as a comment: the key that its rows hold only the hash of."""
     return DUMP.read_text(encoding="utf-8").partition("\n")[0].removeprefix("-- ")

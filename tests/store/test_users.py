@@ -90,7 +90,7 @@ def test_signing_in_needs_the_name_and_the_password(db: Database) -> None:
         assert users.sign_in(db, name, password) is None
     found = users.sign_in(db, "山田", GOOD)
     assert found is not None and found[0] == made
-    assert users.session(db, found[1]) == made
+    assert users.session(db, found[1]).user == made
 
 
 def test_names_that_look_alike_are_one(db: Database) -> None:

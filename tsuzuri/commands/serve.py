@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -118,12 +120,41 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose impo
     help=str(Words("答えに出してはならない文字列（名前＝値を一行に一つ）", "what must not come out in an answer: NAME=VALUE, one a line")),
 )
 @click.option(
+    "--keep",
+    type=click.IntRange(0, 3650),
+    metavar="DAYS",
+    default=30,
+    show_default=True,
+    help=str(
+        Words(
+            "保存を頼まれた答え（responses）を残す日数。0 なら保存しない", "days for which responses are stored that ask for it; 0: none is"
+        )
+    ),
+)
+@click.option(
     "--prefix-cache",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help=str(
         Words("読んだ文章の計算結果を残すフォルダ（中身から文章が分かります）", "where what was read is kept; it gives the texts away")
     ),
+)
+@click.option(
+    "--share-port",
+    is_flag=True,
+    help=str(
+        Words(
+            "同じポートをほかの tsuzuri serve と分け合う（止めずに入れ替えるとき）",
+            "share the port with other servers, to replace one by one",
+        )
+    ),
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=30,
+    show_default=True,
+    help=str(Words("止めるとき、答えの途中のものを待つ秒数", "seconds that answers under way have when it is told to stop")),
 )
 @click.option("--quantize", type=click.Choice(["q8_0", "q4_0"]), help=str(Words("読み込むときに量子化する", "quantise on loading")))
 @click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads")))
@@ -145,7 +176,10 @@ def command(
     refuse: tuple[str, ...],
     injection: Literal["ignore", "tell", "refuse"],
     secrets: Path | None,
+    keep: int,
     prefix_cache: Path | None,
+    share_port: bool,
+    grace: float,
     quantize: str | None,
     threads: int | None,
 ) -> None:
@@ -164,15 +198,15 @@ def command(
     plan = _plan(remotes, routes_file)
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
     costs = (table.load(prices).over(table.listed()) if prices else table.listed()).free(free)
-    address = server.Address(host, port, tls_cert, tls_key, plain_http)
+    address = server.Address(host, port, tls_cert, tls_key, plain_http, share_port)
     with server.listen(address) as at, opened(data) as db:
         elsewhere = [*remote.served(plan.remotes, os.environ), *remote.routes(plan, db)]
         models = _with_aliases([*_local(directories, bool(plan.remotes), quantize, threads, prefix_cache), *elsewhere], aliases)
         _check_free(free, models)
-        service = Service(Pool(models), db, cost=costs.cost, guard=guard, hosts=address.hosts(names))
+        service = Service(Pool(models), db, cost=costs.cost, guard=guard, hosts=address.hosts(names), keep=keep)
         _tell_unpriced(models, costs)
-        _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db))
-        server.run(service, address, at)
+        _tell(address, at.getsockname()[1], models, _first_key(db), _invitation(db))
+        server.run(service, address, at, grace)
     click.echo(str(Words("終わりました。", "Stopped.")))
 
 
@@ -286,25 +320,51 @@ def _first_key(db: Database) -> str | None:
     return None if keys.listed(db) else keys.create(db, "first", scopes=("chat", "embeddings"))[1]
 
 
-def _tell(address: Address, port: int, models: Sequence[str], secret: str | None) -> None:
+def _invitation(db: Database) -> str | None:
+    """A one-time token for the first administrator, as long as there is none."""
+    from tsuzuri.store import users  # noqa: PLC0415
+
+    return users.invite(db)
+
+
+def _tell(address: Address, port: int, models: Sequence[Served], secret: str | None, invitation: str | None) -> None:
     """Where it is, how to get in, and three things to try."""
     from dataclasses import replace  # noqa: PLC0415
 
-    url = replace(address, port=port).url
+    url, names = replace(address, port=port).url, [model.name for model in models]
     if secret is None:
-        key = Words("API キーは tsuzuri keys create 名前 で作れます。", "tsuzuri keys create NAME makes API keys.")
+        key = Words(
+            f"API キーは {_program()} keys create --name 名前 で作れます。", f"{_program()} keys create --name NAME makes API keys."
+        )
         shown = "$TSUZURI_KEY"
     else:
         key = Words(f"最初の API キー（表示するのは今だけです）：{secret}", f"The first API key, shown only now: {secret}")
         shown = secret
-    click.echo(str(Words(f"{url} で提供しています。モデル：{'、'.join(models)}", f"Serving at {url}. Models: {', '.join(models)}")))
+    click.echo(str(Words(f"{url} で提供しています。モデル：{'、'.join(names)}", f"Serving at {url}. Models: {', '.join(names)}")))
     click.echo(str(key))
     click.echo(str(Words("試すには：", "To try it:")))
-    body = f'{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
+    writer = next((model for model in models if model.chat is not None), None)
+    if writer is None:  # all of them only read
+        path, body = "embeddings", f'{{"model": "{names[0]}", "input": "こんにちは"}}'
+    else:
+        path, body = "chat/completions", f'{{"model": "{writer.name}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
     for line in (
-        f"tsuzuri chat --url {url}/v1 --key {shown}",
-        f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
+        *([f"{_program()} chat --url {url}/v1 --key {shown}"] if writer else []),
+        f"curl {url}/v1/{path} -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
         f"python: openai.OpenAI(base_url='{url}/v1', api_key='{shown}')",
     ):
         click.echo(f"  {line}")
+    if invitation is not None:
+        said = Words(
+            "管理者はまだいません。最初の管理者になるには（1 日間有効）：",
+            "There is no administrator yet. To become the first, within a day:",
+        )
+        click.echo(str(said))
+        body = f'{{"token": "{invitation}", "name": "…", "password": "…"}}'
+        click.echo(f"  curl {url}/api/first-administrator -H 'Content-Type: application/json' -d '{body}'")
     click.echo(str(Words("Ctrl-C で終わります。", "Ctrl-C ends it.")))
+
+
+def _program() -> str:
+    """How this program is called from here: by its name where the shell knows it, else as it was called."""
+    return "tsuzuri" if shutil.which("tsuzuri") else sys.argv[0]

@@ -1,132 +1,148 @@
 """Who is asking, what they may do, and how much of it at once.
 
-In: the headers of a request and the policy of the route that matched. Out: a `Key`, or a `Refusal`: 401 without a key that holds, 403
-where it lacks the scope, 429 beyond its limits. Keys come from the database each time, so a revoked one ends with the next request.
-It sees no body and counts no money.
+In: the headers of a request and the policy of the route that matched. Out: a `Key` or a `Person`, or a `Refusal`: 401 without a key or a
+session that holds, 403 where it is not for them or the page is another's, 429 beyond their limits. Both come from the database each
+time, so a revoked key, a deactivated user and a changed role end with the next request. It sees no body and counts no money.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import math
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
-
 from tsuzuri.errors import Words
+from tsuzuri.serve import cookies, turns
 from tsuzuri.serve.refusal import Refusal
-from tsuzuri.store.keys import Key, Refused
+from tsuzuri.serve.turns import Turns
+from tsuzuri.store import keys, users
+from tsuzuri.store.database import Database
+from tsuzuri.store.keys import SCOPES, Key, Refused
+from tsuzuri.store.turns import Limits, Turn
+from tsuzuri.store.users import ROLES, Person, Who
 
 OPEN = "open"  # the policy of a route that asks for no key
-Policy: TypeAlias = tuple[str, ...] | str  # scopes of which one is enough, or OPEN
-Judge: TypeAlias = Callable[[str, str | None], Key | Refused]
+MEMBER, AUDITOR, ADMIN = EVERYONE = tuple(
+    f"role:{role}" for role in ROLES
+)  # words of a policy that let sessions in; none does unless it says so
+WORDS = frozenset((*SCOPES, *EVERYONE))
+Policy: TypeAlias = tuple[str, ...] | str  # scopes of keys and roles of people of which one is enough, or OPEN
 MOST_AT_ONCE = 64  # requests under way in the whole server
-AT_ONCE = 8  # of one key that says nothing else
+AT_ONCE = 8  # of one key or person that says nothing else
 LONGEST_KEY = 512  # characters
+SAFE = ("GET", "HEAD")  # methods that change nothing
 
 
 class Access:
-    def __init__(self, judge: Judge, most_at_once: int = MOST_AT_ONCE) -> None:
-        self._judge, self._most = judge, most_at_once
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._tokens = FixedWindowRateLimiter(MemoryStorage())  # one number a key, however many tokens there are
-        self._under_way: Counter[str] = Counter()
+    def __init__(self, db: Database, most_at_once: int = MOST_AT_ONCE, counted: Turns | None = None) -> None:
+        self._db, self._most = db, most_at_once
+        self.turns = counted or turns.of(db)
+        self.under_way = 0
 
-    async def authenticate(self, headers: Mapping[str, str], address: str | None) -> Key | Refused:
-        """The key that was sent, or why there is none: for the audit, a client is not told. Raises Refusal for two keys that differ."""
+    async def authenticate(self, headers: Mapping[str, str], address: str | None, method: str, secure: bool) -> Who | Refused:
+        """Whoever it is, or why nobody: for the audit, a client is not told. A key that was sent is what counts, and a session only
+        without one. Raises Refusal for two keys that differ, and for a change that another site's page asks for."""
         sent = {key for key in (_bearer(headers), headers.get("x-api-key")) if key}
         if len(sent) > 1:
             raise unauthorised()
+        if not sent and (token := cookies.session(headers, secure)):
+            return await self._person(token, headers, method, secure)
         if not sent or len(secret := sent.pop()) > LONGEST_KEY:
             return Refused("malformed")
-        return await asyncio.to_thread(self._judge, secret, address)  # the database is never waited for in the event loop
+        return await asyncio.to_thread(keys.judge, self._db, secret, address)  # the database is never waited for in the event loop
 
-    def authorise(self, who: Key | Refused, policy: Policy) -> Key:
+    async def _person(self, token: str, headers: Mapping[str, str], method: str, secure: bool) -> Person | Refused:
+        if len(token) > LONGEST_KEY:
+            return Refused("malformed")
+        found = await asyncio.to_thread(users.session, self._db, token)
+        if found is not None and method not in SAFE:
+            cookies.check_origin(headers, secure)
+            if not hmac.compare_digest(users.csrf(self._db, token).encode(), headers.get(cookies.CSRF, "").encode()):
+                raise cookies.elsewhere()
+        return found or Refused("unknown")
+
+    def authorise(self, who: Who | Refused, policy: Policy) -> Who:
         """Raises Refusal: whoever could not be told satisfies no policy."""
-        if not isinstance(who, Key):
-            raise unauthorised()
-        if not any(who.allows(scope) for scope in policy):
-            wanted = "、".join(policy), " or ".join(policy)
-            words = Words(f"このキーには {wanted[0]} の権限がありません。", f"This key lacks the scope {wanted[1]}.")
-            raise Refusal(403, words, code="insufficient_scope")
-        return who
+        match who:
+            case Key():
+                if any(word in who.scopes for word in policy):
+                    return who
+                wanted = [word for word in policy if word in SCOPES]
+                raise _lacks(wanted) if wanted else _not_for(Words("キーでは使えません。", "It is not for keys."))
+            case Person():
+                if f"role:{who.user.role}" in policy:
+                    return who
+                raise _not_for(Words("あなたの役割では使えません。", "It is not for your role."))
+        raise unauthorised()
 
-    @contextmanager
-    def turn(self, who: Key, used: Callable[[], int]) -> Iterator[dict[str, str]]:
+    @asynccontextmanager
+    async def turn(self, who: Who, used: Callable[[], int]) -> AsyncIterator[dict[str, str]]:
         """A place for one request, until the block ends; what there is left, as headers. `used`: the tokens it came to, in the end.
         Raises Refusal with 429 or 503."""
-        if self._under_way.total() >= self._most:
+        if self.under_way >= self._most:
             raise Refusal(503, Words("混み合っています。", "The server is busy."), code="busy", retry=1)
-        most = who.concurrent or AT_ONCE
-        if self._under_way[who.id] >= most:
-            words = Words(f"このキーで同時に頼めるのは {most} 件までです。", f"This key may have {most} requests under way at once.")
-            raise Refusal(429, words, code="concurrency_limit_exceeded", retry=1)
-        headers = self._rate(who) | self._tokens_left(who)
-        self._under_way[who.id] += 1
+        self.under_way += 1
         try:
-            yield headers
+            found = await self.turns.take(Limits(who.id, who.concurrent or AT_ONCE, who.requests_per_minute, who.tokens_per_minute))
+            headers = _told(found)
+            if found.refused is not None:
+                raise _beyond(found, headers)
+            try:
+                yield headers
+            finally:
+                await self.turns.end(found, used())
         finally:
-            self._use(who, used())
-            self._under_way[who.id] -= 1
-            if not self._under_way[who.id]:
-                del self._under_way[who.id]
+            self.under_way -= 1
 
-    @property
-    def under_way(self) -> int:
-        return self._under_way.total()
 
-    def _use(self, who: Key, tokens: int) -> None:
-        """What a request came to: it counts against the minute in which it ended."""
-        if who.tokens_per_minute is not None and tokens:
-            self._tokens.hit(RateLimitItemPerMinute(who.tokens_per_minute), who.id, cost=tokens)
+def _told(turn: Turn) -> dict[str, str]:
+    """What is left, for whoever has a limit. A request that begins while tokens are left may go beyond them: how long an answer becomes is
+    known at its end."""
+    headers = {}
+    for name, limit, left, wait in (
+        ("requests", turn.limits.requests, turn.requests_left, turn.requests_wait),
+        ("tokens", turn.limits.tokens, turn.tokens_left, turn.tokens_wait),
+    ):
+        if limit is not None:
+            headers[f"x-ratelimit-limit-{name}"] = str(limit)
+            headers[f"x-ratelimit-remaining-{name}"] = str(left)
+            headers[f"x-ratelimit-reset-{name}"] = f"{math.ceil(wait / 1000)}s"
+    return headers
 
-    def _tokens_left(self, who: Key) -> dict[str, str]:
-        """A request that begins while something is left may go beyond it: how long an answer becomes is known at its end."""
-        if who.tokens_per_minute is None:
-            return {}
-        window = self._tokens.get_window_stats(RateLimitItemPerMinute(who.tokens_per_minute), who.id)
-        wait = max(0.0, window.reset_time - time.time())
-        headers = {
-            "x-ratelimit-limit-tokens": str(who.tokens_per_minute),
-            "x-ratelimit-remaining-tokens": str(max(0, window.remaining)),
-            "x-ratelimit-reset-tokens": f"{math.ceil(wait)}s",
-        }
-        if window.remaining <= 0:
-            words = Words(f"1 分間に {who.tokens_per_minute} トークンまでです。", f"At most {who.tokens_per_minute} tokens a minute.")
-            raise Refusal(429, words, code="rate_limit_exceeded", retry=max(wait, 0.05), headers=headers)
-        return headers
 
-    def _rate(self, who: Key) -> dict[str, str]:
-        if who.requests_per_minute is None:
-            return {}
-        item = RateLimitItemPerMinute(who.requests_per_minute)
-        taken = self._limiter.hit(item, who.id)
-        window = self._limiter.get_window_stats(item, who.id)
-        wait = max(0.0, window.reset_time - time.time())
-        headers = {
-            "x-ratelimit-limit-requests": str(who.requests_per_minute),
-            "x-ratelimit-remaining-requests": str(window.remaining),
-            "x-ratelimit-reset-requests": f"{math.ceil(wait)}s",
-        }
-        if not taken:
-            words = Words(f"1 分間に {who.requests_per_minute} 件までです。", f"At most {who.requests_per_minute} requests a minute.")
-            raise Refusal(429, words, code="rate_limit_exceeded", retry=max(wait, 0.05), headers=headers)
-        return headers
+def _beyond(turn: Turn, headers: Mapping[str, str]) -> Refusal:
+    if turn.refused == "at once":
+        most = turn.limits.at_once
+        words = Words(f"同時に頼めるのは {most} 件までです。", f"At most {most} requests may be under way at once.")
+        return Refusal(429, words, code="concurrency_limit_exceeded", retry=1)
+    if turn.refused == "requests":
+        most, wait = turn.limits.requests, turn.requests_wait
+        words = Words(f"1 分間に {most} 件までです。", f"At most {most} requests a minute.")
+    else:
+        most, wait = turn.limits.tokens, turn.tokens_wait
+        words = Words(f"1 分間に {most} トークンまでです。", f"At most {most} tokens a minute.")
+    return Refusal(429, words, code="rate_limit_exceeded", retry=max(wait / 1000, 0.05), headers=headers)
 
 
 def unauthorised() -> Refusal:
-    """The same for no key, a wrong one, and one that no longer holds."""
+    """The same for no key, a wrong one, and one that no longer holds; and for sessions."""
     words = Words(
         "有効な API キーが要ります（Authorization: Bearer … か x-api-key）。",
         "A valid API key is needed (Authorization: Bearer … or x-api-key).",
     )
     return Refusal(401, words, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
+def _lacks(wanted: list[str]) -> Refusal:
+    words = Words(f"このキーには {'、'.join(wanted)} の権限がありません。", f"This key lacks the scope {' or '.join(wanted)}.")
+    return Refusal(403, words, code="insufficient_scope")
+
+
+def _not_for(words: Words) -> Refusal:
+    return Refusal(403, words, code="insufficient_role")
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:

@@ -25,20 +25,23 @@ from starlette.types import Receive, Scope, Send
 from tsuzuri.errors import Words
 from tsuzuri.folder import find, names
 from tsuzuri.serve import bounds
-from tsuzuri.serve.access import OPEN, Access, Policy
+from tsuzuri.serve.access import OPEN, WORDS, Access, Policy
 from tsuzuri.serve.books import Books, Cost
 from tsuzuri.serve.call import Call
 from tsuzuri.serve.guarding import NOTHING, Guard
+from tsuzuri.serve.keeping import DAYS, Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Gone, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
+from tsuzuri.serve.signing import Signing
 from tsuzuri.store.database import Database
-from tsuzuri.store.keys import SCOPES, Refused, judge
+from tsuzuri.store.keys import Key, Refused
 
 ROUTES = "tsuzuri.serve.routes"
-WITHOUT_KEY = ("health",)  # the only routes that may be OPEN
+WITHOUT_KEY = ("first_administrator", "health", "session_begin")  # the only routes that may be OPEN
+WITH_BODY = ("PATCH", "POST", "PUT")
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MAX_HEAD = 64 << 10  # bytes of all headers
@@ -69,10 +72,13 @@ class Service:
         guard: Guard = NOTHING,
         hosts: Sequence[str] = LOOPBACK,
         most_at_once: int = 64,
+        keep: int = DAYS,
     ) -> None:
+        """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is."""
         self.pool, self.guard = pool, guard
-        self.access = Access(lambda secret, address: judge(db, secret, address), most_at_once)
+        self.db, self.access = db, Access(db, most_at_once)
         self.books, self.metrics = Books(db, cost), Metrics()
+        self.signing, self.keeping = Signing(db), Keeping(db, keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
         self.stopping = asyncio.Event()
@@ -85,17 +91,21 @@ class Service:
         audit is in `_http`, which no request leaves otherwise.
         """
         if door.policy == OPEN:
+            call.body = await self._body(door, call)
             await out.answer(await door.answer(call))
             return
-        call.sent = await self.access.authenticate(call.headers, call.address)
+        call.sent = await self.access.authenticate(call.headers, call.address, door.method, call.secure)
         call.who = self.access.authorise(call.sent, door.policy)
-        with self.access.turn(call.who, call.used) as left:
+        async with self.access.turn(call.who, call.used) as left:
             out.headers |= left
             if self.draining:
                 raise stopping()
             await self.books.ready()
-            call.body = await bounds.body(call.request.stream(), call.headers) if door.method == "POST" else {}
+            call.body = await self._body(door, call)
             await while_wanted(self._answer(door, call, out), receive, self.stopping)
+
+    async def _body(self, door: Door, call: Call) -> Mapping[str, Any]:
+        return await bounds.body(call.request.stream(), call.headers) if door.method in WITH_BODY else {}
 
     async def _answer(self, door: Door, call: Call, out: Sender) -> None:
         await out.answer(await door.answer(call))
@@ -177,7 +187,7 @@ class Service:
         meter, known = call.meter, call.sent
         body = {
             "request": call.id,
-            "key": known.key_id if isinstance(known, Refused) else known.id,
+            "key": known.key_id if isinstance(known, Refused) else known.id if isinstance(known, Key) else None,
             "refused": known.reason if isinstance(known, Refused) else None,
             "user": None if isinstance(known, Refused) else known.user_id,
             "address": call.address,
@@ -194,11 +204,13 @@ class Service:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
-        recovering = asyncio.create_task(self.books.recovering())
+        works = (self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning())
+        beside = [asyncio.create_task(work) for work in works]
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                recovering.cancel()
+                for task in beside:
+                    task.cancel()
                 await self.books.flush()
                 await asyncio.to_thread(self.pool.close)
             await send({"type": f"{message['type']}.complete"})
@@ -216,7 +228,7 @@ def doors(modules: Sequence[ModuleType]) -> list[Door]:
     for module in modules:
         name = module.__name__.rpartition(".")[2]
         policy: Any = getattr(module, "POLICY", None)
-        known = policy == OPEN if name in WITHOUT_KEY else isinstance(policy, tuple) and policy and set(policy) <= set(SCOPES)
+        known = policy == OPEN if name in WITHOUT_KEY else isinstance(policy, tuple) and policy and set(policy) <= WORDS
         if not known:
             raise TypeError(f"the route {name} declares no policy")
         routes = tuple(Route(path, _never, methods=[module.METHOD]) for path in module.PATHS)

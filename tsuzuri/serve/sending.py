@@ -26,7 +26,7 @@ ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`body` at once, or `frames` as they come; then `failed` makes the last frame of an error."""
+    """`body` at once, or `frames` as they come; then `failed` makes the last frame of an error. `pings`: whether a comment may come between."""
 
     body: Mapping[str, Any] | bytes = b""
     status: int = 200
@@ -34,6 +34,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     frames: AsyncIterator[bytes] | None = None
     failed: Callable[[Refusal, str], bytes] | None = None
+    pings: bool = True
 
 
 class Sender:
@@ -59,7 +60,7 @@ class Sender:
         if answer.frames is None:
             await self._whole(answer)
             return
-        pinging = asyncio.create_task(self._ping(answer))
+        pinging = asyncio.create_task(self._ping(answer) if answer.pings else asyncio.sleep(0))
         try:
             async with closing(answer.frames):
                 async for frame in answer.frames:

@@ -117,10 +117,10 @@ def append_many(db: Database, rows: Sequence[tuple[str, Mapping[str, Any]]], now
     return seq
 
 
-def records(db: Database, start: int = 1) -> Iterator[Record]:
-    """In order, from `start`; a snapshot."""
+def records(db: Database, start: int = 1, count: int | None = None) -> Iterator[Record]:
+    """In order, from `start`, `count` of them at most; a snapshot."""
     with db.read() as connection:
-        for seq, record, digest, _ in _rows(connection, start):
+        for seq, record, digest, _ in _rows(connection, start, count):
             value = json.loads(record)
             yield Record(seq, value["at"], value["kind"], value["body"], bytes(digest).hex())
 
@@ -141,10 +141,10 @@ def erase_content(db: Database, seq: int) -> None:
     sealed.wipe(db)
 
 
-def export(db: Database) -> Iterator[str]:
-    """Lines of JSON: `record` exactly as it was hashed, with `seq`, `hash` and `mac`. Contents are not among them."""
+def export(db: Database, start: int = 1, count: int | None = None) -> Iterator[str]:
+    """From the record `start` on, `count` at most. Lines of JSON: `record` exactly as it was hashed, with `seq`, `hash` and `mac`. Contents are not among them."""
     with db.read() as connection:
-        for seq, record, digest, mac in _rows(connection, 1):
+        for seq, record, digest, mac in _rows(connection, start, count):
             yield json.dumps({"seq": seq, "record": record, "hash": bytes(digest).hex(), "mac": bytes(mac).hex()}, ensure_ascii=False)
 
 
@@ -344,8 +344,8 @@ def _bytes_postgresql(element: _Bytes, compiler: Any, **options: Any) -> str:
     return f"convert_to({compiler.process(element.clauses, **options)}, 'UTF8')"
 
 
-def _rows(connection: Connection, start: int) -> Iterator[tuple[int, str, bytes, bytes]]:
-    query = select(audit.c.seq, audit.c.record, audit.c.hash, audit.c.mac).where(audit.c.seq >= start).order_by(audit.c.seq)
+def _rows(connection: Connection, start: int, count: int | None = None) -> Iterator[tuple[int, str, bytes, bytes]]:
+    query = select(audit.c.seq, audit.c.record, audit.c.hash, audit.c.mac).where(audit.c.seq >= start).order_by(audit.c.seq).limit(count)
     with connection.execute(query.execution_options(yield_per=BATCH)) as result:  # closed, too, when whoever reads stops halfway
         for part in result.partitions():
             yield from part

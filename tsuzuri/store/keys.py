@@ -13,9 +13,9 @@ import ipaddress
 import json
 import re
 import secrets
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
@@ -25,6 +25,9 @@ from tsuzuri.store import audit
 from tsuzuri.store.audit import OPERATOR
 from tsuzuri.store.database import Database
 from tsuzuri.store.tables import keys, now_ms, users
+
+if TYPE_CHECKING:
+    from tsuzuri.store.users import Person
 
 SCOPES = ("chat", "embeddings", "documents", "tools", "audit", "admin")
 SHAPE = re.compile(r"tsz_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
@@ -81,11 +84,11 @@ def create(
     tokens_per_minute: int | None = None,
     concurrent: int | None = None,
     expires_at: int | None = None,
-    within: Key | None = None,
+    within: Key | Person | None = None,
     by: str = OPERATOR,
     now: int | None = None,
 ) -> tuple[Key, str]:
-    """A new key and its secret. `within`: the key of whoever makes it; what that one may not do, the new one may not either.
+    """A new key and its secret. `within`: whoever makes it; what that one may not do, the new one may not either.
     `by`: who does it, for the audit, which is written in the same transaction.
 
     Raises ConfigError for an unknown scope, address, limit or model list, and for more than `within` allows; MissingError for a user
@@ -148,7 +151,15 @@ def find(db: Database, secret: str, address: str | None = None, now: int | None 
     return found if isinstance(found, Key) else None
 
 
-def rotate(db: Database, key_id: str, *, overlap_ms: int = DAY, by: str = OPERATOR, now: int | None = None) -> tuple[Key, str]:
+def rotate(
+    db: Database,
+    key_id: str,
+    *,
+    overlap_ms: int = DAY,
+    within: Key | Person | None = None,
+    by: str = OPERATOR,
+    now: int | None = None,
+) -> tuple[Key, str]:
     """A key that may do the same, and its secret; the old one works for `overlap_ms` more. Raises MissingError, ConfigError."""
     now = now_ms() if now is None else now
     with db.write() as connection:
@@ -159,6 +170,8 @@ def rotate(db: Database, key_id: str, *, overlap_ms: int = DAY, by: str = OPERAT
                 found=Words("もう使えないキーです。", "It is no longer valid."),
                 todo=Words("tsuzuri keys create で新しく作ってください。", "Make a new one with tsuzuri keys create."),
             )
+        if within is not None:
+            _check_within(old, within)
         values = {name: getattr(old, name) for name in Key.__dataclass_fields__}
         fresh = {"id": f"key_{secrets.token_hex(12)}", "prefix": base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]}
         new = Key(**{**values, **fresh, "created_at": now, "last_used_at": None, "replaces": old.id})
@@ -181,6 +194,36 @@ def revoke(db: Database, key_id: str, *, by: str = OPERATOR, now: int | None = N
         if done.rowcount:
             audit.append(db, "key.revoked", {"by": by, "key": key.id}, connection=connection, now=now)
         return _one(connection, key.id)
+
+
+CHANGEABLE = ("name", "models", "addresses", "requests_per_minute", "tokens_per_minute", "concurrent", "expires_at")
+
+
+def change(
+    db: Database,
+    key_id: str,
+    changes: Mapping[str, Any],
+    *,
+    within: Key | Person | None = None,
+    by: str = OPERATOR,
+    now: int | None = None,
+) -> Key:
+    """Sets some of CHANGEABLE; never what it is for, whose it is, nor its secret. Holds from the next request on. Raises as `create`."""
+    assert set(changes) <= set(CHANGEABLE), changes
+    now = now_ms() if now is None else now
+    with db.write() as connection:
+        old = _one(connection, key_id)
+        made = replace(old, **changes)
+        made = replace(made, addresses=tuple(_network(made.name, address) for address in made.addresses))
+        _check(made, now if "expires_at" in changes else 0)
+        if within is not None:
+            _check_within(made, within)
+        values = {name: _cells(made)[name] for name in changes}
+        if values:
+            connection.execute(update(keys).where(keys.c.id == old.id).values(**values))
+            pairs = {name: [getattr(old, name), getattr(made, name)] for name in changes}
+            audit.append(db, "key.changed", {"by": by, "key": old.id, "changed": pairs}, connection=connection, now=now)
+        return _one(connection, old.id)
 
 
 def listed(db: Database, user_id: str | None = None) -> list[Key]:
@@ -207,14 +250,19 @@ def _store(db: Database, connection: Connection, key: Key) -> str:
                 found=Words("その利用者はいないか、停止されています。", "There is no such user, or a deactivated one."),
                 todo=Words("tsuzuri users list で確かめてください。", "See tsuzuri users list."),
             )
+    connection.execute(insert(keys).values(**_cells(key), hash=_hash(db, secret)))
+    return secret
+
+
+def _cells(key: Key) -> dict[str, Any]:
+    """As the table keeps them."""
     row = {name: getattr(key, name) for name in Key.__dataclass_fields__}
     lists: dict[str, Any] = {
         "scopes": json.dumps(sorted(key.scopes)),
         "models": None if key.models is None else json.dumps(key.models, ensure_ascii=False),
         "addresses": json.dumps(key.addresses),
     }
-    connection.execute(insert(keys).values(**{**row, **lists, "hash": _hash(db, secret)}))
-    return secret
+    return {**row, **lists}
 
 
 def _one(connection: Connection, key_id: str) -> Key:
@@ -298,17 +346,26 @@ def _check(key: Key, now: int) -> None:
         )
 
 
-def _check_within(key: Key, maker: Key) -> None:
+def _check_within(key: Key, maker: Key | Person) -> None:
     models = maker.models is None or (key.models is not None and set(key.models) <= set(maker.models))
     ends = maker.expires_at is None or (key.expires_at is not None and key.expires_at <= maker.expires_at)
-    if not (key.scopes <= maker.scopes and models and ends):
+    from_where = not maker.addresses or (bool(key.addresses) and all(_inside(one, maker.addresses) for one in key.addresses))
+    pairs = [(getattr(key, limit), getattr(maker, limit)) for limit in ("requests_per_minute", "tokens_per_minute", "concurrent")]
+    limits = all(most is None or (given is not None and given <= most) for given, most in pairs)
+    if not (key.scopes <= maker.scopes and models and ends and from_where and limits):
         raise _wrong(
             key.name,
             Words(
-                "作る人のキーにない権限・モデル・期限を含みます。", "It asks for scopes, models or a time that the key of its maker lacks."
+                "作る人にない権限・モデル・期限・接続元・上限を含みます。",
+                "It asks for scopes, models, a time, addresses or limits that whoever makes it lacks.",
             ),
             Words("その範囲にとどめてください。", "Stay within those."),
         )
+
+
+def _inside(network: str, networks: Sequence[str]) -> bool:
+    found = ipaddress.ip_network(network)
+    return any(found.version == other.version and found.subnet_of(other) for other in map(ipaddress.ip_network, networks))  # type: ignore[arg-type]
 
 
 def _wrong(name: str, found: Words, todo: Words) -> ConfigError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -23,8 +24,8 @@ from tsuzuri.errors import ConfigError, Words
 from tsuzuri.store import audit
 from tsuzuri.store.audit import OPERATOR
 from tsuzuri.store.database import Database
-from tsuzuri.store.keys import Key
 from tsuzuri.store.tables import balances, entries, limits, now_ms, reservations
+from tsuzuri.store.users import Person, Who
 
 MICRO = 1_000_000
 LEASE_MS = 120_000
@@ -63,9 +64,10 @@ class Balance:
     spent: int
 
 
-def owners(key: Key) -> tuple[str, ...]:
-    """Whom a call with this key is charged to, in the order in which their rows are locked."""
-    return tuple(sorted([ALL, f"key:{key.id}", *([f"user:{key.user_id}"] if key.user_id else [])]))
+def owners(who: Who) -> tuple[str, ...]:
+    """Whom a call with this key, or of this person, is charged to, in the order in which their rows are locked."""
+    key = [] if isinstance(who, Person) else [f"key:{who.id}"]
+    return tuple(sorted([ALL, *key, *([f"user:{who.user_id}"] if who.user_id else [])]))
 
 
 def month_of(at: int) -> str:
@@ -92,7 +94,7 @@ def set_limit(db: Database, owner: str, amount: int | None, *, by: str = OPERATO
             connection.execute(insert(limits).values(**row))
 
 
-def budgeted(db: Database, key: Key) -> bool:
+def budgeted(db: Database, key: Who) -> bool:
     """Whether any limit applies: then a call without a known price is to be refused."""
     with db.read() as connection:
         return connection.execute(select(limits.c.owner).where(limits.c.owner.in_(owners(key)))).first() is not None
@@ -123,7 +125,7 @@ def listed(db: Database, month: str | None = None) -> list[Balance]:
 
 
 def reserve(
-    db: Database, key: Key, request_id: str, most: int, *, lease_ms: int = LEASE_MS, now: int | None = None
+    db: Database, key: Who, request_id: str, most: int, *, lease_ms: int = LEASE_MS, now: int | None = None
 ) -> Reservation | Refusal:
     """Sets `most` aside in every budget the call counts against, or in none of them.
 
@@ -149,20 +151,31 @@ def delivering(db: Database, reservation: Reservation, so_far: int, *, lease_ms:
 
     A ValueError where the reservation is over or `so_far` is more than was reserved: what is not covered must not be delivered.
     """
+    if delivering_all(db, [(reservation, so_far)], lease_ms=lease_ms, now=now):
+        raise ValueError("not held any more, or not more than was reserved and no less than before")
+
+
+def delivering_all(
+    db: Database, sent: Sequence[tuple[Reservation, int]], *, lease_ms: int = LEASE_MS, now: int | None = None
+) -> frozenset[str]:
+    """The same of several calls in one transaction. Returns the ids of the reservations that do not cover it."""
     now = now_ms() if now is None else now
     with db.write() as connection:
-        done = connection.execute(
-            update(reservations)
-            .where(
-                reservations.c.id == reservation.id,
-                reservations.c.state == "held",
-                reservations.c.delivered <= so_far,
-                reservations.c.most >= so_far,
-            )
-            .values(delivered=so_far, lease_until=now + lease_ms)
+        return frozenset(
+            reservation.id
+            for reservation, so_far in sorted(sent, key=lambda one: one[0].id)  # always in one order: nobody waits in a circle
+            if connection.execute(
+                update(reservations)
+                .where(
+                    reservations.c.id == reservation.id,
+                    reservations.c.state == "held",
+                    reservations.c.delivered <= so_far,
+                    reservations.c.most >= so_far,
+                )
+                .values(delivered=so_far, lease_until=now + lease_ms)
+            ).rowcount
+            != 1
         )
-        if done.rowcount != 1:
-            raise ValueError("not held any more, or not more than was reserved and no less than before")
 
 
 def settle(db: Database, reservation: Reservation, actual: int, now: int | None = None) -> None:

@@ -53,6 +53,14 @@ sessions = Table(
     Column("user_id", Text, ForeignKey("users.id"), nullable=False, index=True),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False, server_default="0"),  # to the minute; who is away for long is signed out
+)
+attempts = Table(  # guesses at passwords since `since`: at a name, and from an address; both as an HMAC
+    "attempts",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
 )
 invitations = Table(  # the one-time token that makes the first administrator
     "invitations",
@@ -83,6 +91,16 @@ keys = Table(
     Column("last_used_at", BigInteger),  # to the minute
     Column("revoked_at", BigInteger),
     Column("replaces", Text, ForeignKey("keys.id", deferrable=True, initially="DEFERRED")),  # a backup need not put them in order
+)
+turns = Table(  # requests under way, and those of the last minute where a limit counts them
+    "turns",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False, index=True),  # a key's id, or a user's
+    Column("began_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),  # a place of a server that died is free from then on
+    Column("ended_at", BigInteger),
+    Column("tokens", BigInteger, nullable=False),  # what it came to, once it has ended
 )
 
 # ── money
@@ -160,6 +178,19 @@ audit_contents = Table(  # only where it was asked for, and sealed; may be erase
     metadata,
     Column("seq", WHOLE, primary_key=True, autoincrement=False),
     Column("sealed", LargeBinary, nullable=False),
+)
+
+# ── answers that somebody asked to have kept
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),  # user ID or key ID: for anybody else it is not there
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),  # bytes of `sealed`
+    Column("sealed", LargeBinary, nullable=False),  # what was asked and answered
+    Index("ix_responses_owner", "owner", "expires_at"),
 )
 
 # ── sealed columns

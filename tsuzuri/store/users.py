@@ -14,24 +14,29 @@ import secrets
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
-from sqlalchemy import Connection, Row, delete, exc, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, exc, insert, or_, select, update
 
 from tsuzuri.errors import ConfigError, MissingError, Words
 from tsuzuri.folder import suggestion
 from tsuzuri.store import audit
 from tsuzuri.store.audit import OPERATOR
 from tsuzuri.store.database import Database
+from tsuzuri.store.keys import Key
 from tsuzuri.store.tables import invitations, now_ms, sessions, users
 
 ROLES = ("member", "auditor", "admin")
 SHORTEST, LONGEST = 12, 1024  # characters of a password
 HOUR = 3_600_000
+MINUTE = 60_000
 SESSION_MS = 12 * HOUR
+IDLE_MS = HOUR
 INVITATION_MS = 24 * HOUR
+PEOPLE = frozenset({"chat", "embeddings", "documents", "tools"})
+SCOPES_OF = {"member": PEOPLE, "auditor": PEOPLE | {"audit"}, "admin": PEOPLE | {"audit", "admin"}}  # what keys that they make may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,36 @@ class User:
     role: str
     active: bool
     created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who is signed in: asked the same things as a `Key`, and never taken for one. `session`: which of theirs, for the audit."""
+
+    user: User
+    session: str
+
+    @property
+    def id(self) -> str:
+        return self.user.id
+
+    @property
+    def user_id(self) -> str:
+        return self.user.id
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        return SCOPES_OF[self.user.role]
+
+    models: ClassVar[None] = None
+    addresses: ClassVar[tuple[str, ...]] = ()
+    requests_per_minute: ClassVar[None] = None
+    tokens_per_minute: ClassVar[None] = None
+    concurrent: ClassVar[None] = None
+    expires_at: ClassVar[None] = None
+
+
+Who: TypeAlias = Key | Person  # whoever asks
 
 
 # ── the first administrator
@@ -56,6 +91,17 @@ def invite(db: Database, now: int | None = None) -> str | None:
         row = {"hash": _hash(db, "invitation", token), "created_at": now, "expires_at": now + INVITATION_MS}
         connection.execute(insert(invitations).values(**row))
     return token
+
+
+def invited(db: Database, token: str, now: int | None = None) -> bool:
+    """Whether the token is good as it looks now; `first_administrator` decides."""
+    with db.read() as connection:
+        return connection.execute(_valid(db, token, now_ms() if now is None else now)).first() is not None
+
+
+def _valid(db: Database, token: str, now: int) -> Select[Any]:
+    right = invitations.c.hash == _hash(db, "invitation", token)
+    return select(invitations.c.hash).where(right, invitations.c.used_at.is_(None), invitations.c.expires_at > now)
 
 
 def first_administrator(db: Database, token: str, name: str, password: str, now: int | None = None) -> User:
@@ -122,70 +168,112 @@ def one(db: Database, who: str) -> User:
 
 
 def set_role(db: Database, who: str, role: str, *, by: str = OPERATOR) -> User:
-    """The only way a role changes. The last active administrator stays one: ConfigError."""
-    _check_role(who, role)
-    with db.write() as connection:
-        found = _one(connection, who)
-        if role != "admin":
-            _check_not_last(connection, found)
-        connection.execute(update(users).where(users.c.id == found.id).values(role=role))
-        said = {"by": by, "user": found.id, "before": found.role, "role": role}
-        audit.append(db, "user.role", said, connection=connection)
-        return _user(_one(connection, found.id)._mapping)
+    """The last active administrator stays one: ConfigError."""
+    return change(db, who, role=role, by=by)
 
 
 def set_password(db: Database, who: str, password: str, *, by: str = OPERATOR) -> User:
     """Ends the sessions that are open. Raises ConfigError, MissingError."""
-    hashed = _password(db, who, password)
-    with db.write() as connection:
-        found = _one(connection, who)
-        connection.execute(update(users).where(users.c.id == found.id).values(password=hashed))
-        connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
-        audit.append(db, "user.password", {"by": by, "user": found.id}, connection=connection)
-        return _user(found._mapping)
+    return change(db, who, password=password, by=by)
 
 
 def deactivate(db: Database, who: str, *, by: str = OPERATOR) -> User:
     """From the next request on neither password, session nor key of theirs opens anything. The last administrator: ConfigError."""
+    return change(db, who, active=False, by=by)
+
+
+def change(
+    db: Database, who: str, role: str | None = None, password: str | None = None, active: bool = True, *, by: str = OPERATOR
+) -> User:
+    """The only way in which a role, a password or `active` (which is never given back) changes; all that is asked, or nothing."""
+    if role is not None:
+        _check_role(who, role)
+    hashed = None if password is None else _password(db, who, password)
     with db.write() as connection:
         found = _one(connection, who)
-        _check_not_last(connection, found)
-        connection.execute(update(users).where(users.c.id == found.id).values(active=False))
-        connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
-        audit.append(db, "user.deactivated", {"by": by, "user": found.id}, connection=connection)
+        if (role is not None and role != "admin") or not active:
+            _check_not_last(connection, found)
+        here = update(users).where(users.c.id == found.id)
+        if role is not None:
+            connection.execute(here.values(role=role))
+            audit.append(db, "user.role", {"by": by, "user": found.id, "before": found.role, "role": role}, connection=connection)
+        if hashed is not None:
+            connection.execute(here.values(password=hashed))
+            audit.append(db, "user.password", {"by": by, "user": found.id}, connection=connection)
+        if not active:
+            connection.execute(here.values(active=False))
+            audit.append(db, "user.deactivated", {"by": by, "user": found.id}, connection=connection)
+        if hashed is not None or not active:
+            connection.execute(delete(sessions).where(sessions.c.user_id == found.id))
         return _user(_one(connection, found.id)._mapping)
 
 
 # ── signing in
 
 
-def sign_in(db: Database, name: str, password: str, now: int | None = None, lasts_ms: int = SESSION_MS) -> tuple[User, str] | None:
-    """The user and a session token, shown once; None for a wrong name, a wrong password and a deactivated user alike, in like time."""
+def sign_in(
+    db: Database,
+    name: str,
+    password: str,
+    now: int | None = None,
+    lasts_ms: int = SESSION_MS,
+    *,
+    address: str | None = None,
+    instead: str | None = None,
+) -> tuple[User, str] | None:
+    """The user and a session token, shown once; None for a wrong name, a wrong password and a deactivated user alike, in like time.
+
+    `instead`: the token of a session that this one takes the place of. How often it may be tried is for `attempts` to say.
+    """
     now = now_ms() if now is None else now
     with db.read() as connection:
-        found = connection.execute(select(users).where(users.c.name == _name(name))).first()
+        found = connection.execute(select(users).where(users.c.name == spelled(name))).first()
     right = _matches(db, found.password if found else None, password)
-    if found is None or not right or not found.active:
-        return None
     token = f"tszsess_{secrets.token_urlsafe(32)}"
     with db.write() as connection:
-        still = connection.execute(select(users.c.active).where(users.c.id == found.id).with_for_update()).scalar()
-        if not still:  # deactivated while the password was looked at
+        # deactivated, or given another password, while this one was looked at
+        still = select(users.c.active, users.c.password).where(users.c.id == (found.id if found else "")).with_for_update()
+        row = connection.execute(still).first()
+        if found is None or not right or row is None or not row.active or row.password != found.password:
+            said = {"user": found.id if found else None, "address": address}
+            audit.append(db, "user.refused", said, connection=connection, now=now)
             return None
-        connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
-        row = {"hash": _hash(db, "session", token), "user_id": found.id, "created_at": now, "expires_at": now + lasts_ms}
-        connection.execute(insert(sessions).values(**row))
+        gone = [sessions.c.expires_at <= now, sessions.c.seen_at <= now - IDLE_MS]
+        if instead is not None:
+            gone.append(sessions.c.hash == _hash(db, "session", instead))
+        connection.execute(delete(sessions).where(or_(*gone)))
+        times = {"created_at": now, "expires_at": now + lasts_ms, "seen_at": now}
+        connection.execute(insert(sessions).values(hash=_hash(db, "session", token), user_id=found.id, **times))
+        audit.append(db, "user.signed_in", {"user": found.id, "address": address}, connection=connection, now=now)
     return _user(found._mapping), token
 
 
-def session(db: Database, token: str, now: int | None = None) -> User | None:
-    """Whose session it is, as long as it lasts and they are active."""
+def session(db: Database, token: str, now: int | None = None) -> Person | None:
+    """Whose session it is: as long as it lasts, is used now and then, and they are active. Notes the use, to the minute."""
     now = now_ms() if now is None else now
-    query = select(users).join(sessions, sessions.c.user_id == users.c.id)
+    hashed = _hash(db, "session", token)
+    query = select(users, sessions.c.seen_at).join(sessions, sessions.c.user_id == users.c.id)
     with db.read() as connection:
-        valid = (sessions.c.hash == _hash(db, "session", token), sessions.c.expires_at > now, users.c.active.is_(True))
+        valid = (sessions.c.hash == hashed, sessions.c.expires_at > now, sessions.c.seen_at > now - IDLE_MS, users.c.active.is_(True))
         found = connection.execute(query.where(*valid)).first()
-    return _user(found._mapping) if found else None
+    if found is None:
+        return None
+    if now - found.seen_at >= MINUTE:
+        with db.write() as connection:
+            connection.execute(update(sessions).where(sessions.c.hash == hashed).values(seen_at=now))
+    return Person(_user(found._mapping), hashed[:6].hex())
+
+
+def csrf(db: Database, token: str) -> str:
+    """What a page must send along with the session's cookie to change anything: another site's page cannot read it."""
+    return _hash(db, "csrf", token).hex()
+
+
+def knows(db: Database, who: str, password: str) -> bool:
+    """Whether it is their password."""
+    with db.read() as connection:
+        found = _one(connection, who)
+    return _matches(db, found.password, password) and bool(found.active)
 
 
 def sign_out(db: Database, token: str) -> None:
@@ -197,21 +285,28 @@ def sign_out(db: Database, token: str) -> None:
 
 
 def _row(db: Database, name: str, role: str, password: str | None, now: int) -> dict[str, Any]:
-    shown = _name(name)
-    if not re.fullmatch(r"[^\s\x00-\x20\x7f/:]([^\x00-\x1f\x7f/:]{0,98}[^\s\x00-\x20\x7f/:])?", shown) or not shown.isprintable():
+    shown = spelled(name)
+    if (
+        not re.fullmatch(r"[^\s\x00-\x20\x7f/:]([^\x00-\x1f\x7f/:]{0,98}[^\s\x00-\x20\x7f/:])?", shown)
+        or not shown.isprintable()
+        or shown.startswith("user_")
+    ):
         raise _wrong(
             name,
             Words(
                 "名前が空か、長すぎるか、使えない文字を含みます。", "The name is empty, too long, or has characters that cannot be used."
             ),
-            Words("100 文字以内で、/ と : を含まない名前にしてください。", "Take one of up to 100 characters without / and :."),
+            Words(
+                "100 文字以内で、/ と : を含まず、user_ で始まらない名前にしてください。",
+                "Take one of up to 100 characters without / and :, and not beginning with user_.",
+            ),
         )
     _check_role(name, role)
     hashed = None if password is None else _password(db, name, password)
     return {"id": f"user_{secrets.token_hex(12)}", "name": shown, "password": hashed, "role": role, "active": True, "created_at": now}
 
 
-def _name(name: str) -> str:
+def spelled(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
 
 
@@ -220,7 +315,7 @@ def _user(row: Any) -> User:
 
 
 def _one(connection: Connection, who: str) -> Row[Any]:
-    row = connection.execute(select(users).where(or_(users.c.id == who, users.c.name == _name(who)))).first()
+    row = connection.execute(select(users).where(or_(users.c.id == who, users.c.name == spelled(who)))).first()
     if row is None:
         raise MissingError(
             Words(f"利用者「{who}」を探しました。", f"Looking for the user '{who}'."),
@@ -262,8 +357,9 @@ def _password(db: Database, name: str, password: str) -> str:
 
 def _matches(db: Database, hashed: str | None, password: str) -> bool:
     """In like time where there is no such user: the same work is done on a hash that nothing matches."""
+    nobody = _nobody()  # made once, whoever asks first
     try:
-        _hasher().verify(hashed or _nobody(), _peppered(db, password[: LONGEST + 1]))
+        _hasher().verify(hashed or nobody, _peppered(db, password[: LONGEST + 1]))
     except VerifyMismatchError:
         return False
     return hashed is not None

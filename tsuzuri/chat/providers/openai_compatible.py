@@ -56,6 +56,8 @@ def request(model: str, messages: Sequence[Message], options: Options, names: Ma
         made["stop"] = list(options.stop)
     if options.tools:
         made["tools"] = [dict(tool) for tool in options.tools]
+        least, most = options.calls
+        made |= ({"tool_choice": "required"} if least else {}) | ({"parallel_tool_calls": False} if most == 1 else {})
     return made
 
 
