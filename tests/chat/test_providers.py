@@ -242,6 +242,46 @@ def test_a_number_of_tokens_that_is_none_is_an_error(name: str) -> None:
     assert isinstance(error, RemoteError) and found == []
 
 
+ONE_CALL = {
+    "openai_compatible": {"tool_choice": "required", "parallel_tool_calls": False},
+    "openai": {"tool_choice": "required", "parallel_tool_calls": False},
+    "azure_openai": {"tool_choice": "required", "parallel_tool_calls": False},
+    "anthropic": {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}},
+    "gemini": {"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}},  # there is no way to ask it for few
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_how_many_calls_there_may_be_is_asked_in_the_words_of_the_service_and_held_here(name: str) -> None:
+    exchange = replay.read(name, "tool_call")
+    with replay.replaying(exchange.responses * 2) as server:
+        talk = chat(find(PROVIDERS, name), server.url, exchange)
+        found, error = events(talk, WEATHER, replace(TOOLS, calls=(1, 1)))
+        none, _ = events(talk, WEATHER, replace(TOOLS, calls=(0, 0)))
+    assert error is None and TOKYO in found and not any(isinstance(event, Notice) for event in found)
+    assert server.seen[0][2] == {**exchange.body, **ONE_CALL[name]}
+    assert TOKYO not in none and any(isinstance(event, Notice) and "除きました" in event.text for event in none)
+
+
+@pytest.mark.parametrize("name", ["openai", "azure_openai", "anthropic"])
+def test_what_another_service_wants_back_is_not_sent_to_this_one(name: str) -> None:
+    exchange = replay.read(name, "tool_result")
+    *before, call, one, two = RESULTS
+    signed = replace(call, tool_calls=tuple(replace(each, id=f"{each.id}~c2ln+/==") for each in call.tool_calls))
+    results = (replace(each, tool_call_id=f"{each.tool_call_id}~c2ln+/==") for each in (one, two))
+    with replay.replaying(exchange.responses) as server:
+        _, error = events(chat(find(PROVIDERS, name), server.url, exchange), [*before, signed, *results], TOOLS)
+    assert error is None and server.seen[0][2] == exchange.body
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_error_within_the_answer_does_not_tell_the_key(name: str) -> None:
+    body = json.dumps({"type": "error", "error": {"message": "bad key SECRET-KEY"}})
+    with replay.replaying([replay.Response(200, {}, f"data: {body}\n\n".encode())]) as server:
+        _, error = events(find(PROVIDERS, name).chat(server.url, "m", "SECRET-KEY"), ASKED, PLAIN)
+    assert isinstance(error, RemoteError) and "bad key" in str(error) and "SECRET" not in str(error)
+
+
 # ── patience
 
 

@@ -187,7 +187,8 @@ class _Facts:
         """Whether it is one of those who are meant."""
         who = self._call.who
         assert who is not None
-        keys = not when.keys or any(one in when.keys for one in (who.id, who.replaces))  # or has taken the place of one
+        ids = (who.id, getattr(who, "replaces", None))  # or has taken the place of one; a person who signed in has no key
+        keys = not when.keys or any(one in when.keys for one in ids)
         share = when.share is None or place(route, self._call.tenant) < when.share
         return keys and share and (not when.users or who.user_id in when.users)
 
@@ -199,7 +200,7 @@ class _Facts:
         if self._length is None:
             ours = next((one.tokens for one in self._served if one.tokens is not None), None)
             if ours is not None:
-                self._length = len(await ours.conversation(self._asked.messages))
+                self._length = len(await ours.conversation(self._asked.messages, self._asked.options.tools))
             else:
                 self._length = -(-sum(len(text.encode()) for text in _texts(self._asked.messages)) // BYTES_A_TOKEN)
         return self._length
