@@ -321,7 +321,7 @@ class LocalModel:
             generation.close()
         yield Usage(generation.prompt_tokens, count, generation.cached_tokens)
         detail: dict[str, object] = {} if reading.stop is None else {"stop": reading.stop}
-        if self.engine.lookup and isinstance(generation, Generation):
+        if self.engine.lookup:
             detail["lookup"] = {"offered": generation.offered, "accepted": generation.accepted}
         yield Done("tool_calls" if finish == "stop" and reading.calls else finish, detail)
 

@@ -72,7 +72,9 @@ class Books:
             yield None
             return
         held = await self._reserve(who, request_id, most)
-        account = Account(self._deliveries, held, meter, lambda *used: self._price(answering(), *used, begun), asked.stream)
+        account = Account(
+            self._deliveries, held, meter, lambda *used: self._price(answering(), used[0], used[1], used[2], begun), asked.stream
+        )
         renewing = asyncio.create_task(account.renew())
         fault = False
         try:

@@ -19,6 +19,7 @@ from tsuzuri.errors import BusyError, ConfigError, ContextError, MissingError, R
 from tsuzuri.guard.finding import look, personal
 from tsuzuri.serve.refusal import Refusal
 from tsuzuri.serve.running import closing
+from tsuzuri.store.keys import Key
 from tsuzuri.types import Event, Message, Notice
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class _Facts:
         """Whether it is one of those who are meant."""
         who = self._call.who
         assert who is not None
-        ids = (who.id, getattr(who, "replaces", None))  # or has taken the place of one; a person who signed in has no key
+        ids = (who.id, who.replaces if isinstance(who, Key) else None)  # or has taken the place of one
         keys = not when.keys or any(one in when.keys for one in ids)
         share = when.share is None or place(route, self._call.tenant) < when.share
         return keys and share and (not when.users or who.user_id in when.users)

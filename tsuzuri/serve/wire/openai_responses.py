@@ -97,11 +97,11 @@ def read(request: JSON) -> Asked:
 def read_count(request: JSON) -> Asked:
     """What is to be counted: a request without an answer. Raises Refusal."""
     fields.check(request, COUNT)
-    tools, _ = _tools(request)
+    choice, _ = _tools(request)
     _flags(request)
     extras = {name: request.get(name) for name in ("instructions", "previous_response_id")}
     model, messages = needed(request, "model", most=256), _messages(request)
-    return Asked(model=model, messages=messages, options=Options(fields.sampling({}, ()), (), tools), extras=extras)
+    return Asked(model=model, messages=messages, options=Options(fields.sampling({}, ()), (), choice.tools), extras=extras)
 
 
 def _flags(request: JSON) -> None:
