@@ -157,6 +157,14 @@ def test_a_call_that_the_limit_cut_in_two_is_not_made(name: str) -> None:
     assert [type(event) for event in found] == [Notice, Usage, Done] and found[-1] == Done("length")
 
 
+@pytest.mark.parametrize(("bound", "body"), [("MAX_LINE", b"data: " + b"x" * 5000), ("MAX_ANSWER", b": on and on\n" * 500)])
+def test_a_server_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch, bound: str, body: bytes) -> None:
+    monkeypatch.setattr(_wire, bound, 4000)
+    with replay.replaying([replay.Response(200, {}, body)], cut=7) as server:
+        found, error = events(find(PROVIDERS, "openai").chat(server.url, "m"), ASKED, PLAIN)
+    assert isinstance(error, RemoteError) and "多すぎます" in str(error) and found == []
+
+
 # ── what is asked
 
 
