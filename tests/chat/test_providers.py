@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+import httpx2
 import pytest
 import replay
 
@@ -298,6 +301,30 @@ def test_nobody_listening_is_asked_again_and_then_told(monkeypatch: pytest.Monke
     found, error = events(find(PROVIDERS, "openai").chat("http://127.0.0.1:9/v1", "m"), ASKED, PLAIN)
     assert len(found) == 2 and all(isinstance(event, Notice) for event in found)
     assert isinstance(error, RemoteError) and error.code == "unreachable"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_server_that_falls_silent_is_left_and_not_asked_again(monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    """It may be working on it, and be paid for it."""
+    monkeypatch.setattr(_wire, "TIMEOUT", httpx2.Timeout(0.3))
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def silent() -> None:
+            connection, _ = listening.accept()
+            asked.append(connection)
+            connection.recv(1 << 16)
+            if begun:
+                connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+
+        thread = threading.Thread(target=silent, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        found, error = events(find(PROVIDERS, "openai").chat(url, "m"), ASKED, PLAIN)
+        thread.join(5)
+        for connection in asked:
+            connection.close()
+    assert isinstance(error, RemoteError) and error.code == "timeout" and found == [] and len(asked) == 1
 
 
 @pytest.mark.parametrize(
