@@ -197,8 +197,11 @@ def test_before_the_first_event_the_next_one_answers_and_that_is_said(routing: C
             assert found.headers["x-tsuzuri-fallback"] == "a (limited), b (context)"
             assert "やり直します" in found.text and "a (limited), b (context)" in found.text
             assert "途中" not in found.text
+        with running.client() as client:
+            assert 'tsuzuri_fallbacks_total{model="a",reason="limited"} 2.0' in client.get("/metrics").text
         running.stop()
-    found = [record.body for record in audit.records(db, before + 1) if record.kind == "request"]
+    rows = [record.body for record in audit.records(db, before + 1) if record.kind == "request"]
+    found = [row for row in rows if row["route"] == "chat_completions"]
     assert [one["model"] for one in found] == ["c", "c"]
     assert found[0]["marks"] == {"tsuzuri.route": "r", "tsuzuri.fallback": "a (limited), b (context)"}
     assert (found[0]["prompt_tokens"], found[0]["completion_tokens"]) == (3, 2)

@@ -134,6 +134,7 @@ async def answered(
             except (TsuzuriError, Refusal) as error:
                 reason = _reason(error)
                 failed[one.name] = reason
+                call.service.metrics.fallbacks.labels(one.name, reason).inc()
                 told |= {(index, event.text): None for index, event in held if isinstance(event, Notice)}
                 call.marks = {**call.marks, "tsuzuri.fallback": _list(failed)}
                 if one is tried[-1] or reason not in model.route.fallback:
