@@ -299,7 +299,7 @@ def _tell_unpriced(models: Sequence[Served], costs: Prices) -> None:
     from tsuzuri.store.tables import now_ms  # noqa: PLC0415
 
     at = now_ms()
-    elsewhere = [model for model in models if model.tokens is None and model.route is None]
+    elsewhere = [model for model in models if model.mine is None and model.route is None]
     unpriced = [one.name for one in elsewhere if all(costs.cost(n, input=1, output=1, at=at) is None for n in (one.name, one.priced))]
     if unpriced:
         listed = "、".join(unpriced), ", ".join(unpriced)
