@@ -95,7 +95,15 @@ def ask(running: Running, db: Database, people: dict[str, users.User]) -> Iterat
     patch.undo()
 
 
-WHO = ["nobody", *(f"key {scope}" for scope in keys.SCOPES), "key revoked", "key wrong", "session admin", "session auditor", "session member"]
+WHO = [
+    "nobody",
+    *(f"key {scope}" for scope in keys.SCOPES),
+    "key revoked",
+    "key wrong",
+    "session admin",
+    "session auditor",
+    "session member",
+]
 
 
 def may(who: str, policy: Any) -> bool:
@@ -152,7 +160,9 @@ OWNED = [name for name in NAMES if "{key}" in find(ROUTES, name).PATHS[0]]
 def test_another_persons_keys_are_not_there(name: str, ask: Ask, db: Database, people: dict[str, users.User]) -> None:
     """Nor are an administrator's, nor those of nobody; by their id or their public part; and theirs are."""
     module = find(ROUTES, name)
-    foreign = [keys.create(db, "他人の", user_id=people[whose].id)[0] for whose in ("member 2", "admin")] + [keys.create(db, "誰のでもない")[0]]
+    foreign = [keys.create(db, "他人の", user_id=people[whose].id)[0] for whose in ("member 2", "admin")] + [
+        keys.create(db, "誰のでもない")[0]
+    ]
     before, messages = everything(db), set()
     for who in ("session member", "session auditor"):
         for key in foreign:

@@ -127,12 +127,13 @@ class Service:
         except (Gone, ClientDisconnect):
             pass
         except Stopping:
-            await out.refuse(stopping(), door.shape if door else openai_shape)
+            with suppress(Gone):
+                await out.refuse(stopping(), door.shape if door else openai_shape)
         except Exception as error:
             found = refused(error)
             if found.status == 500:
                 LOG.error("%s: %s", call.id, _where(error))
-            with suppress(OSError):
+            with suppress(Gone, OSError):
                 await out.refuse(found, door.shape if door else openai_shape)
         finally:
             self._count(door, call, out, begun)

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.types import Send
+from h11 import LocalProtocolError
+from starlette.types import Message, Send
 
 from tsuzuri.serve.refusal import Refusal
-from tsuzuri.serve.running import closing
+from tsuzuri.serve.running import Gone, closing
 
 PING = 10.0  # seconds of silence until a comment line
 PING_FRAME = b": ping\n\n"
@@ -77,7 +78,7 @@ class Sender:
         else:
             data = json.dumps(answer.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         await self._start(answer.status, {"content-type": answer.media, "content-length": str(len(data)), **ALWAYS, **answer.headers})
-        await self._send({"type": "http.response.body", "body": data})
+        await self._out({"type": "http.response.body", "body": data})
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         if self.status is not None:
@@ -85,14 +86,21 @@ class Sender:
         self.status = status
         took = {"openai-processing-ms": str(round(1000 * (time.perf_counter() - self._begun)))}
         pairs = [(name.encode("ascii"), value.encode("ascii")) for name, value in {**headers, **self.headers, **took}.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        await self._out({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def _bytes(self, data: bytes) -> None:
         self._last = time.monotonic()
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._out({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._out({"type": "http.response.body", "body": b""})
+
+    async def _out(self, message: Message) -> None:
+        """What followed the request was no HTTP, and has been answered as that: then nobody listens to this answer. Raises Gone."""
+        try:
+            await self._send(message)
+        except LocalProtocolError as error:
+            raise Gone from error
 
     async def _ping(self, answer: Answer) -> None:
         while True:

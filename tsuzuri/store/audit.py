@@ -142,10 +142,29 @@ def erase_content(db: Database, seq: int) -> None:
 
 
 def export(db: Database, start: int = 1, count: int | None = None) -> Iterator[str]:
-    """From the record `start` on, `count` at most. Lines of JSON: `record` exactly as it was hashed, with `seq`, `hash` and `mac`. Contents are not among them."""
+    """Lines of JSON, all that `verify_audit.py` needs: the tombstones (where it starts at 1), `record`s exactly as they were hashed, `count` of
+    them at most; and after the last of all the digest of each content that is kept, and the head. Contents are not among them."""
     with db.read() as connection:
-        for seq, record, digest, mac in _rows(connection, start, count):
-            yield json.dumps({"seq": seq, "record": record, "hash": bytes(digest).hex(), "mac": bytes(mac).hex()}, ensure_ascii=False)
+        if start == 1:
+            for through, digest, mac, at in connection.execute(select(*_TOMBSTONE).order_by(audit_tombstones.c.through)):
+                yield _line({"tombstone": through, "hash": bytes(digest).hex(), "at": at, "mac": bytes(mac).hex()})
+        given = 0
+        for seq, record, digest, mac in _rows(connection, start if start > 1 else -LARGEST, count):  # whatever stands before the first, too
+            given += 1
+            yield _line({"seq": seq, "record": record, "hash": bytes(digest).hex(), "mac": bytes(mac).hex()})
+        if given == count:
+            return
+        for seq, kept in _parts(connection, audit_contents.c.seq, audit_contents.c.sealed):
+            yield _line({"content": seq, "sha256": hashlib.sha256(kept).hexdigest()})
+        for seq, digest in _parts(connection, audit_head.c.seq, audit_head.c.hash):
+            yield _line({"head": seq, "hash": digest.hex()})
+
+
+_TOMBSTONE = (audit_tombstones.c.through, audit_tombstones.c.hash, audit_tombstones.c.mac, audit_tombstones.c.at)
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 # ── what vouches for it from outside
