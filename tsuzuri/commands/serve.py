@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from tsuzuri.commands._model import DEFAULT, named
-from tsuzuri.commands._store import data_option, opened
+from tsuzuri.commands._store import data_option, milliseconds, opened
 from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     is_flag=True,
     help=str(Words("ほかの計算機にも、暗号化せずに公開する", "serve other machines, too, and unencrypted")),
 )
+@click.option(
+    "--audit-content", is_flag=True, help=str(Words("会話の内容も、暗号化して記録に残す", "keep what is said with the audit, encrypted"))
+)
+@click.option(
+    "--audit-keep",
+    metavar="TIME",
+    help=str(Words("これより古い監査の記録は廃棄する。例：365d", "take away audit records that are older, such as 365d")),
+)
 @click.option("--no-mask", is_flag=True, help=str(Words("個人情報を伏せずにモデルへ渡す", "let models read personal data")))
 @click.option(
     "--refuse",
@@ -119,6 +127,8 @@ def command(
     tls_cert: Path | None,
     tls_key: Path | None,
     plain_http: bool,
+    audit_content: bool,
+    audit_keep: str | None,
     no_mask: bool,
     refuse: tuple[str, ...],
     injection: Literal["ignore", "tell", "refuse"],
@@ -140,10 +150,12 @@ def command(
 
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
     cost = table.load(prices).cost if prices else None
+    keep = milliseconds(audit_keep) if audit_keep else None
     address = server.Address(host, port, tls_cert, tls_key, plain_http)
     with server.listen(address) as at, opened(data) as db:
         models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
-        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=address.hosts(names))
+        hosts = address.hosts(names)
+        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=hosts, keep_content=audit_content, keep_ms=keep)
         _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db), _invitation(db))
         server.run(service, address, at)
     click.echo(str(Words("終わりました。", "Stopped.")))

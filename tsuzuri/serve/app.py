@@ -8,6 +8,7 @@ and what is allowed is decided by that route, never by a path or a header. It kn
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -71,13 +72,17 @@ class Service:
         guard: Guard = NOTHING,
         hosts: Sequence[str] = LOOPBACK,
         most_at_once: int = 64,
+        keep_content: bool = False,
+        keep_ms: int | None = None,
     ) -> None:
+        """`keep_content`: what is said is kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever."""
         self.pool, self.guard = pool, guard
         self.db, self.access = db, Access(db, most_at_once)
         self.books, self.metrics = Books(db, cost), Metrics()
         self.signing = Signing(db)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
+        self._keep_content, self._keep_ms = keep_content, keep_ms
         self.stopping = asyncio.Event()
         self._hosts = frozenset(host.lower() for host in hosts)
 
@@ -120,6 +125,7 @@ class Service:
         """One request to its end, whatever happens: the funnel through which every error leaves."""
         call = Call(self, Request(scope, receive))
         out, door, begun = Sender(send, call.id), None, asyncio.get_running_loop().time()
+        out.heard = bytearray() if self._keep_content else None
         try:
             self._check_head(call.request)
             door = self._door(scope)
@@ -178,7 +184,7 @@ class Service:
                 self.metrics.tokens.labels(call.model.name, kind).inc(getattr(call.meter, kind))
 
     def _record(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
-        """Who asked what of which model, and what it used; never what was said. What nobody signed is not written down."""
+        """Who asked what of which model, and what it used; what was said only where that is kept. What nobody signed is not written down."""
         if door is None or door.policy == OPEN or call.sent is None or (isinstance(call.sent, Refused) and call.sent.key_id is None):
             return
         meter, known = call.meter, call.sent
@@ -197,11 +203,13 @@ class Service:
             "milliseconds": round(1000 * (asyncio.get_running_loop().time() - begun)),
             "marks": dict(call.marks),
         }
-        self.books.record("request", body)
+        self.books.record("request", body, said(call, out) if call.model is not None else None)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
         beside = [asyncio.create_task(self.books.recovering()), asyncio.create_task(self.access.turns.keeping())]
+        if self._keep_ms is not None:
+            beside.append(asyncio.create_task(self.books.pruning(self._keep_ms)))
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
@@ -230,6 +238,15 @@ def doors(modules: Sequence[ModuleType]) -> list[Door]:
         routes = tuple(Route(path, _never, methods=[module.METHOD]) for path in module.PATHS)
         found.append(Door(name, module.METHOD, routes, policy, module.answer, getattr(module, "SHAPE", openai_shape)))
     return found
+
+
+def said(call: Call, out: Sender) -> str | None:
+    """A request to a model and its answer as they stood on the wire, personal data and all, where they are to be kept. Never a password:
+    what is asked of no model is not among them."""
+    if out.heard is None:
+        return None
+    kept = {"request": call.body, "response": out.heard.decode("utf-8", "replace"), "cut": out.cut}
+    return json.dumps(kept, ensure_ascii=False)
 
 
 async def _never(request: Request) -> None:

@@ -19,6 +19,7 @@ from starlette.types import Message, Send
 from tsuzuri.serve.refusal import Refusal
 from tsuzuri.serve.running import Gone, closing
 
+KEEP = 1 << 20  # bytes of an answer that are kept, where any are
 PING = 10.0  # seconds of silence until a comment line
 PING_FRAME = b": ping\n\n"
 STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -45,6 +46,8 @@ class Sender:
         self._send, self.request_id = send, request_id
         self.headers: dict[str, str] = {"x-request-id": request_id}
         self.status: int | None = None  # once the first byte is out
+        self.heard: bytearray | None = None  # what goes out, where it is to be kept
+        self.cut = False  # whether more went out than is kept
         self._answer: Answer | None = None
         self._begun = time.perf_counter()
         self._last = time.monotonic()
@@ -97,6 +100,9 @@ class Sender:
 
     async def _out(self, message: Message) -> None:
         """What followed the request was no HTTP, and has been answered as that: then nobody listens to this answer. Raises Gone."""
+        if self.heard is not None and (data := message.get("body", b"")):
+            self.cut = self.cut or len(data) > KEEP - len(self.heard)
+            self.heard += data[: KEEP - len(self.heard)]
         try:
             await self._send(message)
         except LocalProtocolError as error:
