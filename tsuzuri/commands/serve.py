@@ -70,6 +70,28 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     multiple=True,
     help=str(Words("このサーバーの名前（Host に書かれるもの。複数指定可）", "a name of this server in Host headers, several times")),
 )
+@click.option(
+    "--trusted-proxy",
+    "proxies",
+    metavar="CIDR",
+    multiple=True,
+    help=str(
+        Words(
+            "接続元（X-Forwarded-For、X-Forwarded-Proto）を信じてよい中継サーバー（複数指定可）",
+            "a proxy that is believed in X-Forwarded-For and X-Forwarded-Proto, several times",
+        )
+    ),
+)
+@click.option(
+    "--shared-limits",
+    is_flag=True,
+    help=str(
+        Words(
+            "一つの SQLite を使う複数のサーバーで、キーの上限を合わせて数える（PostgreSQL ではいつもそうする）",
+            "several servers on one SQLite count the limits of keys together (on PostgreSQL they always do)",
+        )
+    ),
+)
 @click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help=str(Words("TLS の証明書", "TLS certificate")))
 @click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help=str(Words("その秘密鍵", "its private key")))
 @click.option(
@@ -124,6 +146,8 @@ def command(
     data: Path | None,
     prices: Path | None,
     names: tuple[str, ...],
+    proxies: tuple[str, ...],
+    shared_limits: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
     plain_http: bool,
@@ -146,16 +170,28 @@ def command(
     from tsuzuri.serve.app import Service  # noqa: PLC0415
     from tsuzuri.serve.guarding import Guard  # noqa: PLC0415
     from tsuzuri.serve.models import Pool  # noqa: PLC0415
+    from tsuzuri.serve.proxies import Proxies  # noqa: PLC0415
     from tsuzuri.store import prices as table  # noqa: PLC0415
 
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
     cost = table.load(prices).cost if prices else None
     keep = milliseconds(audit_keep) if audit_keep else None
+    behind = Proxies(proxies)
     address = server.Address(host, port, tls_cert, tls_key, plain_http)
     with server.listen(address) as at, opened(data) as db:
         models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
         hosts = address.hosts(names)
-        service = Service(Pool(models), db, cost=cost, guard=guard, hosts=hosts, keep_content=audit_content, keep_ms=keep)
+        service = Service(
+            Pool(models),
+            db,
+            cost=cost,
+            guard=guard,
+            hosts=hosts,
+            keep_content=audit_content,
+            keep_ms=keep,
+            proxies=behind,
+            shared_limits=shared_limits,
+        )
         _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db), _invitation(db))
         server.run(service, address, at)
     click.echo(str(Words("終わりました。", "Stopped.")))

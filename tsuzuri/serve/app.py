@@ -32,10 +32,12 @@ from tsuzuri.serve.call import Call
 from tsuzuri.serve.guarding import NOTHING, Guard
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
+from tsuzuri.serve.proxies import Proxies
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Gone, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
 from tsuzuri.serve.signing import Signing
+from tsuzuri.serve.turns import Shared
 from tsuzuri.store.database import Database
 from tsuzuri.store.keys import Key, Refused
 
@@ -46,6 +48,7 @@ HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MAX_HEAD = 64 << 10  # bytes of all headers
 LOG = logging.getLogger("tsuzuri.serve")
+NO_PROXY = Proxies()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,13 @@ class Service:
         most_at_once: int = 64,
         keep_content: bool = False,
         keep_ms: int | None = None,
+        proxies: Proxies = NO_PROXY,
+        shared_limits: bool = False,
     ) -> None:
-        """`keep_content`: what is said is kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever."""
-        self.pool, self.guard = pool, guard
-        self.db, self.access = db, Access(db, most_at_once)
+        """`keep_content`: what is said is kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever.
+        `shared_limits`: several servers count together on SQLite, too; on PostgreSQL they always do."""
+        self.pool, self.guard, self.proxies = pool, guard, proxies
+        self.db, self.access = db, Access(db, most_at_once, Shared(db) if shared_limits else None)
         self.books, self.metrics = Books(db, cost), Metrics()
         self.signing = Signing(db)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
