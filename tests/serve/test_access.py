@@ -236,6 +236,19 @@ def test_requests_at_once(running: Running, make_key: Callable[..., Any]) -> Non
         assert ask(0).status_code == 200, "a place is given back"
 
 
+@pytest.mark.parametrize(("shared", "let_in"), [(True, 4), (False, 8)])
+def test_two_servers_on_one_sqlite_count_together_where_they_are_told_to(
+    shared: bool, let_in: int, serving: Callable[..., Any], make_key: Callable[..., Any]
+) -> None:
+    """On PostgreSQL they do without being told: test_two_servers.py."""
+    _, secret = make_key("chat", requests_per_minute=4)
+    model = Served("script", Repeated(Text("はい"), Done("stop")))
+    with serving(model, shared_limits=shared) as one, serving(model, shared_limits=shared) as two, one.client() as a, two.client() as b:
+        headers = {"authorization": f"Bearer {secret}"}
+        found = [client.get("/v1/models", headers=headers).status_code for _ in range(6) for client in (a, b)]
+    assert found.count(200) == let_in and set(found) == {200, 429}
+
+
 def test_the_whole_server_has_an_end_too(serving: Callable[..., Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -52,13 +52,17 @@ class Call:
 
     @property
     def address(self) -> str | None:
-        """Of whoever holds the connection; what a header says of it is not believed."""
+        """Of whoever holds the connection; what a header says of it is believed of a trusted proxy alone."""
+        return self.service.proxies.address(self._peer, self.request.headers)
+
+    @property
+    def _peer(self) -> str | None:
         return self.request.client.host if self.request.client else None
 
     @property
     def secure(self) -> bool:
-        """Whether the connection is encrypted."""
-        return bool(self.request.scope["scheme"] == "https")
+        """Whether the client's connection is encrypted."""
+        return self.service.proxies.secure(self._peer, self.request.scope["scheme"], self.request.headers)
 
     @property
     def tenant(self) -> str:

@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.types import Send
+from h11 import LocalProtocolError
+from starlette.types import Message, Send
 
 from tsuzuri.serve.refusal import Refusal
-from tsuzuri.serve.running import closing
+from tsuzuri.serve.running import Gone, closing
 
+KEEP = 1 << 20  # bytes of an answer that are kept, where any are
 PING = 10.0  # seconds of silence until a comment line
 PING_FRAME = b": ping\n\n"
 STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -44,6 +46,8 @@ class Sender:
         self._send, self.request_id = send, request_id
         self.headers: dict[str, str] = {"x-request-id": request_id}
         self.status: int | None = None  # once the first byte is out
+        self.heard: bytearray | None = None  # what goes out, where it is to be kept
+        self.cut = False  # whether more went out than is kept
         self._answer: Answer | None = None
         self._begun = time.perf_counter()
         self._last = time.monotonic()
@@ -85,7 +89,7 @@ class Sender:
         else:
             data = json.dumps(answer.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         await self._start(answer.status, {"content-type": answer.media, "content-length": str(len(data)), **ALWAYS, **answer.headers})
-        await self._send({"type": "http.response.body", "body": data})
+        await self._out({"type": "http.response.body", "body": data})
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         if self.status is not None:
@@ -93,14 +97,24 @@ class Sender:
         self.status = status
         took = {"openai-processing-ms": str(round(1000 * (time.perf_counter() - self._begun)))}
         pairs = [(name.encode("ascii"), value.encode("ascii")) for name, value in {**headers, **self.headers, **took}.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": pairs})
+        await self._out({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def _bytes(self, data: bytes) -> None:
         self._last = time.monotonic()
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._out({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._out({"type": "http.response.body", "body": b""})
+
+    async def _out(self, message: Message) -> None:
+        """What followed the request was no HTTP, and has been answered as that: then nobody listens to this answer. Raises Gone."""
+        if self.heard is not None and (data := message.get("body", b"")):
+            self.cut = self.cut or len(data) > KEEP - len(self.heard)
+            self.heard += data[: KEEP - len(self.heard)]
+        try:
+            await self._send(message)
+        except LocalProtocolError as error:
+            raise Gone from error
 
     async def _ping(self, answer: Answer) -> None:
         while True:

@@ -27,6 +27,7 @@ async def _lines(call: Call, start: int) -> AsyncIterator[bytes]:
 
     while lines := await asyncio.to_thread(read, start):
         yield "".join(f"{line}\n" for line in lines).encode()
-        if len(lines) < BATCH:
+        last = json.loads(lines[-1])
+        if "seq" not in last:  # the head, or nothing at all: the end
             return
-        start = int(json.loads(lines[-1])["seq"]) + 1
+        start = int(last["seq"]) + 1
