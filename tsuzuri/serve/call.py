@@ -75,7 +75,7 @@ class Call:
         """The events of each choice. Raises Refusal for what the model cannot do."""
         able(model, asked)
         self.marks = asked.marks
-        prompt = len(await model.tokens.conversation(asked.messages)) if model.tokens else 0
+        prompt = await self.reads(model, asked)
         chat = self.service.guard.chat(model.chat_of(self.tenant))
         streams: list[AsyncIterator[Event]] = []
         for index in range(asked.choices):
@@ -88,6 +88,13 @@ class Call:
                     await account.before()
                 yield found
 
+    async def reads(self, model: Served, asked: Asked) -> int:
+        """Tokens of a conversation; 0 where they are not known. Raises ContextError, soon, where they are far too many."""
+        if model.tokens is None:
+            return 0
+        await model.tokens.fits(asked.messages)
+        return len(await model.tokens.conversation(asked.messages))
+
     async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The same of texts to be continued: n choices of the first prompt, n of the second …"""
         tokens = model.ours(Words("文章の続き", "the continuation of a text"))
@@ -95,6 +102,8 @@ class Call:
         streams: list[AsyncIterator[Event]] = []
         reading = 0
         for prompt in asked.prompts:
+            if isinstance(prompt, str):
+                await tokens.fits(prompt)
             count = len(await tokens.encode(prompt)) if isinstance(prompt, str) else len(prompt)
             reading += count
             for index in range(asked.choices):

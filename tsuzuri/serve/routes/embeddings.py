@@ -18,6 +18,8 @@ async def answer(call: Call) -> Answer:
     vectors = []
     notices: list[str] = []
     for each in wanted.inputs:
+        if isinstance(each, str):
+            await tokens.fits(each)
         text, told = await call.service.guard.text(each if isinstance(each, str) else await tokens.decode(each))
         vector, count = await tokens.embed(text if told or isinstance(each, str) else each)  # ids stay ids unless something is masked
         notices += told
