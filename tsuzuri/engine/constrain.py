@@ -42,7 +42,7 @@ class Vocabulary:
 
     def __init__(self, token_bytes: Callable[[int], bytes], size: int, never: Collection[int] = ()) -> None:
         """Ids 0 … size - 1; `never`: those that no text says, the special ones."""
-        self._bytes, self._size, self._never = token_bytes, size, frozenset(never)
+        self._bytes, self.size, self._never = token_bytes, size, frozenset(never)
         self._lock = threading.Lock()
         self._tokens: LLTokenizer | None = None
         self._kept: OrderedDict[Constraint, LLMatcher] = OrderedDict()
@@ -54,7 +54,7 @@ class Vocabulary:
             self._kept[constraint] = found  # the last one used
             while sum(EACH + len(each.text.encode()) for each in self._kept) > KEPT:
                 self._kept.popitem(last=False)
-            return Matcher(found.deep_copy(), self._size)
+            return Matcher(found.deep_copy(), self.size)
 
     def _compiled(self, constraint: Constraint) -> LLMatcher:
         guidance = _llguidance()
@@ -77,7 +77,7 @@ class Vocabulary:
     def _read(self, guidance: Any) -> LLTokenizer:
         """Behind the ids stands one of our own, which means that the output is whole: llguidance has to have one. What says nothing is
         never allowed."""
-        said = [b"" if id in self._never else self._bytes(id) for id in range(self._size)]
+        said = [b"" if id in self._never else self._bytes(id) for id in range(self.size)]
         said = [b"" if token.startswith(b"\xff") else token for token in said]  # its own mark; no byte of UTF-8
         return guidance.LLTokenizer(_Tokens([*said, b"<end>"]))  # type: ignore[no-any-return]
 
