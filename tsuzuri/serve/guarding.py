@@ -27,7 +27,7 @@ class Guard:
 
     async def messages(self, messages: Sequence[Message]) -> Sequence[Message]:
         """A conversation as a model reads it: masked. For whoever only counts it."""
-        if not self.checks.mask:
+        if not (self.checks and self.checks.mask):
             return messages
         return (await asyncio.to_thread(masked_messages, messages, self.checks.mask, Vault()))[0]
 
