@@ -181,6 +181,17 @@ def test_prices_are_shown_with_their_sources_and_what_a_dollar_is(run: Ran, tmp_
     assert found["openai/gpt-5-nano"]["yen"] == "150" and found["openai/gpt-5-nano"]["source"]
 
 
+def test_what_was_kept_with_a_record_is_read_and_erased(run: Ran, db: Callable[[], Database]) -> None:
+    with db() as opened:
+        seq = audit.append(opened, "chat", {}, content="社外秘")
+    assert run("audit", "content", seq).stdout == "社外秘\n"
+    assert told(run, "audit", "erase", seq) == {"erased": True}
+    assert "消去" in str(run("audit", "content", seq, status=1).exception)
+    assert told(run, "audit", "erase", seq) == {"erased": False}
+    with db() as opened:
+        assert [record.kind for record in audit.records(opened)] == ["chat", "audit.content_read", "audit.erased"]
+
+
 def test_the_audit_is_verified_anchored_exported_and_pruned(run: Ran, db: Callable[[], Database], tmp_path: Path) -> None:
     run("keys", "create", "--name", "一")
     run("keys", "create", "--name", "二")
@@ -192,7 +203,7 @@ def test_the_audit_is_verified_anchored_exported_and_pruned(run: Ran, db: Callab
     assert "2 件を確かめました。問題はありません" in done.stdout
     assert "アンカーなしでは" in run("audit", "verify").stderr
     lines = [json.loads(line) for line in run("audit", "export").stdout.splitlines()]
-    assert [json.loads(line["record"])["kind"] for line in lines] == ["key.created"] * 2
+    assert [json.loads(line["record"])["kind"] for line in lines[:-1]] == ["key.created"] * 2 and lines[-1]["head"] == 2
     assert told(run, "audit", "prune", "--older-than", "1d") == {"pruned": 0}
     with db() as opened, opened.write() as connection:
         connection.execute(text("DROP TRIGGER audit_undeleted"))

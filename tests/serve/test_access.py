@@ -43,10 +43,6 @@ def running(serving: Callable[..., Any]) -> Iterator[Running]:
 # ── routes and policies
 
 
-def path_of(name: str) -> str:
-    return filled(find(ROUTES, name).PATHS[0])
-
-
 def filled(path: str) -> str:
     return re.sub(r"\{\w+\}", "none", path.replace("{model:path}", "script").replace("{response}", "resp_none"))
 
@@ -238,6 +234,19 @@ def test_requests_at_once(running: Running, make_key: Callable[..., Any]) -> Non
         found = sorted(one.status_code for one in pool.map(ask, range(5)))
         assert found == [200, 200, 429, 429, 429]
         assert ask(0).status_code == 200, "a place is given back"
+
+
+@pytest.mark.parametrize(("shared", "let_in"), [(True, 4), (False, 8)])
+def test_two_servers_on_one_sqlite_count_together_where_they_are_told_to(
+    shared: bool, let_in: int, serving: Callable[..., Any], make_key: Callable[..., Any]
+) -> None:
+    """On PostgreSQL they do without being told: test_two_servers.py."""
+    _, secret = make_key("chat", requests_per_minute=4)
+    model = Served("script", Repeated(Text("はい"), Done("stop")))
+    with serving(model, shared_limits=shared) as one, serving(model, shared_limits=shared) as two, one.client() as a, two.client() as b:
+        headers = {"authorization": f"Bearer {secret}"}
+        found = [client.get("/v1/models", headers=headers).status_code for _ in range(6) for client in (a, b)]
+    assert found.count(200) == let_in and set(found) == {200, 429}
 
 
 def test_the_whole_server_has_an_end_too(serving: Callable[..., Any]) -> None:

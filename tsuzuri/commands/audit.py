@@ -9,7 +9,7 @@ import click
 
 from tsuzuri.commands._store import as_json as print_json
 from tsuzuri.commands._store import data_option, day, json_option, milliseconds, opened
-from tsuzuri.errors import Words
+from tsuzuri.errors import MissingError, Words
 
 WRONG = {
     "changed": Words("書き換えられています", "was changed"),
@@ -81,6 +81,48 @@ def export(data: Path | None) -> None:
 
         for line in audit.export(db):
             click.echo(line)
+
+
+@command.command()
+@click.argument("number", type=click.IntRange(1))
+@data_option
+def content(number: int, data: Path | None) -> None:
+    """NUMBER 番の記録に残した内容（依頼と答えの JSON）を表示します。読んだことも記録します。
+    / Prints what was kept with record NUMBER, the request and the answer as JSON. That it was read is recorded, too."""
+    with opened(data) as db:
+        from tsuzuri.store import audit  # noqa: PLC0415
+
+        found = audit.content(db, number)
+        if found is not None:
+            audit.append(db, "audit.content_read", {"by": audit.OPERATOR, "seq": number})
+    if found is None:
+        raise MissingError(
+            Words(f"{number} 番の内容を読もうとしました。", f"Reading the content of record {number}."),
+            found=Words("残していないか、消去されています。", "It was not kept, or has been erased."),
+            todo=Words(
+                "tsuzuri serve --audit-content で、これからの内容を残せます。", "tsuzuri serve --audit-content keeps those to come."
+            ),
+        )
+    click.echo(found)
+
+
+@command.command()
+@click.argument("number", type=click.IntRange(1))
+@data_option
+@json_option
+def erase(number: int, data: Path | None, as_json: bool) -> None:
+    """NUMBER 番の記録に残した内容を消去します。記録のつながりは保たれます。
+    / Erases what was kept with record NUMBER; the chain remains whole."""
+    with opened(data) as db:
+        from tsuzuri.store import audit  # noqa: PLC0415
+
+        erased = audit.erase_content(db, number)
+    if as_json:
+        print_json({"erased": erased})
+        return
+    click.echo(
+        str(Words("消去しました。", "Erased.") if erased else Words("残っている内容はありません。", "There is no content to erase."))
+    )
 
 
 @command.command()

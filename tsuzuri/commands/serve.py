@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from tsuzuri.commands._model import DEFAULT, named
-from tsuzuri.commands._store import data_option, opened
+from tsuzuri.commands._store import data_option, milliseconds, opened
 from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
@@ -92,12 +92,42 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose impo
     multiple=True,
     help=str(Words("このサーバーの名前（Host に書かれるもの。複数指定可）", "a name of this server in Host headers, several times")),
 )
+@click.option(
+    "--trusted-proxy",
+    "proxies",
+    metavar="CIDR",
+    multiple=True,
+    help=str(
+        Words(
+            "接続元（X-Forwarded-For、X-Forwarded-Proto）を信じてよい中継サーバー（複数指定可）",
+            "a proxy that is believed in X-Forwarded-For and X-Forwarded-Proto, several times",
+        )
+    ),
+)
+@click.option(
+    "--shared-limits",
+    is_flag=True,
+    help=str(
+        Words(
+            "一つの SQLite を使う複数のサーバーで、キーの上限を合わせて数える（PostgreSQL ではいつもそうする）",
+            "several servers on one SQLite count the limits of keys together (on PostgreSQL they always do)",
+        )
+    ),
+)
 @click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help=str(Words("TLS の証明書", "TLS certificate")))
 @click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help=str(Words("その秘密鍵", "its private key")))
 @click.option(
     "--plain-http",
     is_flag=True,
     help=str(Words("ほかの計算機にも、暗号化せずに公開する", "serve other machines, too, and unencrypted")),
+)
+@click.option(
+    "--audit-content", is_flag=True, help=str(Words("会話の内容も、暗号化して記録に残す", "keep what is said with the audit, encrypted"))
+)
+@click.option(
+    "--audit-keep",
+    metavar="TIME",
+    help=str(Words("これより古い監査の記録は廃棄する。例：365d", "take away audit records that are older, such as 365d")),
 )
 @click.option("--no-mask", is_flag=True, help=str(Words("個人情報を伏せずにモデルへ渡す", "let models read personal data")))
 @click.option(
@@ -169,9 +199,13 @@ def command(
     prices: Path | None,
     free: tuple[str, ...],
     names: tuple[str, ...],
+    proxies: tuple[str, ...],
+    shared_limits: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
     plain_http: bool,
+    audit_content: bool,
+    audit_keep: str | None,
     no_mask: bool,
     refuse: tuple[str, ...],
     injection: Literal["ignore", "tell", "refuse"],
@@ -193,17 +227,31 @@ def command(
     from tsuzuri.serve.app import Service  # noqa: PLC0415
     from tsuzuri.serve.guarding import Guard  # noqa: PLC0415
     from tsuzuri.serve.models import Pool  # noqa: PLC0415
+    from tsuzuri.serve.proxies import Proxies  # noqa: PLC0415
     from tsuzuri.store import prices as table  # noqa: PLC0415
 
     plan = _plan(remotes, routes_file)
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
     costs = (table.load(prices).over(table.listed()) if prices else table.listed()).free(free)
+    keep_records = milliseconds(audit_keep) if audit_keep else None
+    behind = Proxies(proxies)
     address = server.Address(host, port, tls_cert, tls_key, plain_http, share_port)
     with server.listen(address) as at, opened(data) as db:
         elsewhere = [*remote.served(plan.remotes, os.environ), *remote.routes(plan, db)]
         models = _with_aliases([*_local(directories, bool(plan.remotes), quantize, threads, prefix_cache), *elsewhere], aliases)
         _check_free(free, models)
-        service = Service(Pool(models), db, cost=costs.cost, guard=guard, hosts=address.hosts(names), keep=keep)
+        service = Service(
+            Pool(models),
+            db,
+            cost=costs.cost,
+            guard=guard,
+            hosts=address.hosts(names),
+            keep=keep,
+            keep_content=audit_content,
+            keep_ms=keep_records,
+            proxies=behind,
+            shared_limits=shared_limits,
+        )
         _tell_unpriced(models, costs)
         _tell(address, at.getsockname()[1], models, _first_key(db), _invitation(db))
         server.run(service, address, at, grace)

@@ -119,11 +119,11 @@ def _beyond(turn: Turn, headers: Mapping[str, str]) -> Refusal:
         words = Words(f"同時に頼めるのは {most} 件までです。", f"At most {most} requests may be under way at once.")
         return Refusal(429, words, code="concurrency_limit_exceeded", retry=1)
     if turn.refused == "requests":
-        most, wait = turn.limits.requests, turn.requests_wait
-        words = Words(f"1 分間に {most} 件までです。", f"At most {most} requests a minute.")
+        wait = turn.requests_wait
+        words = Words(f"1 分間に {turn.limits.requests} 件までです。", f"At most {turn.limits.requests} requests a minute.")
     else:
-        most, wait = turn.limits.tokens, turn.tokens_wait
-        words = Words(f"1 分間に {most} トークンまでです。", f"At most {most} tokens a minute.")
+        wait = turn.tokens_wait
+        words = Words(f"1 分間に {turn.limits.tokens} トークンまでです。", f"At most {turn.limits.tokens} tokens a minute.")
     return Refusal(429, words, code="rate_limit_exceeded", retry=max(wait / 1000, 0.05), headers=headers)
 
 

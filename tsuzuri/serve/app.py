@@ -8,6 +8,7 @@ and what is allowed is decided by that route, never by a path or a header. It kn
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -32,10 +33,12 @@ from tsuzuri.serve.guarding import NOTHING, Guard
 from tsuzuri.serve.keeping import DAYS, Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
+from tsuzuri.serve.proxies import Proxies
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Gone, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
 from tsuzuri.serve.signing import Signing
+from tsuzuri.serve.turns import Shared
 from tsuzuri.store.database import Database
 from tsuzuri.store.keys import Key, Refused
 
@@ -46,6 +49,7 @@ HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MAX_HEAD = 64 << 10  # bytes of all headers
 LOG = logging.getLogger("tsuzuri.serve")
+NO_PROXY = Proxies()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,21 @@ class Service:
         hosts: Sequence[str] = LOOPBACK,
         most_at_once: int = 64,
         keep: int = DAYS,
+        keep_content: bool = False,
+        keep_ms: int | None = None,
+        proxies: Proxies = NO_PROXY,
+        shared_limits: bool = False,
     ) -> None:
-        """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is."""
-        self.pool, self.guard = pool, guard
-        self.db, self.access = db, Access(db, most_at_once)
+        """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is. `keep_content`: what is said is
+        kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever. `shared_limits`: several servers count
+        together on SQLite, too; on PostgreSQL they always do."""
+        self.pool, self.guard, self.proxies = pool, guard, proxies
+        self.db, self.access = db, Access(db, most_at_once, Shared(db) if shared_limits else None)
         self.books, self.metrics = Books(db, cost), Metrics()
         self.signing, self.keeping = Signing(db), Keeping(db, keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
+        self._keep_content, self._keep_ms = keep_content, keep_ms
         self.stopping = asyncio.Event()
         self._hosts = frozenset(host.lower() for host in hosts)
 
@@ -124,6 +135,7 @@ class Service:
         call = Call(self, Request(scope, receive))
         out, door, begun = Sender(send, call.id), None, asyncio.get_running_loop().time()
         call.tell = out.tell
+        out.heard = bytearray() if self._keep_content else None
         try:
             self._check_head(call.request)
             door = self._door(scope)
@@ -131,12 +143,13 @@ class Service:
         except (Gone, ClientDisconnect):
             pass
         except Stopping:
-            await out.refuse(stopping(), door.shape if door else openai_shape)
+            with suppress(Gone):
+                await out.refuse(stopping(), door.shape if door else openai_shape)
         except Exception as error:
             found = refused(error)
             if found.status == 500:
                 LOG.error("%s: %s", call.id, _where(error))
-            with suppress(OSError):
+            with suppress(Gone, OSError):
                 await out.refuse(found, door.shape if door else openai_shape)
         finally:
             self._count(door, call, out, begun)
@@ -181,7 +194,7 @@ class Service:
                 self.metrics.tokens.labels(call.model.name, kind).inc(getattr(call.meter, kind))
 
     def _record(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
-        """Who asked what of which model, and what it used; never what was said. What nobody signed is not written down."""
+        """Who asked what of which model, and what it used; what was said only where that is kept. What nobody signed is not written down."""
         if door is None or door.policy == OPEN or call.sent is None or (isinstance(call.sent, Refused) and call.sent.key_id is None):
             return
         meter, known = call.meter, call.sent
@@ -200,11 +213,13 @@ class Service:
             "milliseconds": round(1000 * (asyncio.get_running_loop().time() - begun)),
             "marks": dict(call.marks),
         }
-        self.books.record("request", body)
+        self.books.record("request", body, said(call, out) if call.model is not None else None)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
-        works = (self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning())
+        works = [self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning()]
+        if self._keep_ms is not None:
+            works.append(self.books.pruning(self._keep_ms))
         beside = [asyncio.create_task(work) for work in works]
         while True:
             message = await receive()
@@ -234,6 +249,15 @@ def doors(modules: Sequence[ModuleType]) -> list[Door]:
         routes = tuple(Route(path, _never, methods=[module.METHOD]) for path in module.PATHS)
         found.append(Door(name, module.METHOD, routes, policy, module.answer, getattr(module, "SHAPE", openai_shape)))
     return found
+
+
+def said(call: Call, out: Sender) -> str | None:
+    """A request to a model and its answer as they stood on the wire, personal data and all, where they are to be kept. Never a password:
+    what is asked of no model is not among them."""
+    if out.heard is None:
+        return None
+    kept = {"request": call.body, "response": out.heard.decode("utf-8", "replace"), "cut": out.cut}
+    return json.dumps(kept, ensure_ascii=False)
 
 
 async def _never(request: Request) -> None:

@@ -25,6 +25,7 @@ from tsuzuri.store.tables import now_ms
 from tsuzuri.store.users import Who as Key  # both are charged
 
 RENEW = 5.0  # seconds between two words to the ledger that a long answer is still under way
+PRUNE = 3600.0  # seconds between two looks for records that are too old
 RECOVER = 300.0  # seconds between two looks for what other processes left behind
 TURN = 16  # tokens that a template adds to a message, at most
 LOG = logging.getLogger("tsuzuri.serve")
@@ -40,7 +41,7 @@ class Cost(Protocol):
 class Books:
     def __init__(self, db: Database, cost: Cost | None = None) -> None:
         self._db, self._cost = db, cost
-        self._pending: list[tuple[str, Mapping[str, Any]]] = []
+        self._pending: list[audit.New] = []
         self._writing: asyncio.Task[None] | None = None
         self._deliveries = Deliveries(db)
         self._moving: set[asyncio.Task[Any]] = set()  # money that is being set aside or settled
@@ -152,9 +153,9 @@ class Books:
 
     # ── what happened
 
-    def record(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Soon on the disk; `flush` waits for it."""
-        self._pending.append((kind, body))
+    def record(self, kind: str, body: Mapping[str, Any], said: str | None = None) -> None:
+        """Soon on the disk, `said` sealed; `flush` waits for it."""
+        self._pending.append((kind, body, said))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
 
@@ -178,6 +179,15 @@ class Books:
                 return
             del self._pending[: len(rows)]
             self.broken = False
+
+    async def pruning(self, older_ms: int) -> None:
+        """Takes away records that are older than that, now and then; it ends when it is cancelled."""
+        while True:
+            try:
+                await asyncio.to_thread(audit.prune, self._db, now_ms() - older_ms)
+            except (TsuzuriError, OSError) as error:
+                LOG.error("old records cannot be taken away: %s", type(error).__name__)
+            await asyncio.sleep(PRUNE)
 
     async def ready(self) -> None:
         """Raises Refusal while what has happened cannot be written down; it tries again first."""

@@ -48,6 +48,7 @@ class Tokens(Protocol):
     context_length: int
 
     def spell(self, id: int) -> bytes: ...  # the bytes of a token
+    async def fits(self, said: str | Sequence[Message]) -> None: ...  # ContextError, soon, for what is too long however it is cut
     async def encode(self, text: str) -> list[int]: ...
     async def decode(self, ids: Sequence[int]) -> str: ...
     async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]: ...  # as it is read

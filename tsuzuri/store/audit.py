@@ -102,14 +102,18 @@ def append(
         return _append(db, own, kind, body, content, now_ms() if now is None else now)
 
 
-def append_many(db: Database, rows: Sequence[tuple[str, Mapping[str, Any]]], now: int | None = None) -> int:
-    """As many records in one transaction: (kind, body). Returns the number of the last."""
+New: TypeAlias = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], str | None]  # kind, body and, where it is kept, the content
+
+
+def append_many(db: Database, rows: Sequence[New], now: int | None = None) -> int:
+    """As many records in one transaction. Returns the number of the last."""
     now, key = now_ms() if now is None else now, db.secrets.derived(PURPOSE)
     with db.write() as connection:
         seq, last = _head(connection)
         made = []
-        for kind, body in rows:
-            made.append(_row(key, seq + 1, last, (kind, body, now), None))
+        for kind, body, *said in rows:
+            kept = _keep(db, connection, seq + 1, said[0]) if said and said[0] is not None else None
+            made.append(_row(key, seq + 1, last, (kind, body, now), kept))
             seq, last = seq + 1, made[-1]["hash"]
         if made:
             connection.execute(insert(audit), made)
@@ -132,20 +136,41 @@ def content(db: Database, seq: int) -> str | None:
         return None if row is None else sealed.unseal(db, connection, "audit_contents", "sealed", str(seq), bytes(row.sealed)).decode()
 
 
-def erase_content(db: Database, seq: int) -> None:
-    """What was said is gone for good; that it was said remains, and so does the chain."""
+def erase_content(db: Database, seq: int) -> bool:
+    """What was said is gone for good; that it was said remains, and so does the chain. Whether there was anything."""
     with db.write() as connection:
-        if connection.execute(select(audit_contents.c.seq).where(audit_contents.c.seq == seq)).first():
+        found = connection.execute(select(audit_contents.c.seq).where(audit_contents.c.seq == seq)).first() is not None
+        if found:
             _forget(connection, seq)
             _append(db, connection, ERASED, {"seq": seq}, None, now_ms())
     sealed.wipe(db)
+    return found
 
 
 def export(db: Database, start: int = 1, count: int | None = None) -> Iterator[str]:
-    """From the record `start` on, `count` at most. Lines of JSON: `record` exactly as it was hashed, with `seq`, `hash` and `mac`. Contents are not among them."""
+    """Lines of JSON, all that `verify_audit.py` needs: the tombstones (where it starts at 1), `record`s exactly as they were hashed, `count` of
+    them at most; and after the last of all the digest of each content that is kept, and the head. Contents are not among them."""
     with db.read() as connection:
-        for seq, record, digest, mac in _rows(connection, start, count):
-            yield json.dumps({"seq": seq, "record": record, "hash": bytes(digest).hex(), "mac": bytes(mac).hex()}, ensure_ascii=False)
+        if start == 1:
+            for through, digest, mac, at in connection.execute(select(*_TOMBSTONE).order_by(audit_tombstones.c.through)):
+                yield _line({"tombstone": through, "hash": bytes(digest).hex(), "at": at, "mac": bytes(mac).hex()})
+        given = 0
+        for seq, record, digest, mac in _rows(connection, start if start > 1 else -LARGEST, count):  # whatever stands before the first, too
+            given += 1
+            yield _line({"seq": seq, "record": record, "hash": bytes(digest).hex(), "mac": bytes(mac).hex()})
+        if given == count:
+            return
+        for seq, kept in _parts(connection, audit_contents.c.seq, audit_contents.c.sealed):
+            yield _line({"content": seq, "sha256": hashlib.sha256(kept).hexdigest()})
+        for seq, digest in _parts(connection, audit_head.c.seq, audit_head.c.hash):
+            yield _line({"head": seq, "hash": digest.hex()})
+
+
+_TOMBSTONE = (audit_tombstones.c.through, audit_tombstones.c.hash, audit_tombstones.c.mac, audit_tombstones.c.at)
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 # ── what vouches for it from outside
@@ -356,15 +381,18 @@ def _rows(connection: Connection, start: int, count: int | None = None) -> Itera
 
 def _append(db: Database, connection: Connection, kind: str, body: Mapping[str, Any], said: str | None, now: int) -> int:
     seq, last = _head(connection)
-    sealed_hash = None
-    if said is not None:
-        kept = sealed.seal(db, connection, "audit_contents", "sealed", str(seq + 1), said.encode("utf-8", "replace"))
-        connection.execute(insert(audit_contents).values(seq=seq + 1, sealed=kept))
-        sealed_hash = hashlib.sha256(kept).hexdigest()
+    sealed_hash = None if said is None else _keep(db, connection, seq + 1, said)
     row = _row(db.secrets.derived(PURPOSE), seq + 1, last, (kind, body, now), sealed_hash)
     connection.execute(insert(audit).values(**row))
     connection.execute(update(audit_head).values(seq=seq + 1, hash=row["hash"]))
     return seq + 1
+
+
+def _keep(db: Database, connection: Connection, seq: int, said: str) -> str:
+    """Sealed, beside the chain; returns the hash that goes into it."""
+    kept = sealed.seal(db, connection, "audit_contents", "sealed", str(seq), said.encode("utf-8", "replace"))
+    connection.execute(insert(audit_contents).values(seq=seq, sealed=kept))
+    return hashlib.sha256(kept).hexdigest()
 
 
 def _head(connection: Connection) -> tuple[int, bytes]:

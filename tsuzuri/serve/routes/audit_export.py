@@ -18,7 +18,7 @@ BATCH = 1000  # records that are read at once: nobody holds the database while a
 
 async def answer(call: Call) -> Answer:
     start = numbers(call.request.query_params, {"start": (1, 1, 1 << 53)})["start"]
-    return Answer(frames=_lines(call, start), headers={"content-type": "application/x-ndjson"}, pings=False)
+    return Answer(frames=_lines(call, start), headers={"content-type": "application/x-ndjson"}, ping=b"")
 
 
 async def _lines(call: Call, start: int) -> AsyncIterator[bytes]:
@@ -27,6 +27,7 @@ async def _lines(call: Call, start: int) -> AsyncIterator[bytes]:
 
     while lines := await asyncio.to_thread(read, start):
         yield "".join(f"{line}\n" for line in lines).encode()
-        if len(lines) < BATCH:
+        last = json.loads(lines[-1])
+        if "seq" not in last:  # the head, or nothing at all: the end
             return
-        start = int(json.loads(lines[-1])["seq"]) + 1
+        start = int(last["seq"]) + 1

@@ -69,13 +69,13 @@ def _message(one: JSON, place: str) -> Message:
 
 def _checked(one: JSON, table: Sequence[Field], place: str) -> None:
     """`check`, with the place of the message in front of its fields."""
-    known = {field.name for field in table}
-    unknown = next((name for name in one if name not in known), None)
-    if unknown is not None:
-        raise invalid(f"{place}.{unknown[:80]}", Words("そのような項目はありません。", "There is no such field."), code="unknown_parameter")
-    for field in table:
-        if field.use == "refused" and one.get(field.name) is not None and one[field.name] not in field.neutral:
-            raise invalid(f"{place}.{field.name}", field.words, code="unsupported_parameter")
+    for name in one:  # there may be thousands of messages: a table is not turned over for each
+        field = next((field for field in table if field.name == name), None)
+        if field is None:
+            words = Words("そのような項目はありません。", "There is no such field.")
+            raise invalid(f"{place}.{name[:80]}", words, code="unknown_parameter")
+        if field.use == "refused" and one[name] is not None and one[name] not in field.neutral:
+            raise invalid(f"{place}.{name}", field.words, code="unsupported_parameter")
 
 
 def text(content: object, place: str) -> str:
