@@ -11,7 +11,7 @@ import json
 import random
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -86,10 +86,11 @@ def replaying(responses: Sequence[Response], cut: int = 0, *, unfinished: bool =
                 self.send_header(name, value)
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
-            for piece in pieces(response.body, cut):
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            if not unfinished:
-                self.wfile.write(b"0\r\n\r\n")
+            with suppress(ConnectionError):  # whoever has heard enough goes
+                for piece in pieces(response.body, cut):
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                if not unfinished:
+                    self.wfile.write(b"0\r\n\r\n")
             self.close_connection = True
 
         def log_message(self, *_: object) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -233,6 +235,40 @@ def test_what_is_no_event_is_an_error_of_the_server_never_of_ours(name: str, sen
     assert isinstance(error, RemoteError) and found == []
 
 
+def mutated(value: Any, draw: random.Random, chance: float) -> Any:
+    """The same JSON with some values of another kind."""
+    if draw.random() < chance:
+        return draw.choice([None, True, -1, 1e400, "文", [], [5], {}, {"type": 5}, "x" * 50])
+    if isinstance(value, dict):
+        return {key: mutated(inner, draw, chance) for key, inner in value.items() if draw.random() > chance / 2}
+    if isinstance(value, list):
+        return [mutated(inner, draw, chance) for inner in value]
+    return value
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_whatever_a_server_sends_what_comes_out_is_events_or_its_error(name: str) -> None:
+    draw, module = random.Random(7), find(PROVIDERS, name)
+    bodies = [replay.read(name, case).responses[0].body.decode() for case in ("text", "tool_call", "thought", "gave_up")]
+    ends = {"events": 0, "error": 0}
+    for turn in range(600):
+        reading, found = module.Reading(), []
+        try:
+            for line in bodies[turn % 4].splitlines():
+                if line.startswith("data: {"):
+                    line = "data: " + json.dumps(mutated(json.loads(line[6:]), draw, 0.03))
+                found += _wire._surely(partial(reading, line), "KEY")
+            found += _wire._surely(reading.end, "KEY")
+            ends["events"] += 1
+        except RemoteError:
+            ends["error"] += 1
+        for event in found:
+            parts = [getattr(event, each.name) for each in fields(event)]
+            kinds = (str,) if isinstance(event, Text | Thought | Notice | ToolCall) else (int, str, dict)
+            assert all(isinstance(part, (*kinds, tuple)) for part in parts), event
+    assert min(ends.values()) > 50, ends
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_a_number_of_tokens_that_is_none_is_an_error(name: str) -> None:
     usage = {"prompt_tokens": -5, "promptTokenCount": -5, "input_tokens": -5}
@@ -330,7 +366,7 @@ def test_a_server_that_falls_silent_is_left_and_not_asked_again(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("status", "headers", "body", "tries"),
     [
-        (503, {"retry-after": "3600"}, "", 1),  # longer than anybody waits
+        (503, {"retry-after": "21"}, "", 1),  # longer than anybody waits
         (429, {}, '{"error": {"code": "insufficient_quota", "message": "no money"}}', 1),
         (400, {"x-should-retry": "true", "retry-after": "0"}, "", 3),
         (503, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, "", 3),

@@ -262,6 +262,16 @@ def test_a_header_that_would_come_too_late_is_a_notice(routing: Callable[..., An
         assert "答えたモデル：a" in found.text
 
 
+def test_a_route_of_one_is_that_model(routing: Callable[..., Any], tiny: Path) -> None:
+    """Streamed and whole: the same answer, apart from what names the model and the moment."""
+    settings = {"temperature": 0.8, "seed": 3, "max_tokens": 12}
+    with routing(route("tiny"), from_directory(tiny)) as running:
+        for stream in (False, True):
+            one, other = (ask(running, model=name, stream=stream, n=1 if stream else 2, **settings).text for name in ("r", "tiny"))
+            changing = r'"(id|created|model)":("[^"]*"|\d+)|"cached_tokens":\d+'
+            assert re.sub(changing, "", one) == re.sub(changing, "", other) and len(one) > 300
+
+
 def test_any_answer_names_its_model(routing: Callable[..., Any]) -> None:
     with routing(route("a")) as running:
         assert ask(running, model="b").headers["x-tsuzuri-model"] == "b"

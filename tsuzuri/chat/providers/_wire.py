@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 import httpx2
@@ -40,6 +40,7 @@ WRONG = (400, 404, 413, 422)  # statuses that say the request is at fault
 LARGEST = 1 << 53  # a number of tokens that can be one
 SIGNED = "~"  # between the id of a call and what is to come back with it
 ASKED = Words("モデルのサーバーに尋ねました。", "Asking the server of the model.")
+OTHER_FORM = Words("届いたものの形が違います。", "What came has another form.")
 NO_SETTING = Words("このモデルのサーバーには、その設定がありません。", "The server of this model has no such setting.")
 
 
@@ -71,9 +72,9 @@ def chat(place: Place, request: Callable[[Sequence[Message], Options], Mapping[s
                     if response.status_code == 200:
                         begun = True
                         async for line in _lines(response):
-                            for event in _read(came, line, place.key):
+                            for event in _surely(partial(came, line), place.key):
                                 yield event
-                        for event in _at_most(options.calls[1], came.end()):
+                        for event in _at_most(options.calls[1], _surely(came.end, place.key)):
                             yield event
                         return
                     failed = _Failed(response.status_code, await _start(response), response.headers)
@@ -237,6 +238,8 @@ def called(calls: Sequence[ToolCall], finish: Finish) -> list[Event]:
     """Calls once they are whole. One that the limit of length cut in two is not made, and that is told."""
     found: list[Event] = []
     for call in calls:
+        if not all(isinstance(part, str) for part in (call.id, call.name, call.arguments)):
+            raise broken(OTHER_FORM)
         whole = ToolCall(call.id, call.name, call.arguments or "{}")
         if finish == "length" and not _is_json(whole.arguments):
             found.append(Notice(str(Words(f"ツール {call.name} の呼び出しが途中で切れました。", f"The call of {call.name} was cut off."))))
@@ -305,13 +308,14 @@ def _at_most(most: int | None, events: Sequence[Event]) -> Iterator[Event]:
             yield event
 
 
-def _read(reading: Reading, line: str, key: str | None) -> list[Event]:
+def _surely(read: Callable[[], list[Event]], key: str | None) -> list[Event]:
+    """What was read. Whatever a server sends, what is wrong with it is its error and never ours."""
     try:
-        return reading(line)
+        return read()
     except RemoteError as error:
         raise _without(key, error) from error
-    except (TypeError, AttributeError, KeyError, ValueError, IndexError) as error:
-        raise broken(Words("届いたものの形が違います。", "What came has another form.")) from error
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError) as error:
+        raise broken(OTHER_FORM) from error
 
 
 def _without(key: str | None, error: RemoteError) -> RemoteError:
