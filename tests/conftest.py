@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import postgresql
 import pytest
 from place import ROOT, SMALL, SMALL_TASKS, SMALL_VECTORS
 
@@ -23,6 +25,16 @@ def _threads() -> None:
     import torch
 
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """Address of the server, without the name of a database."""
+    if postgresql.programs() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    pytest.importorskip("psycopg")
+    with postgresql.cluster() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def make(path: Path) -> Path:
-    """The directory, which must not be there yet."""
+def make(path: Path, context: int = 256) -> Path:
+    """The directory, which must not be there yet; `context` in tokens."""
     import torch
 
     from tsuzuri.chat import template
@@ -24,7 +24,7 @@ def make(path: Path) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         intermediate_size=96,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
     )
     model, generator = Transformer(shape), torch.Generator().manual_seed(0)
     for weight in model.parameters():

@@ -42,11 +42,12 @@ def language() -> str:
 
 
 class TsuzuriError(Exception):
-    """`asked`: what was to be done. `found`: what stood in the way. `todo`: what the person can do now."""
+    """`asked`: what was to be done. `found`: what stood in the way. `todo`: what the person can do now. `code`: one word for programs,
+    where an error of one kind has several causes that are to be told apart."""
 
-    def __init__(self, asked: Words, *, found: Words, todo: Words) -> None:
+    def __init__(self, asked: Words, *, found: Words, todo: Words, code: str = "") -> None:
         super().__init__(asked, found, todo)
-        self.asked, self.found, self.todo = asked, found, todo
+        self.asked, self.found, self.todo, self.code = asked, found, todo, code
 
     def __str__(self) -> str:
         return f"{self.asked}\n  {Words('状況', 'found')}: {self.found}\n  {Words('対処', 'to do')}: {self.todo}"

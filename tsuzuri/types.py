@@ -1,12 +1,10 @@
-"""READ FIRST: the four seams of tsuzuri and the values that cross them.
+"""READ FIRST: the four seams of tsuzuri and the values that cross them. Nothing here imports torch.
 
     text ↔ tokens      Tokenizer          people on one side, the model on the other
     tokens ↔ logits    Model and Past     only `attend` and `recur` know that more than one sequence exists
     tokens ↔ tokens    Engine             knows no text
     messages ↔ events  Chat               a local model, a remote provider, a script: all the same
-Nothing here imports torch. Shape legend of the whole package: B batch, T time, N tokens of a step, D hidden, H heads, K key/value
-heads, E head size, V vocabulary, X experts, S memory. `...` is (B, T) in training and (N,) in serving: one model code runs both.
-"""
+Shapes: B batch, T time, N tokens of a step, D hidden, H heads, K key/value heads, E head size, V vocabulary, X experts, S memory."""
 
 from __future__ import annotations
 
@@ -62,7 +60,7 @@ class Past(Protocol):
 class Model(Protocol):
     @property
     def vocab_size(self) -> int: ...
-    def __call__(self, tokens: Tensor, past: Past) -> Tensor: ...  # (...) int64 -> (..., V) logits
+    def __call__(self, tokens: Tensor, past: Past) -> Tensor: ...  # (...) ids -> (..., V) logits: (B, T) in training, (N,) in serving
 
 
 # ── tokens ↔ tokens
@@ -107,6 +105,7 @@ class Options:
     sampling: Sampling
     stop: tuple[str, ...] = ()  # the answer ends before the first of these; they are not shown
     tools: tuple[Mapping[str, object], ...] = ()
+    calls: tuple[int, int | None] = (0, None)  # of these: how many the answer has at least (0 or 1) and at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,8 @@ class Notice:
 class Usage:
     prompt_tokens: int
     completion_tokens: int
-    cached_tokens: int = 0
+    cached_tokens: int = 0  # a part of prompt_tokens
+    reasoning_tokens: int = 0  # a part of completion_tokens: thought, not said
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from place import ROOT
 from tsuzuri.chat import conversations
 from tsuzuri.chat.conversations import Conversation, files, read
 from tsuzuri.errors import InputError
-from tsuzuri.types import Message
+from tsuzuri.types import Message, ToolCall
 
 TURNS = [{"role": "user", "content": "山は？"}, {"role": "assistant", "content": "高いです。"}]
 TALK = (Message("user", "山は？"), Message("assistant", "高いです。"))
@@ -75,14 +75,14 @@ def test_a_line_is_bounded_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("key", ["tool_calls", "tool_call_id", "name", "weight", "reasoning_content", "train"])
+@pytest.mark.parametrize("key", ["tool_call_id", "name", "weight", "reasoning_content", "train"])
 def test_what_a_message_says_besides_is_refused_by_name(tmp_path: Path, key: str) -> None:
     said = refused(tmp_path, {"messages": [TURNS[0], {**TURNS[1], key: 0}]})
     assert f"messages[1].{key}" in said
     assert "除く" in said
 
 
-@pytest.mark.parametrize("key", ["tools", "functions", "system", "documents", "images", "weight", "chat_template_kwargs"])
+@pytest.mark.parametrize("key", ["functions", "system", "documents", "images", "weight", "chat_template_kwargs"])
 def test_what_a_record_would_teach_besides_is_refused_by_name(tmp_path: Path, key: str) -> None:
     assert f"「{key}」" in refused(tmp_path, {"messages": TURNS, key: [{"type": "function"}]})
 
@@ -91,6 +91,21 @@ def test_what_describes_a_record_and_what_has_no_value_is_taken(tmp_path: Path) 
     record = {"messages": [{**message, "tool_calls": None, "name": ""} for message in TURNS], "tools": [], "source": None}
     (tmp_path / "talk.jsonl").write_bytes(lines({**record, "id": 7, "credit": "某", "licence": "MIT", "score": 0.5}))
     assert list(read([tmp_path / "talk.jsonl"])) == [Conversation(TALK, "", "MIT")]
+
+
+def test_calls_of_tools_are_read_as_other_software_writes_them(tmp_path: Path) -> None:
+    """Arguments as an object or as JSON, with an id or without."""
+    tool = {"type": "function", "function": {"name": "天気", "parameters": {"type": "object"}}}
+    calls: list[Any] = [
+        {"type": "function", "function": {"name": "天気", "arguments": {"所": "東京"}}},
+        {"id": "b", "function": {"name": "天気", "arguments": '{"所": "大阪"}'}},
+    ]
+    answer = {"role": "tool", "content": "雨", "tool_call_id": "b"}
+    turns = [TURNS[0], {"role": "assistant", "content": None, "tool_calls": calls}, answer, TURNS[1]]
+    (tmp_path / "talk.jsonl").write_bytes(lines({"messages": turns, "tools": [tool]}))
+    called = (ToolCall("0", "天気", '{"所": "東京"}'), ToolCall("b", "天気", '{"所": "大阪"}'))
+    messages = (TALK[0], Message("assistant", "", called), Message("tool", "雨", tool_call_id="b"), TALK[1])
+    assert list(read([tmp_path / "talk.jsonl"])) == [Conversation(messages, tools=(tool,))]
 
 
 @pytest.mark.parametrize("record", [{"messages": [TURNS[0], {"role": "assistant", "content": "高い\ud83d"}]},
@@ -114,6 +129,12 @@ def test_half_a_surrogate_pair_is_refused_with_file_and_line(tmp_path: Path, rec
         ({"messages": [TURNS[0], {"role": "assistant", "content": [{"type": "text"}]}]}, "messages[1].content"),
         ({"messages": [TURNS[0], {"role": "assistant", "content": ""}]}, "messages[1].content"),
         ({"messages": TURNS[:1]}, "assistant"),
+        ({"messages": TURNS, "tools": [{"type": "function"}]}, "tools[0]"),
+        ({"messages": TURNS, "tools": [{"type": "web_search", "function": {"name": "a"}}]}, "tools[0]"),
+        ({"messages": [TURNS[0], {**TURNS[1], "tool_calls": 1}]}, "messages[1].tool_calls[0]"),
+        ({"messages": [TURNS[0], {**TURNS[1], "tool_calls": [{"function": {"arguments": {}}}]}]}, "messages[1].tool_calls[0]"),
+        ({"messages": [TURNS[0], {**TURNS[1], "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]}, "messages[1].tool_calls[0]"),
+        ({"messages": [TURNS[0], {**TURNS[1], "tool_calls": [{"function": {"name": "\ud83d"}}]}]}, "サロゲート"),
         ({"messages": [TURNS[0], {"role": "system", "content": "短く"}, TURNS[1]]}, "system"),
     ],
     ids=str,

@@ -24,6 +24,7 @@ from tsuzuri.chat import local, settings
 from tsuzuri.chat.labels import Candidate
 from tsuzuri.chat.local import CONVERSATION, LocalModel, as_messages
 from tsuzuri.chat.settings import Settings, options
+from tsuzuri.chat.together import Together
 from tsuzuri.commands import chat as chat_command
 from tsuzuri.engine import engine as engine_module
 from tsuzuri.engine.constraint import Constraint
@@ -545,6 +546,11 @@ def test_guesses_change_nothing(model: LocalModel, directory: Path) -> None:
     *_, done = guessing.events(PROMPT * 4, Options(Sampling(temperature=0, max_tokens=80)))
     assert isinstance(done, Done)
     counts = done.detail["lookup"]
+    with Together(guessing) as together:
+        *_, other = together.events(PROMPT * 4, Options(Sampling(temperature=0, max_tokens=80)))
+    assert isinstance(other, Done) and other.detail["lookup"] == counts
+    prompts = [PROMPT * 4, PROMPT, PROMPT * 2]
+    assert guessing.generate_all(prompts, seed=1, max_tokens=60) == model.generate_all(prompts, seed=1, max_tokens=60)
     assert isinstance(counts, dict) and 0 <= counts["accepted"] <= counts["offered"]
     with pytest.raises(ConfigError, match="lookup"):
         tsuzuri.load(directory, lookup=65)

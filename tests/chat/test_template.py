@@ -232,7 +232,7 @@ def test_a_file_that_may_not_be_read_is_not_called_broken(tmp_path: Path, monkey
 
 def test_what_cannot_be_shown_is_refused() -> None:
     with pytest.raises(ConfigError, match="ツール"):
-        template.render([Message("assistant", "", tool_calls=(ToolCall("1", "f", "{}"),))])
+        Template(GEMMA).segments([Message("assistant", "", tool_calls=(ToolCall("1", "f", "{}"),))], True, ())
     with pytest.raises(ConfigError, match="root"):
         template.render([Message("root", "a")])  # type: ignore[arg-type]
     with pytest.raises(InputError):

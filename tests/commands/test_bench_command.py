@@ -48,7 +48,7 @@ def measured(directory: Path) -> tuple[dict[str, Any], str]:
     """The result of one run, and what it said meanwhile."""
     threads = torch.get_num_threads()
     try:
-        result = run("--model", directory, "--quantize", "q8_0", "--threads", "1", "--rounds", "2", "--json")
+        result = run("--model", directory, "--quantize", "q8_0", "--threads", "1", "--rounds", "2", "--watts", "36", "--json")
     finally:
         torch.set_num_threads(threads)
     assert result.exit_code == 0, result.output
@@ -58,7 +58,7 @@ def measured(directory: Path) -> tuple[dict[str, Any], str]:
 def test_the_numbers_follow_from_each_other(measured: tuple[dict[str, Any], str], directory: Path) -> None:
     found, told = measured
     assert set(found) == {
-        "machine", "threads", "device", "model", "lengths", "rounds", "bounds", "speeds", "reached", "others", "warnings",
+        "machine", "threads", "device", "model", "lengths", "rounds", "bounds", "speeds", "reached", "others", "warnings", "energy",
     }  # fmt: skip
     assert (found["threads"], found["rounds"], found["model"]["form"], found["model"]["name"]) == (1, 2, "q8_0", directory.name)
     assert found["model"]["native"] == isinstance(library.load(), library.Library)
@@ -74,6 +74,9 @@ def test_the_numbers_follow_from_each_other(measured: tuple[dict[str, Any], str]
     assert reached["batch_mbu"] == pytest.approx(speeds["batch_tokens_per_second"] / 16 * model["token_bytes"] / read)
     assert reached["batch_mfu"] == pytest.approx(speeds["batch_tokens_per_second"] * model["token_flops"] / products)
     assert reached["prefill_mfu"] == pytest.approx(speeds["prefill_tokens_per_second"] * model["prompt_token_flops"] / products)
+    energy = found["energy"]  # 36 W for a second are 36 J; a million tokens of a joule each are 1 / 3.6 kWh
+    assert energy["output_kwh"] == pytest.approx(10 / speeds["decode_tokens_per_second"])
+    assert energy["input_kwh"] == pytest.approx(10 / speeds["prefill_tokens_per_second"])
     assert model["parameters"] == sum(weight.numel() for weight in weights.load(directory).parameters())
     assert found["machine"]["torch"] == torch.__version__ and found["machine"]["cpu"]["cores"] >= 1
     assert [line for line in told.splitlines() if "回" in line or "慣らし" in line] == ["慣らし", "2 回のうち 1 回目", "2 回のうち 2 回目"]
@@ -90,6 +93,21 @@ def test_a_person_is_shown_the_same(
     assert f"{found['reached']['decode_mbu']:.0%}" in shown and f"{found['bounds']['read_bytes_per_second'] / 1e9:,.0f} GB/s" in shown
     assert f"{found['speeds']['first_token_seconds']['median'] * 1e3:,.1f} ms" in shown
     assert "注意: きょうは雨です。" in shown and "スレッド 1" in shown
+    assert f"currency: kWh, input: {found['energy']['input_kwh']:.4g}, cached: 0" in shown, "as a table of prices takes it"
+
+
+def test_nobody_is_charged_for_a_guess(measured: tuple[dict[str, Any], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tsuzuri.recipe import measure
+
+    monkeypatch.setattr(measure, "ENERGY", tmp_path / "none")
+    assert bench._energy(measured[0], None) is None
+    assert "--watts" in bench._told_energy({**measured[0], "energy": None})
+    counter = tmp_path / "energy"
+    monkeypatch.setattr(measure, "ENERGY", counter)
+    told = iter(["1000000", "9000000"])
+    monkeypatch.setattr(measure, "_energy", lambda: int(next(told)))
+    found = bench._energy(measured[0], None)
+    assert found is not None and "RAPL" in found["how"]
 
 
 QUIET: dict[str, Any] = {

@@ -372,11 +372,15 @@ def test_guesses_change_nothing_but_are_counted(directory: Path, verb: tuple[str
     assert "lookup" in str(run(*ask, "--lookup", 65).exception)
 
 
+def test_guesses_change_none_of_several_outputs(directory: Path) -> None:
+    ask = ("generate", "雨が降る。風が吹く。" * 6, "--model", directory, "--max-tokens", 40, "--seed", 3, "--n", 3, "--json")
+    assert json.loads(run(*ask, "--lookup", 6).stdout) == json.loads(run(*ask).stdout)
+
+
 def test_what_guesses_and_forms_do_not_go_with_is_refused(directory: Path) -> None:
     ask = ("generate", "紳士が", "--model", directory, "--max-tokens", 5)
     for arguments, words in (
-        (("--n", 2, "--lookup", 4), "--lookup は一つの出力に"),
-        (("--beams", 2, "--lookup", 4), "--lookup は一つの出力に"),
+        (("--beams", 2, "--lookup", 4), "--beams では --lookup は働きません"),
         (("--beams", 2, "--regex", "a"), "--beams では --regex は働きません"),
         (("--beams", 2, "--choice", "a"), "--beams では --choice は働きません"),
     ):

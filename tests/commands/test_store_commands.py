@@ -54,7 +54,20 @@ def told(run: Ran, *arguments: object) -> Any:
 def test_a_new_key_is_alone_on_standard_output_and_opens(run: Ran, db: Callable[[], Database]) -> None:
     """KEY=$(tsuzuri keys create …) holds the key and nothing else."""
     done = run(
-        "keys", "create", "受付", "--scope", "chat", "--scope", "embeddings", "--model", "小", "--address", "10.0.0.0/8", "--expires", "30d"
+        "keys",
+        "create",
+        "--name",
+        "受付",
+        "--scope",
+        "chat",
+        "--scope",
+        "embeddings",
+        "--model",
+        "小",
+        "--address",
+        "10.0.0.0/8",
+        "--expires",
+        "30d",
     )
     secret = done.stdout.removesuffix("\n")
     assert KEY.fullmatch(secret)
@@ -67,7 +80,7 @@ def test_a_new_key_is_alone_on_standard_output_and_opens(run: Ran, db: Callable[
 
 
 def test_a_process_shows_the_key_once(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "tsuzuri", "keys", "create", "受付", "--data-dir", str(tmp_path / "data")]
+    line = [sys.executable, "-m", "tsuzuri", "keys", "create", "--name", "受付", "--data-dir", str(tmp_path / "data")]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, "TSUZURI_LANG": "en"})
     assert done.returncode == 0, done.stderr
     assert KEY.fullmatch(done.stdout.strip()) and done.stdout.count("\n") == 1
@@ -77,7 +90,7 @@ def test_a_process_shows_the_key_once(tmp_path: Path) -> None:
 
 
 def test_keys_are_listed_rotated_and_revoked(run: Ran, db: Callable[[], Database]) -> None:
-    made = told(run, "keys", "create", "受付", "--requests-per-minute", 60)
+    made = told(run, "keys", "create", "--name", "受付", "--requests-per-minute", 60)
     assert made["requests_per_minute"] == 60 and made["scopes"] == ["chat"]
     new = told(run, "keys", "rotate", made["id"], "--overlap", "90m")
     assert new["replaces"] == made["id"]
@@ -100,7 +113,7 @@ def test_users_are_added_changed_and_deactivated(run: Ran, db: Callable[[], Data
     run("users", "add", "山田", "--role", "admin", "--password", typed=f"{GOOD}\n")
     run("users", "add", "鈴木")
     run("users", "role", "鈴木", "auditor")
-    made = told(run, "keys", "create", "鍵", "--user", "鈴木")
+    made = told(run, "keys", "create", "--name", "鍵", "--user", "鈴木")
     with db() as opened:
         assert users.sign_in(opened, "山田", GOOD)
         assert users.sign_in(opened, "鈴木", "") is None
@@ -137,7 +150,7 @@ def test_the_master_key_is_rotated(run: Ran, db: Callable[[], Database]) -> None
 
 def test_budgets_are_set_and_shown_in_yen(run: Ran, db: Callable[[], Database]) -> None:
     run("users", "add", "山田")
-    made = told(run, "keys", "create", "鍵", "--user", "山田")
+    made = told(run, "keys", "create", "--name", "鍵", "--user", "山田")
     assert "1 か月 5,000 円" in run("budget", "set", 5000, "--all").stdout
     run("budget", "set", "0.000001", "--key", made["id"])
     run("budget", "set", "12.5", "--user", "山田")
@@ -167,9 +180,21 @@ def test_what_was_kept_with_a_record_is_read_and_erased(run: Ran, db: Callable[[
         assert [record.kind for record in audit.records(opened)] == ["chat", "audit.content_read", "audit.erased"]
 
 
+def test_prices_are_shown_with_their_sources_and_what_a_dollar_is(run: Ran, tmp_path: Path) -> None:
+    shown = run("budget", "prices").stdout
+    assert "claude-haiku-4-5" in shown and "https://" in shown and "未設定" in shown
+    own = tmp_path / "prices.yaml"
+    own.write_text(
+        "rates: {USD: [{from: 2026-01-01, yen: 150}]}\nmodels: {tiny: [{from: 2026-01-01, input: 0.1, output: 2}]}", encoding="utf-8"
+    )
+    found = {row["model"]: row for row in told(run, "budget", "prices", "--prices", own)}
+    assert (found["tiny"]["input"], found["tiny"]["unit"], found["tiny"]["yen"]) == ("0.1", "JPY", "1")
+    assert found["openai/gpt-5-nano"]["yen"] == "150" and found["openai/gpt-5-nano"]["source"]
+
+
 def test_the_audit_is_verified_anchored_exported_and_pruned(run: Ran, db: Callable[[], Database], tmp_path: Path) -> None:
-    run("keys", "create", "一")
-    run("keys", "create", "二")
+    run("keys", "create", "--name", "一")
+    run("keys", "create", "--name", "二")
     noted = told(run, "audit", "anchor", tmp_path / "anchors")
     assert noted["seq"] == 2
     run("audit", "anchor", tmp_path / "anchors")
@@ -191,7 +216,7 @@ def test_the_audit_is_verified_anchored_exported_and_pruned(run: Ran, db: Callab
 
 
 def test_a_backup_is_restored_into_a_new_place(run: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = told(run, "keys", "create", "鍵")
+    made = told(run, "keys", "create", "--name", "鍵")
     done = run("backup", tmp_path / "all.backup")
     assert str(tmp_path / "data.secrets") in done.stderr
     monkeypatch.setenv("TSUZURI_SECRETS_DIR", str(tmp_path / "data.secrets"))
@@ -202,7 +227,7 @@ def test_a_backup_is_restored_into_a_new_place(run: Ran, tmp_path: Path, monkeyp
 
 
 def test_every_change_by_the_operator_is_in_the_audit(run: Ran, db: Callable[[], Database]) -> None:
-    made = told(run, "keys", "create", "鍵")
+    made = told(run, "keys", "create", "--name", "鍵")
     run("keys", "rotate", made["id"])
     run("keys", "revoke", made["id"])
     run("users", "add", "山田", "--role", "admin")
@@ -221,4 +246,4 @@ def test_every_change_by_the_operator_is_in_the_audit(run: Ran, db: Callable[[],
 
 @pytest.mark.parametrize("when", ["soon", "0d", "2027-13-01", "-1d", "1y"])
 def test_a_time_that_is_none_is_told(run: Ran, when: str) -> None:
-    assert when in str(run("keys", "create", "鍵", "--expires", when, status=1).exception)
+    assert when in str(run("keys", "create", "--name", "鍵", "--expires", when, status=1).exception)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import random
+import time
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tsuzuri.guard import corpus
 from tsuzuri.guard.checks._context import BEFORE
+from tsuzuri.guard.corpus.personal import labelled
 from tsuzuri.guard.finding import LONGEST, personal
 from tsuzuri.guard.mask import Unmasking, Vault
 from tsuzuri.guard.stream import MOST, Masking, mask
@@ -35,6 +39,63 @@ def test_unmasked_it_is_what_it_was(text: str) -> None:
     assert vault.unmask(masked) == text
     for one in findings:
         assert text[one.start : one.stop] == one.text
+
+
+CHUNKS = [
+    "担当は佐藤です", "氏名|\n山田太郎 090-1234-5678", "東京都港区芝1-2-3\n中央ビルで田中様が3件", "記号 10120\n番号 12345671", "口座番号は下記のとおり。", "1234567です", "大阪府\n",
+    "堺市堺区南瓦町3番1号", "林 健太と森", "〇九〇の一二三四の", "五六七八", "０９０", "か\u3099", "\u3099", "Mr. Smith", "hana-san", "user＠example.jp", "192.168.1.1", "【住所1】",
+    "あ" * 700, "1 " * 300, "。", "。", "\n", "！", "①②③④⑤⑥⑦⑧⑨", "①", "｢様｣", "﹘",
+]  # fmt: skip
+
+
+def both_ways(text: str) -> tuple[object, object]:
+    """Masked with all chunks looked through first, and with each chunk read with every check."""
+    ways = [Masking(Vault(), personal(), many) for many in (0, 10**9)]
+    fast, plain = ((way(text) + way.flush(), way.findings) for way in ways)
+    return fast, plain
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([*PIECES, *CHUNKS]), max_size=24).map("".join))
+def test_looking_through_all_first_finds_what_reading_each_finds(text: str) -> None:
+    fast, plain = both_ways(text)
+    assert fast == plain
+
+
+def test_looking_through_all_first_knows_where_a_border_was_forced() -> None:
+    border = MOST - LONGEST - 1
+    fast, plain = both_ways("あ" * (border - 1) + "冷山田太郎、" + "い" * MOST)
+    assert fast == plain
+    assert isinstance(plain, tuple) and [one.text for one in plain[1]] == ["山田太郎"], "冷 is in the chunk before"
+
+
+def test_looking_through_all_first_finds_the_same_in_the_whole_corpus() -> None:
+    personal_data = [one.text for one in [*labelled(4), *labelled(4, fresh=True)]]
+    business = [one.text for one in [*corpus.harmless(3), *corpus.attacks(2)]]
+    draw = random.Random(1)
+    for text in (
+        "\n".join(personal_data),
+        "\n".join(business),
+        " ".join(business[:600]),
+        "".join(draw.sample([*personal_data, *business], 800)),
+    ):
+        fast, plain = both_ways(text)
+        assert fast == plain
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["090-", "1 ", "田中様", "氏名：", "東京都港区町1", "ー", "あ", "〇", "\n", "。", "【氏名1】", "\u3099", "佐藤 ", "1:", "1.", "\n1"],
+)
+def test_masking_takes_time_in_proportion_to_the_text(piece: str) -> None:
+    def seconds(count: int) -> float:
+        text = piece * (count // len(piece))
+        start = time.process_time()
+        mask(text, Vault(), personal())
+        return time.process_time() - start
+
+    seconds(100)
+    assert seconds(48_000) < 4 * seconds(24_000) + 0.05, "twice the text"
 
 
 @settings(deadline=None)

@@ -1,4 +1,5 @@
-"""With guesses = without: the same tokens for every rule of choosing, and on a text that repeats, guesses that come true."""
+"""With guesses = without: the same tokens for every rule of choosing, and on a text that repeats, guesses that come true; alone, among
+others, in pieces, after preemption and with pages of another."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tsuzuri.engine.batch import BatchEngine, Stream
 from tsuzuri.engine.constrain import Vocabulary
 from tsuzuri.engine.constraint import Constraint, choice, json_schema
 from tsuzuri.engine.engine import BLOCK, Generation, LocalEngine
@@ -163,6 +165,89 @@ def test_the_compiled_model_gives_the_same_bits() -> None:
         assert found == wanted  # log-probabilities and all
         accepted += generation.accepted
     assert accepted > 0
+
+
+def asked() -> list[tuple[list[int], Sampling]]:
+    """A prompt that repeats, in full and in part, under every rule."""
+    prompts = (REPEATING, [7], [*REPEATING, *range(80), 3, 1, 4], REPEATING[:21])
+    pushed = replace(WAYS["seeded"], logit_bias=dict.fromkeys(set(REPEATING), 6))
+    ways = [
+        replace(way, max_tokens=min(way.max_tokens or 60, 44), min_tokens=min(way.min_tokens, 30))
+        for way in (*WAYS.values(), pushed, pushed)
+    ]
+    return [(prompts[number % len(prompts)], way) for number, way in enumerate(ways)]
+
+
+def together(of: Model, lookup: int, pages: int, size: int, budget: int) -> tuple[list[list[Token]], list[Stream]]:
+    """Of each, twice: then with pages that are known."""
+    batch = BatchEngine(engine(of, lookup), pages, size=size, budget=budget)
+    found, streams = [], []
+    for _ in range(2):
+        streams = [batch.stream(prompt, sampling, tenant=f"{number % 2}") for number, (prompt, sampling) in enumerate(asked())]
+        while batch.step():
+            pass
+        assert batch.pages.free == batch.pages.count
+        found += [list(stream) for stream in streams]
+    return found, streams
+
+
+@pytest.mark.parametrize(
+    ("name", "pages", "size", "budget"),
+    [
+        ("rotary", 900, 4, 128),
+        ("rotary", 65, 4, 20),
+        ("rotary", 85, 3, 7),
+        ("window", 65, 4, 20),
+        ("dynamic", 85, 3, 40),
+        ("marian", 65, 4, 20),
+    ],
+)
+def test_the_same_tokens_in_a_batch(name: str, pages: int, size: int, budget: int) -> None:
+    """Plenty of room; few pages, so that some are preempted; steps of few tokens, so that few guesses have room."""
+    wanted = [list(engine(model(name), 0).stream(prompt, sampling)) for prompt, sampling in asked()]
+    found, streams = together(model(name), 5, pages, size, budget)
+    for tokens, whole in zip(found, wanted * 2, strict=True):
+        same(tokens, whole)
+    assert 0 < sum(stream.accepted for stream in streams) < sum(stream.offered for stream in streams)
+
+
+def test_in_a_batch_too_nothing_is_guessed_where_it_could_not_be_taken_back() -> None:
+    batch = BatchEngine(engine(model("mamba2"), 5), 100, size=4)
+    sampling = Sampling(seed=3, temperature=0.3, max_tokens=30, logit_bias=dict.fromkeys(set(REPEATING), 20))
+    streams = [batch.stream(prompt, sampling) for prompt in (REPEATING, [7])]
+    while batch.step():
+        pass
+    for stream, prompt in zip(streams, (REPEATING, [7]), strict=True):
+        same(list(stream), list(engine(model("mamba2"), 0).stream(prompt, sampling)))
+        assert (stream.offered, stream.accepted) == (0, 0)
+
+
+def test_guesses_save_steps_and_take_nobodys_pages() -> None:
+    """Fewer steps where they are right; and with guesses nobody lets go of pages who would keep them without."""
+    steps, back = [], []
+    for lookup in (0, 6):
+        batch = BatchEngine(engine(model("rotary"), lookup), 90, size=4)
+        gone: list[object] = []
+        batch._back = lambda request, inner=batch._back, gone=gone: (gone.append(request), inner(request))[1]  # type: ignore[method-assign]
+        circles = Sampling(temperature=0, max_tokens=56, ignore_eos=True)
+        streams = [batch.stream([*REPEATING[:60], number], circles, tenant=f"{number}") for number in (7, 60, 9)]
+        steps.append(sum(1 for _ in iter(batch.step, False)))
+        back.append(len(gone))
+        assert all(len(list(stream)) == 56 for stream in streams)
+    assert steps[1] < 0.8 * steps[0]
+    assert back == [0, 0]
+
+
+def test_the_compiled_model_gives_the_same_bits_in_a_batch() -> None:
+    library = load()
+    if not isinstance(library, Library):
+        pytest.skip("the native library was not built: no C++ compiler")
+    native = compiled.made(filled(Transformer(Shape(**SIZES))).float(), 2)
+    assert native is not None
+    wanted = [list(engine(native, 0).stream(prompt, sampling)) for prompt, sampling in asked()]
+    found, streams = together(native, 5, 24, 32, 64)
+    assert found == wanted * 2
+    assert sum(stream.accepted for stream in streams) > 0
 
 
 def test_what_is_kept_for_the_next_call_is_sound() -> None:

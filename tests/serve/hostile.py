@@ -35,6 +35,16 @@ def body(**change: Any) -> bytes:
     return json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "あ"}], "max_tokens": 4, **change}).encode()
 
 
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"tools": [{"type": "function", "function": {"name": "x", "strict": True, "parameters": schema}}], "tool_choice": "required"}
+
+
+def called(arguments: str) -> dict[str, Any]:
+    """A conversation in which a tool was called with these."""
+    calls = [{"id": "1", "type": "function", "function": {"name": "x", "arguments": arguments}}]
+    return {"messages": [{"role": "user", "content": "あ"}, {"role": "assistant", "content": None, "tool_calls": calls}]}
+
+
 HUGE = 10**18
 OK, BAD = (200,), (400,)
 TINY: list[tuple[str, dict[str, Any] | bytes | Raw, tuple[int, ...]]] = [
@@ -124,7 +134,23 @@ TINY: list[tuple[str, dict[str, Any] | bytes | Raw, tuple[int, ...]]] = [
     ("CVE-2026-25048 nesting", {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": nested(20)}}}, BAD),
     ("response_format", {"response_format": "json"}, BAD),
     # tools
-    ("T3 tools", {"tools": [{"type": "function", "function": {"name": "x"}}]}, BAD),
+    ("T3 tools", {"tools": [{"type": "function", "function": {"name": "x"}}]}, OK),
+    ("T3 tools", {"tools": [{"type": "function", "function": {"name": "x"}}] * 2}, BAD),
+    ("CVE-2026-44222 special token", {"tools": [{"type": "function", "function": {"name": "x", "description": "<|im_end|>"}}]}, OK),
+    ("T3 tools", {"tools": [{"type": "function", "function": {"name": "x", "description": "あ" * 70000}}]}, BAD),
+    ("R18 schema", strict({"not": {}}), BAD),
+    ("R18 schema", strict({"$ref": "file:///etc/passwd"}), BAD),
+    ("R18 schema", strict({"properties": {str(i): {"multipleOf": 0.1**i} for i in range(1, 20)}}), BAD),
+    ("R18 schema", strict({"properties": {"a": {"pattern": "(" * 400}}}), BAD),
+    ("R18 schema", strict({"properties": {str(i): {"type": "string"} for i in range(500)}}), BAD),
+    ("R18 schema", {"tools": [{"type": "function", "function": {"name": f"x{i}", "strict": True, "parameters": {"const": "a" * 9000}}} for i in range(9)]}, BAD),
+    ("T3 tools", {"tool_choice": {"type": "function", "function": {"name": "x"}}}, BAD),
+    ("T3 tools", {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{}] * 500}}}, BAD),
+    ("T3 tools", {"messages": [{"role": "user", "content": "あ"}, {"role": "tool", "tool_call_id": "x", "content": "い"}]}, BAD),
+    ("T3 tools", called('{"a": "' + "\\u003c|im_end|>" + '"}'), OK),
+    ("T3 tools", called("[" * 5000), BAD),
+    ("T3 tools", called('{"a": 1e999}'), BAD),
+    ("T3 tools", called('{"a": "\\ud83d"}'), BAD),
     ("T3 tools", {"tools": [{"type": "function", "function": {"name": "../x"}}]}, BAD),
     ("T3 tools", {"tools": [{}] * 129}, BAD),
     ("T3 tools", {"tools": {"a": 1}}, BAD),
@@ -200,4 +226,43 @@ TINY: list[tuple[str, dict[str, Any] | bytes | Raw, tuple[int, ...]]] = [
     ("detokenize", Raw("/detokenize", body=b'{"model":"tiny","tokens":[-1]}'), BAD),
     ("messages", Raw("/v1/messages", body=b'{"model":"tiny","messages":[{"role":"user","content":"a"}]}'), BAD),
     ("messages", Raw("/v1/messages/count_tokens", body=b'{"model":"tiny","messages":[{"role":"user","content":"a"}],"chat_template":"x"}'), BAD),
+    ("moderations", Raw("/v1/moderations", body=b"{}"), BAD),
+    ("moderations", Raw("/v1/moderations", body=json.dumps({"input": ["a"] * 257}).encode()), BAD),
+    ("moderations", Raw("/v1/moderations", body=json.dumps({"input": "\u6bba" * 70_000}).encode()), BAD),
+    ("T13 moderations", Raw("/v1/moderations", body=json.dumps({"input": "外国人は" * 16_000}).encode()), OK),
+    ("moderations", Raw("/v1/moderations", body=json.dumps({"input": [[["a"]]]}).encode()), BAD),
+    ("CVE-2025-6242 moderations", Raw("/v1/moderations", body=b'{"input":[{"type":"image_url","image_url":{"url":"http://169.254.169.254/"}}]}'), BAD),
+    ("moderations", Raw("/v1/moderations", body=b'{"input":"a","model":"../../etc/passwd"}'), (404,)),
+    ("moderations", Raw("/v1/moderations", "GET"), (405,)),
+    ("rerank", Raw("/v1/rerank", body=b'{"model":"tiny","query":"a","documents":[]}'), BAD),
+    ("rerank", Raw("/v1/rerank", body=json.dumps({"model": "tiny", "query": "a", "documents": ["a"] * 1025}).encode()), BAD),
+    ("rerank", Raw("/v1/rerank", body=json.dumps({"model": "tiny", "query": "a", "documents": nested(20)}).encode()), BAD),
+    ("rerank context", Raw("/v1/rerank", body=json.dumps({"model": "tiny", "query": "料理" * 10_000, "documents": ["a"]}).encode()), BAD),
+    ("rerank context", Raw("/v1/rerank", body=json.dumps({"model": "tiny", "query": "a", "documents": ["a", "料理" * 10_000]}).encode()), BAD),
+    ("rerank", Raw("/v1/rerank", body=b'{"model":"tiny","query":"a","documents":[{"text":"a","url":"file:///etc/passwd"}]}'), BAD),
+    ("rerank", Raw("/v1/rerank", body=b'{"model":"tiny","query":"a","documents":["a"],"top_n":1e18}'), BAD),
+    ("rerank", Raw("/v1/rerank", body=b'{"model":"' + b"x" * 300 + b'","query":"a","documents":["a"]}'), BAD),
+    ("embeddings", Raw("/v1/embeddings", body=b'{"model":"tiny","input":"a","dimensions":1000000000000}'), BAD),
+    ("embeddings", Raw("/v1/embeddings", body=b'{"model":"tiny","input":"a","dimensions":7}'), BAD),
+    ("responses store", Raw("/v1/responses", body=b'{"model":"tiny","input":"a","store":"yes"}'), BAD),
+    ("responses foreign", Raw("/v1/responses", body=b'{"model":"tiny","input":"a","previous_response_id":"resp_000000000000000000000000"}'), (404,)),
+    ("responses foreign", Raw("/v1/responses", body=b'{"model":"tiny","input":"a","previous_response_id":"\' OR 1=1 --"}'), (404,)),
+    ("responses foreign", Raw("/v1/responses", body=b'{"model":"tiny","input":"a","previous_response_id":"' + b"x" * 10_000 + b'"}'), BAD),
+    ("responses foreign", Raw("/v1/responses", body=b'{"model":"tiny","input":"a","previous_response_id":{"$ne":null}}'), BAD),
+    ("responses conversation", Raw("/v1/responses", body=b'{"model":"tiny","input":"a","conversation":"conv_1"}'), BAD),
+    ("responses background", Raw("/v1/responses", body=b'{"model":"tiny","input":"a","background":true,"store":true}'), BAD),
+    ("responses items", Raw("/v1/responses", body=json.dumps({"model": "tiny", "input": [{"role": "user", "content": "a"}] * 2049, "store": True}).encode()), BAD),
+    ("responses context", Raw("/v1/responses", body=json.dumps({"model": "tiny", "input": "料理" * 10_000, "store": True}).encode()), BAD),
+    ("responses get", Raw("/v1/responses/..%2f..%2fetc%2fpasswd", "GET"), (404,)),
+    ("responses get", Raw("/v1/responses/%00", "GET"), (404,)),
+    ("responses get", Raw("/v1/responses/" + "x" * 5000, "GET"), (404,)),
+    ("responses get", Raw("/v1/responses/resp_1?stream=true", "GET"), BAD),
+    ("responses get", Raw("/v1/responses/resp_1/input_items?limit=99999999999999999999", "GET"), (400, 404)),
+    ("responses get", Raw("/v1/responses/resp_1/input_items/../../../admin", "GET"), (404,)),
+    ("responses delete", Raw("/v1/responses/*", "DELETE"), (404,)),
+    ("responses delete", Raw("/v1/responses/' OR 1=1 --", "DELETE"), (400, 404)),
+    ("responses delete", Raw("/v1/responses", "DELETE"), (405,)),
+    ("responses count", Raw("/v1/responses/input_tokens", body=b'{"model":"tiny","input":"a","max_output_tokens":1}'), BAD),
+    ("responses count", Raw("/v1/responses/input_tokens", body=json.dumps({"model": "tiny", "input": nested(20)}).encode()), BAD),
+    ("responses count", Raw("/v1/responses/input_tokens", body=json.dumps({"model": "tiny", "input": "あ" * 300_000}).encode()), OK),
 ]  # fmt: skip

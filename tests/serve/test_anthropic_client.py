@@ -142,6 +142,13 @@ WRONG = [
     ({"tools": [{"name": "a b", "input_schema": {}}]}, "tools[0].name"),
     ({"tools": [{"name": "a"}]}, "tools[0].input_schema"),
     ({"tool_choice": {"type": "any"}}, "tool_choice"),
+    ({"tool_choice": {"type": "some"}}, "tool_choice.type"),
+    ({"tool_choice": {"type": "auto", "name": "weather"}}, "tool_choice.name"),
+    ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "other"}}, "tool_choice"),
+    ({"tools": [{**TOOL, "strict": True, "input_schema": {"type": "object", "not": {}}}]}, "tools[0].input_schema"),
+    ({"output_config": {"format": {"type": "regex"}}}, "output_config.format.type"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": {"not": {}}}}}, "output_config.format.schema"),
+    ({"output_config": {"effort": "low"}}, "output_config.effort"),
     ({"stop_sequences": "a" * 2000}, "stop_sequences"),
     ({"thinking": {"type": "enabled", "budget_tokens": 1000}}, "thinking"),
     ({"temperature": 3}, "temperature"),
@@ -170,7 +177,7 @@ def test_what_clients_send_along_is_taken() -> None:
         }
     )  # fmt: skip
     assert asked.messages == (Message("system", "短く"), Message("assistant", "は"))
-    assert asked.marks == {"metadata.user_id": "u"} and asked.one_call and asked.options.sampling.top_k == 5
+    assert asked.marks == {"metadata.user_id": "u"} and asked.options.calls == (0, 1) and asked.options.sampling.top_k == 5
 
 
 event = st.one_of(
@@ -181,7 +188,7 @@ event = st.one_of(
 @given(st.lists(event, max_size=8), st.sampled_from(["stop", "length", "content_filter"]), st.booleans())
 def test_the_chunks_put_together_are_the_whole(events: list[Event], finish: Any, one_call: bool) -> None:
     script = [*events, Usage(3, 4, 1), Done(finish)]
-    asked, head = Asked("m", Options(Sampling()), one_call=one_call), Head("id", 1, "m")
+    asked, head = Asked("m", Options(Sampling(), calls=(0, 1 if one_call else None))), Head("id", 1, "m")
     whole = wire.whole(head, asked, script)
     chunks = wire.Chunks(head, asked, 3)
     made = [chunk for event in script for chunk in chunks.event(0, event)] + chunks.end()

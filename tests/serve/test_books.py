@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 from served import Repeated, Running, request, until
+from sqlalchemy import select
 
 from tsuzuri.serve.models import Served
 from tsuzuri.store import audit, ledger
 from tsuzuri.store.database import Database
+from tsuzuri.store.tables import reservations
 from tsuzuri.types import Done, Text, Usage
 
 ASKED = {"messages": [{"role": "user", "content": "ひみつの話"}], "max_tokens": 2}
@@ -34,6 +37,11 @@ def running(serving: Callable[..., Any]) -> Iterator[Running]:
     ]
     with serving(*models, cost=cost) as found:
         yield found
+
+
+def delivered(db: Database, request_id: str) -> int:
+    with db.read() as connection:
+        return int(connection.execute(select(reservations.c.delivered).where(reservations.c.request_id == request_id)).scalar_one())
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -79,6 +87,72 @@ def test_what_a_process_that_died_had_set_aside_is_settled_at_the_next_start(
     assert ledger.balance(db, f"key:{key.id}").held == 0
 
 
+def test_every_piece_is_written_down_before_it_goes_out(running: Running, make_key: Callable[..., Any], db: Database) -> None:
+    """So a process may be killed at any moment."""
+    _, secret = make_key("chat")
+    body = {**ASKED, "model": "long", "max_tokens": 40, "stream": True}
+    with running.client() as client, client.stream("POST", "/v1/chat/completions", json=body, headers=bearer(secret)) as response:
+        heard = 0
+        for line in response.iter_lines():
+            if "あ" in line:
+                heard += 1
+                assert delivered(db, response.headers["x-request-id"]) >= heard
+            if heard == 20:
+                break
+
+
+def test_what_fails_on_our_side_is_charged_as_far_as_it_went_out(
+    serving: Callable[..., Any], make_key: Callable[..., Any], db: Database
+) -> None:
+    key, secret = make_key("chat")
+    broken = Served("broken", Repeated(Text("あ"), Text("い"), 0.2, RuntimeError("a fault")))
+    spent = lambda: ledger.balance(db, f"key:{key.id}").spent  # noqa: E731
+    with serving(broken, cost=cost) as running, running.client() as client:
+        ask = lambda **more: client.post("/v1/chat/completions", json={**ASKED, **more}, headers=bearer(secret))  # noqa: E731
+        assert ask(model="broken").status_code == 500
+        assert spent() == 0, "a whole answer that never went out"
+        assert ask(model="broken", stream=True).text.endswith("data: [DONE]\n\n")
+        assert spent() == 2, "two pieces went out"
+    assert ledger.balance(db, f"key:{key.id}").held == 0
+
+
+def test_what_a_stopped_server_did_not_give_out_is_not_charged(
+    serving: Callable[..., Any], make_key: Callable[..., Any], db: Database
+) -> None:
+    key, secret = make_key("chat")
+    chat = Repeated(*[part for _ in range(500) for part in (0.02, Text("あ"))], Usage(3, 500), Done("stop"))
+    with serving(Served("long", chat), cost=cost, grace=0.3) as running, running.client() as client, ThreadPoolExecutor(2) as pool:
+        body = {**ASKED, "model": "long", "max_tokens": 500}
+        whole = pool.submit(client.post, "/v1/chat/completions", json=body, headers=bearer(secret))
+        assert until(lambda: chat.passed >= 3)
+        running.stop()
+        assert whole.result().status_code == 503
+    now = ledger.balance(db, f"key:{key.id}")
+    assert (now.spent, now.held) == (0, 0)
+
+
+def test_nothing_stays_set_aside_for_who_goes_away_at_the_very_beginning(
+    running: Running, make_key: Callable[..., Any], db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tsuzuri.serve import books
+
+    reserve, begun = books.ledger.reserve, threading.Event()
+
+    def slow(*how: Any) -> Any:
+        begun.set()
+        time.sleep(0.3)
+        return reserve(*how)
+
+    key, running.key = make_key("chat")
+    monkeypatch.setattr(books.ledger, "reserve", slow)
+    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(request(running, {**ASKED, "model": "long", "max_tokens": 100}))
+        assert begun.wait(5)
+    assert until(lambda: ledger.balance(db, f"key:{key.id}").held > 0), "it is set aside all the same"
+    assert until(lambda: ledger.balance(db, f"key:{key.id}").held == 0), "and given back"
+    assert ledger.balance(db, f"key:{key.id}").spent == 0
+
+
 def test_without_a_price_or_a_bound_a_budget_buys_nothing(running: Running, make_key: Callable[..., Any], db: Database) -> None:
     key, secret = make_key("chat")
     with running.client() as client:
@@ -90,6 +164,25 @@ def test_without_a_price_or_a_bound_a_budget_buys_nothing(running: Running, make
         found = ask(model="priced", max_tokens=None)
         assert (found.status_code, found.json()["error"]["param"]) == (400, "max_tokens")
         assert ask(model="priced").status_code == 200
+
+
+def test_a_model_is_charged_by_its_own_name_else_by_the_one_it_has_for_all(
+    serving: Callable[..., Any], make_key: Callable[..., Any], db: Database
+) -> None:
+    def table(model: str, *, input: int, output: int, cached: int = 0, at: int) -> int | None:
+        return {"own": 1, "provider/m": 7}.get(model, 0) * output or None
+
+    script = Repeated(Text("は"), Text("い"), Usage(3, 2), Done("stop"))
+    models = [Served("own", script, priced="provider/m"), Served("far", script, priced="provider/m"), Served("none", script, priced="p/x")]
+    with serving(*models, cost=table) as running, running.client() as client:
+        for model, spent in (("own", 2), ("far", 14)):
+            key, secret = make_key("chat")
+            ledger.set_limit(db, f"key:{key.id}", 1000)
+            body = {**ASKED, "model": model}
+            assert client.post("/v1/chat/completions", json=body, headers=bearer(secret)).status_code == 200
+            assert ledger.balance(db, f"key:{key.id}").spent == spent
+        found = client.post("/v1/chat/completions", json={**ASKED, "model": "none"}, headers=bearer(secret))
+        assert found.json()["error"]["code"] == "price_unknown"
 
 
 def test_every_request_with_a_key_is_written_down_and_nothing_that_was_said(

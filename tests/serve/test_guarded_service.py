@@ -15,12 +15,16 @@ import anthropic
 import jsonschema
 import openai
 import pytest
-from served import Running
+from served import Running, until
 
+from tsuzuri.folder import find, names
 from tsuzuri.guard.guarded import Checks
 from tsuzuri.guard.secrets import Secrets
+from tsuzuri.serve.app import ROUTES
 from tsuzuri.serve.guarding import Guard
 from tsuzuri.serve.models import Served, from_directory
+from tsuzuri.store import audit
+from tsuzuri.store.database import Database
 from tsuzuri.types import Done, Event, Message, Options, Text, Usage
 
 PLANTED = "090-1234-5678"
@@ -73,13 +77,39 @@ def responses(running: Running, client: openai.OpenAI, text: str) -> str:
     return client.responses.create(model="heard", input=text, store=False).output_text
 
 
+def responses_stored(running: Running, client: openai.OpenAI, text: str) -> str:
+    """What is stored is gone on from: a model reads it a second time."""
+    first = client.responses.create(model="heard", input=text, store=True)
+    client.responses.create(model="heard", input="続けて", previous_response_id=first.id)
+    return client.responses.retrieve(first.id).output_text
+
+
 def messages(running: Running, client: openai.OpenAI, text: str) -> str:
     with anthropic.Anthropic(base_url=running.url, api_key=running.key, max_retries=0) as other:
         found = other.messages.create(model="heard", max_tokens=9, messages=[{"role": "user", "content": text}])
     return "".join(block.text for block in found.content if block.type == "text")
 
 
-ENTRIES = {"chat": chat, "chat, streamed": chat_streamed, "responses": responses, "messages": messages}
+ENTRIES = {
+    "chat_completions": chat,
+    "chat_completions, streamed": chat_streamed,
+    "responses": responses,
+    "responses, stored": responses_stored,
+    "messages": messages,
+}
+OWN = ("completions", "embeddings", "rerank")  # what only a model of our own is asked
+TO_NO_MODEL = (
+    "detokenize",
+    "messages_count_tokens",
+    "moderations",
+    "responses_input_tokens",
+    "tokenize",
+)  # a text is read, and given to no model
+
+
+def test_no_route_that_reads_a_text_is_forgotten_here() -> None:
+    posts = {name for name in names(ROUTES) if find(ROUTES, name).METHOD == "POST"}
+    assert posts == {*(entry.partition(",")[0] for entry in ENTRIES), *OWN, *TO_NO_MODEL}
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -91,7 +121,7 @@ def test_what_is_planted_reaches_no_model_and_no_secret_leaves(entry: str, runni
     assert SECRET not in said and SECRET[4:] not in said
 
 
-@pytest.mark.parametrize("path", ["completions", "embeddings"])
+@pytest.mark.parametrize("path", OWN)
 def test_what_is_planted_reaches_no_model_of_our_own(
     path: str, running: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,12 +130,25 @@ def test_what_is_planted_reaches_no_model_of_our_own(
     name = "complete" if path == "completions" else "embed"
     inner = getattr(tokens, name)
     monkeypatch.setattr(tokens, name, lambda prompt, *more: (read.append(prompt), inner(prompt, *more))[1])
-    if path == "completions":
-        client.completions.create(model="tiny", prompt=[f"電話は{PLANTED}です。", "ふつうの文章"], max_tokens=2)
-    else:
-        client.embeddings.create(model="tiny", input=[f"電話は{PLANTED}です。", "ふつうの文章"])
-    assert len(read) == 2 and not any(PLANTED in str(text) for text in read)
+    texts = [f"電話は{PLANTED}です。", "ふつうの文章"]
+    fields = {
+        "completions": {"prompt": texts, "max_tokens": 2},
+        "embeddings": {"input": texts},
+        "rerank": {"query": texts[0], "documents": texts},
+    }
+    with running.client() as raw:
+        found = raw.post(f"/v1/{path}", json={"model": "tiny", **fields[path]})
+    assert found.status_code == 200
+    assert len(read) == (3 if path == "rerank" else 2) and not any(PLANTED in str(text) for text in read)
     assert "ふつうの文章" in read
+    assert path == "completions" or len(found.json()["notices"]) == 1
+
+
+def test_what_is_planted_is_in_no_record_and_no_answer_that_judges_it(running: Running, client: openai.OpenAI, db: Database) -> None:
+    found = client.moderations.create(input=f"電話は{PLANTED}です。")
+    assert PLANTED not in found.to_json()
+    assert until(lambda: any(one.body.get("route") == "moderations" for one in audit.records(db)))
+    assert not any(PLANTED in json.dumps(one.body) for one in audit.records(db))
 
 
 def test_vectors_of_ids_pass_the_guard_too_and_it_is_said(running: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:

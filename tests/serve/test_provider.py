@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from served import Repeated, Running
+from served import Repeated, Running, until
 
 from tsuzuri.chat.local import LocalModel
+from tsuzuri.chat.providers import anthropic
 from tsuzuri.chat.providers import openai_compatible as provider
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, RemoteError
@@ -34,6 +37,7 @@ def running(serving: Callable[..., Any], tiny: Path) -> Iterator[Running]:
     models = [
         Served("script", Repeated(*SCRIPT, Usage(5, 4, 1), Done("tool_calls")), tools=True),
         Served("half", Repeated(Text("途中"), RuntimeError("/secret/path"))),
+        Served("endless", Repeated(*[part for _ in range(2000) for part in (0.01, Text("あ"))], Done("stop"))),
         Served("filter", Repeated(Text("あ"), Done("content_filter"))),
         from_directory(tiny),
     ]
@@ -41,11 +45,18 @@ def running(serving: Callable[..., Any], tiny: Path) -> Iterator[Running]:
         yield found
 
 
-def events(running: Running, model: str, options: Options | None = None, key: str | None = None) -> list[Event]:
-    chat = provider.chat(f"{running.url}/v1", model, running.key if key is None else key)
+def events(
+    running: Running,
+    model: str,
+    options: Options | None = None,
+    key: str | None = None,
+    module: ModuleType = provider,
+    asked: Sequence[Message] = ASKED,
+) -> list[Event]:
+    chat = module.chat(f"{running.url}/v1", model, running.key if key is None else key)
 
     async def all_of() -> list[Event]:
-        return [event async for event in chat(ASKED, options or Options(Sampling()))]
+        return [event async for event in chat(asked, options or Options(Sampling()))]
 
     return asyncio.run(all_of())
 
@@ -54,6 +65,54 @@ def test_the_same_events_as_from_the_chat_behind_it(running: Running) -> None:
     found = events(running, "script", Options(Sampling(), tools=(TOOL,)))
     assert found == [*SCRIPT, Usage(5, 4, 1), Done("tool_calls")]
     assert running.service.pool.get("script").chat.calls[-1][0] == tuple(ASKED)
+
+
+def test_the_same_events_in_the_other_form(running: Running) -> None:
+    """Over /v1/messages a Notice comes with the end: that form has no other place for it."""
+    found = events(running, "script", Options(Sampling(max_tokens=9), tools=(TOOL,)), module=anthropic)
+    notices = [event for event in SCRIPT if isinstance(event, Notice)]
+    calls = [event for event in SCRIPT if isinstance(event, ToolCall)]
+    said = [event for event in SCRIPT if event not in notices + calls]
+    found = [replace(e, arguments=e.arguments.replace('":', '": ')) if isinstance(e, ToolCall) else e for e in found]  # objects there
+    assert found == [*said, *notices, *calls, Usage(5, 4, 1), Done("tool_calls")]
+    messages, options = running.service.pool.get("script").chat.calls[-1]
+    assert messages == tuple(ASKED) and options.sampling.max_tokens == 9
+    assert options.tools[0]["function"]["name"] == "f"
+
+
+def test_results_of_tools_come_back_in_both_forms(running: Running) -> None:
+    call = ToolCall("c1", "f", '{"あ": 1}')
+    talk = [*ASKED, Message("assistant", "見ます", (call,)), Message("tool", "結果", tool_call_id="c1")]
+    for module in (provider, anthropic):
+        events(running, "script", Options(Sampling(), tools=(TOOL,)), module=module, asked=talk)
+        assert running.service.pool.get("script").chat.calls[-1][0] == tuple(talk), module.__name__
+
+
+def test_both_forms_give_the_text_of_the_model_itself_and_end_where_it_is_cut(running: Running) -> None:
+    options = Options(Sampling(temperature=0, max_tokens=7))
+    other_talk = [Message("user", "べつの話")]  # what is read here is found again, and counted as that
+    one, other = (events(running, "tiny", options, module=module, asked=other_talk) for module in (provider, anthropic))
+    texts = ["".join(event.text for event in found if isinstance(event, Text)) for found in (one, other)]
+    assert texts[0] == texts[1] != ""
+    assert one[-1] == other[-1]
+    read = [(event.prompt_tokens, event.completion_tokens) for event in (one[-2], other[-2]) if isinstance(event, Usage)]
+    assert read[0] == read[1] and read[0][1] > 0
+
+
+@pytest.mark.parametrize("module", [provider, anthropic], ids=["openai_compatible", "anthropic"])
+def test_whoever_stops_listening_ends_the_work_over_there(running: Running, module: ModuleType) -> None:
+    chat, script = module.chat(f"{running.url}/v1", "endless", running.key), running.service.pool.get("endless").chat
+
+    async def two() -> None:
+        answer = chat(ASKED, Options(Sampling()))
+        async for event in answer:
+            if isinstance(event, Text):
+                await answer.aclose()
+                return
+
+    closed = script.closed
+    asyncio.run(two())
+    assert until(lambda: script.closed == closed + 1)
 
 
 def test_settings_arrive_and_an_answer_is_that_of_the_model_itself(running: Running, tiny: Path) -> None:
@@ -74,9 +133,10 @@ def test_settings_arrive_and_an_answer_is_that_of_the_model_itself(running: Runn
     assert found[-2:] == own[-2:], "usage and end"
 
 
-def test_a_cut_answer_is_an_error_and_tells_no_secrets(running: Running) -> None:
+@pytest.mark.parametrize("module", [provider, anthropic], ids=["openai_compatible", "anthropic"])
+def test_a_cut_answer_is_an_error_and_tells_no_secrets(running: Running, module: ModuleType) -> None:
     with pytest.raises(RemoteError) as caught:
-        events(running, "half")
+        events(running, "half", module=module)
     assert "secret" not in str(caught.value)
 
 

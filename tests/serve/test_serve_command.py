@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import pytest
 from served import Repeated
 
 from tsuzuri.serve.models import Served
+from tsuzuri.store import audit, database
 from tsuzuri.types import Done, Text, Usage
 
 START = """
@@ -26,7 +28,7 @@ import pathlib, re, sys, time
 begun = time.monotonic()
 from tsuzuri.serve import server
 run = server.run
-def told(service, address, at, grace=0.5):
+def told(service, address, at, grace):
     heavy = [name for name in ("torch", "tokenizers", "numpy", "pyarrow", "transformers") if name in sys.modules]
     peak = int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
     print("started", round(time.monotonic() - begun, 2), round(peak), heavy, flush=True)
@@ -51,6 +53,10 @@ def process(place: Path, *arguments: str, **environment: str) -> Iterator[subpro
 
 def address(server: subprocess.Popen[str]) -> tuple[str, str | None]:
     """What it prints: where it is, and its first key if it made one. It serves soon after."""
+    return printed(server)[:2]
+
+
+def printed(server: subprocess.Popen[str]) -> tuple[str, str | None, str]:
     assert server.stdout
     shown = ""
     while "Ctrl-C" not in shown:
@@ -60,7 +66,7 @@ def address(server: subprocess.Popen[str]) -> tuple[str, str | None]:
     url = re.search(r"Serving at (\S+)\.", shown)
     key = re.search(r"shown only now: (tsz_\S+)", shown)
     assert url
-    return url[1], key[1] if key else None
+    return url[1], key[1] if key else None, shown
 
 
 def until_up(url: str) -> None:
@@ -104,8 +110,43 @@ def test_a_server_with_remote_models_only_starts_at_once_without_torch(tmp_path:
         assert address(server)[1] is None, "the key is shown once"
 
 
+def test_a_server_of_every_provider_and_a_route_is_small_and_tells_no_key(tmp_path: Path, upstream: Any) -> None:
+    """The key of the one that answers is in a file, that of another in the environment; the first of the route is not there."""
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(
+        f"""
+remotes:
+  gone: {{provider: gemini, model: m, address: "http://127.0.0.1:9", key_env: GEMINI_API_KEY}}
+  far: {{provider: anthropic, model: far, address: {upstream.url}, key_file: key}}
+  openai: {{provider: openai, model: m, key_env: GEMINI_API_KEY}}
+  azure: {{provider: azure_openai, model: m, address: "https://x.openai.azure.com/openai/v1", key_env: GEMINI_API_KEY}}
+routes:
+  company: {{models: [{{model: gone, when: {{personal: false}}}}, {{model: far}}]}}
+""",
+        encoding="utf-8",
+    )
+    (tmp_path / "key").write_text(upstream.key, encoding="utf-8")
+    with process(tmp_path, "--routes", str(routes), "--remote", "more=openai:m", "--free", "far", GEMINI_API_KEY="planted-key") as server:
+        url, key, told = printed(server)
+        assert "No price is known for gone, openai, azure, more:" in told
+        assert key and server.stdout
+        seconds, megabytes, heavy = re.fullmatch(r"started (\S+) (\d+) (.*)\n", server.stdout.readline()).groups()  # type: ignore[union-attr]
+        assert heavy == "[]"
+        assert float(seconds) < 10 and int(megabytes) < 200  # three seconds on a quiet machine
+        until_up(url)
+        body = {"model": "company", "messages": [{"role": "user", "content": "あ"}]}
+        found = httpx2.post(f"{url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=30)
+        assert found.status_code == 200, found.text
+        assert found.json()["choices"][0]["message"]["content"] == "こんにちは"
+        assert (found.headers["x-tsuzuri-model"], found.headers["x-tsuzuri-fallback"]) == ("far", "gone (unreachable)")
+        server.send_signal(signal.SIGINT)
+        shown, errors = server.communicate(timeout=20)
+    for place in (shown, errors, found.text, str(found.headers)):
+        assert "planted-key" not in place and upstream.key not in place
+
+
 def test_ctrl_c_ends_a_stream_with_a_terminator(tmp_path: Path, upstream: Any) -> None:
-    with process(tmp_path, "--remote", f"slow={upstream.url}/v1", TSUZURI_REMOTE_KEY=upstream.key) as server:
+    with process(tmp_path, "--grace", "0.5", "--remote", f"slow={upstream.url}/v1", TSUZURI_REMOTE_KEY=upstream.key) as server:
         url, key = address(server)
         until_up(url)
         body = {"model": "slow", "messages": [{"role": "user", "content": "あ"}], "stream": True}
@@ -118,6 +159,31 @@ def test_ctrl_c_ends_a_stream_with_a_terminator(tmp_path: Path, upstream: Any) -
             rest = [line for line in lines if line]
         assert "shutting_down" in rest[-2] and rest[-1] == "data: [DONE]"
         assert server.wait(10) == 0
+
+
+def test_the_second_ctrl_c_ends_at_once_and_still_with_terminators_and_records(tmp_path: Path, upstream: Any) -> None:
+    with process(tmp_path, "--remote", f"slow={upstream.url}/v1", TSUZURI_REMOTE_KEY=upstream.key) as server:
+        url, key = address(server)
+        until_up(url)
+        body = {"model": "slow", "messages": [{"role": "user", "content": "あ"}], "stream": True}
+        headers = {"authorization": f"Bearer {key}"}
+        with httpx2.stream("POST", f"{url}/v1/chat/completions", json=body, headers=headers, timeout=20) as response:
+            lines = response.iter_lines()
+            while "あ" not in next(lines):
+                pass
+            server.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert server.poll() is None, "it waits for the answer"
+            begun = time.monotonic()
+            server.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert server.wait(10) == 0
+        assert time.monotonic() - begun < 3
+        assert "shutting_down" in rest[-2] and rest[-1] == "data: [DONE]"
+        assert server.stderr and server.stderr.read() == ""
+    with database.open(tmp_path / "data") as db:
+        written = [record.body for record in audit.records(db) if record.kind == "request"]
+        assert [(one["request"], one["status"]) for one in written] == [(response.headers["x-request-id"], 200)]
 
 
 def test_behind_the_guard_a_model_sees_no_personal_data_and_refused_content_ends_the_answer(tmp_path: Path, upstream: Any) -> None:
@@ -143,6 +209,11 @@ def test_behind_the_guard_a_model_sees_no_personal_data_and_refused_content_ends
         (["--tls-cert", "x.pem", "--remote", "a=http://127.0.0.1:9/v1"], "--tls-key"),
         (["--remote", "a"], "NAME=VALUE"),
         (["--remote", "a=ftp://x"], "address"),
+        (["--remote", "a=http://127.0.0.1:9/v1", "--free", "b"], "There is a."),
+        (["--remote", "a=gemini"], "provider:model@address"),
+        (["--remote", "a=nobody:m"], "anthropic"),
+        (["--remote", "a=azure_openai:m"], "address"),
+        (["--remote", "a=http://127.0.0.1:9/v1", "--routes", "none.yaml"], "none.yaml"),
         (["--remote", "a b=http://127.0.0.1:9/v1"], "letters"),
         (["--remote", "a=http://127.0.0.1:9/v1", "--remote", "a=http://127.0.0.1:9/v1"], "two models"),
         (["--remote", "a=http://127.0.0.1:9/v1", "--alias", "b=c"], "There is a."),
@@ -158,6 +229,18 @@ def test_what_cannot_be_served_is_refused_before_anything_listens(arguments: lis
         _, errors = server.communicate(timeout=30)
         assert server.returncode == 2
     assert told in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_printed_to_be_typed_can_be_typed_here(known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed where the shell does not look, the program is called as it was called to start the server."""
+    beside = tmp_path / "tsuzuri"
+    beside.write_text("#!/bin/sh\n")
+    beside.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path if known else tmp_path / "elsewhere"))
+    monkeypatch.setattr(sys, "argv", [".venv/bin/tsuzuri", "serve"])
+    command: Any = importlib.import_module("tsuzuri.commands.serve")
+    assert command._program() == ("tsuzuri" if known else ".venv/bin/tsuzuri")
 
 
 def test_keys_for_two_places_are_not_sent_anywhere(tmp_path: Path) -> None:
@@ -179,6 +262,19 @@ def test_chat_talks_with_a_server(upstream: Any) -> None:
     assert '"finish": "stop"' in found and '"completion_tokens": 2' in found
     _, options = upstream.service.pool.get("far").chat.calls[-1]
     assert (options.sampling.temperature, options.stop) == (0.1, ("ん",))
+
+
+def test_chat_talks_in_the_form_of_a_provider_and_sends_only_what_was_given(upstream: Any) -> None:
+    assert chat(upstream, "-m", "あ", "--provider", "anthropic", "--model", "far", "--top-k", "3").stdout == "こんにちは\n"
+    _, options = upstream.service.pool.get("far").chat.calls[-1]
+    assert (options.sampling.temperature, options.sampling.top_p, options.sampling.top_k) == (1.0, 1.0, 3)
+    for arguments, told in (
+        (["--provider", "anthropic"], "--model"),
+        (["--provider", "anthropc", "--model", "far"], "anthropic"),
+        (["--provider", "anthropic", "--model", "far", "--min-p", "0.1"], "min_p"),
+    ):
+        done = chat(upstream, "-m", "あ", *arguments)
+        assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_chat_tells_what_a_server_refuses(upstream: Any) -> None:

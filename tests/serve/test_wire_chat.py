@@ -62,7 +62,7 @@ GOOD: dict[str, tuple[Any, Any]] = {  # field -> a value, and what it comes to
     "stream_options": (None, lambda a: not a.usage_chunk),
     "tools": ([TOOL], lambda a: a.options.tools == (TOOL,)),
     "tool_choice": ("none", lambda a: a.options.tools == ()),
-    "parallel_tool_calls": (False, lambda a: a.one_call),
+    "parallel_tool_calls": (False, lambda a: a.options.calls == (0, 1)),
     "response_format": ({"type": "json_object"}, lambda a: a.options.sampling.constraint == Constraint("json_object")),
     "structured_outputs": ({"regex": "a+"}, lambda a: a.options.sampling.constraint == Constraint("regex", "a+")),
     "temperature": (0.5, lambda a: a.options.sampling.temperature == 0.5),
@@ -139,9 +139,18 @@ WRONG = [
     ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
     ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
-    ({"tools": [{"type": "function", "function": {"name": "a", "strict": True}}]}, "tools[0].function.strict"),
-    ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
-    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+    ({"tools": [{"type": "function", "function": {"name": "a", "strict": "yes"}}]}, "tools[0].function.strict"),
+    ({"tools": [{"type": "function", "function": {"name": "a", "strict": True, "parameters": {"not": {}}}}]}, "tools[0].function.parameters"),
+    ({"tools": [{"type": "function", "function": {"name": "a", "strict": True, "parameters": {"type": "array"}}}]}, "tools[0].function.parameters"),
+    ({"tools": [TOOL, TOOL]}, "tools[1]"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": "any"}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {}}}, "tool_choice.function.name"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "mode": "auto"}}, "tool_choice.mode"),
+    ({"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "any", "tools": []}}}, "tool_choice.allowed_tools.mode"),
+    ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "mcp"}]}}}, "tool_choice.allowed_tools.tools[0].type"),
     ({"response_format": {"type": "json_object", "x": 1}}, "response_format.x"),
     ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, "response_format.json_schema.name"),
     ({"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}}, "structured_outputs"),
@@ -265,7 +274,10 @@ def test_the_chunks_put_together_are_the_whole(
     answers: list[list[Event]], logprobs: bool, one_call: bool, usage_chunk: bool, random: Any
 ) -> None:
     asked = Asked(
-        "m", Options(Sampling(logprobs=0 if logprobs else None)), choices=len(answers), usage_chunk=usage_chunk, one_call=one_call
+        "m",
+        Options(Sampling(logprobs=0 if logprobs else None), calls=(0, 1 if one_call else None)),
+        choices=len(answers),
+        usage_chunk=usage_chunk,
     )
     whole = openai_chat.whole(HEAD, asked, answers)
     writer, chunks = openai_chat.Chunks(HEAD, asked), []

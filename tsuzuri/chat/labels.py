@@ -190,8 +190,20 @@ class Encoder:
         if isinstance(texts, str):
             found: Tensor = self.embed([texts])[0]
             return found
-        rows = [self._framed(self.tokenizer.encode(text)) for text in texts]
-        parts = [embedded(self.model, *self._batch(batch)).float().cpu() for batch in _at_once(rows)]
+        return self.embed_ids([self.tokenizer.encode(text) for text in texts])
+
+    @torch.inference_mode()
+    def embed_ids(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """The same of texts that are cut already, without what stands around each. Raises InputError for ids that there are not."""
+        self._can("embed", "masked")
+        unknown = next((id for ids in texts for id in ids if not 0 <= id < self.model.vocab_size), None)
+        if unknown is not None:
+            raise InputError(
+                Words("トークン番号をモデルに渡そうとしました。", "Giving the model token ids."),
+                found=Words(f"{unknown} という番号はありません。", f"There is no token {unknown}."),
+                todo=Words(f"0 から {self.model.vocab_size - 1} までです。", f"They go from 0 to {self.model.vocab_size - 1}."),
+            )
+        parts = [embedded(self.model, *self._batch(batch)).float().cpu() for batch in _at_once([self._framed(list(ids)) for ids in texts])]
         return torch.cat(parts) if parts else torch.zeros(0, self.model.shape.hidden_size)
 
     def _framed(self, ids: list[int]) -> list[int]:

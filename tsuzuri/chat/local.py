@@ -19,11 +19,11 @@ from torch import Tensor
 
 from tsuzuri import config
 from tsuzuri import device as devices
-from tsuzuri.chat import labels, template
+from tsuzuri.chat import calling, labels, template
 from tsuzuri.chat.labels import Candidate
+from tsuzuri.chat.reading import Reading
 from tsuzuri.chat.settings import Distribution, Settings, Stop, known, options
-from tsuzuri.chat.stopping import Stopping
-from tsuzuri.chat.together import Answer, Together, no_tools
+from tsuzuri.chat.together import Answer, Together, cannot_call, no_tools
 from tsuzuri.engine.batch import Stream
 from tsuzuri.engine.beam import Beams, search
 from tsuzuri.engine.constrain import Vocabulary
@@ -101,6 +101,7 @@ class LocalModel:
         self.tokenizer = fast.load(path)
         self.context_length = self.model.context_length
         self.template = template.load(path)
+        self.calls = self.template.form(self.tokenizer.special)  # how it writes calls of tools; None: it cannot
         self._special = frozenset(self.tokenizer.special.values())
         vocabulary = Vocabulary(self.tokenizer.token_bytes, self.tokenizer.vocab_size, self._special)
         ends = _eos_ids(path, self.tokenizer)
@@ -207,8 +208,7 @@ class LocalModel:
     def events(self, prompt: str | Ids, options: Options) -> Generator[Event, None, None]:
         """`generate` as events, with tokens, usage and the reason for the end."""
         no_tools(options)
-        stopping = Stopping(options.stop)
-        return self.told(self.engine.stream(self.ids_of(prompt), options.sampling), stopping)
+        return self.told(self.engine.stream(self.ids_of(prompt), options.sampling), Reading(options))
 
     def chat(self, messages: Messages, *, stop: Stop = None, **settings: Unpack[Settings]) -> str:
         """The answer to a conversation, or to one question. Settings not given are those of `CONVERSATION`."""
@@ -218,8 +218,8 @@ class LocalModel:
     async def chat_events(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
         """A `Chat`. Whoever stops listening ends the work within one token, or one block of the prompt."""
         loop = asyncio.get_running_loop()
-        generation, stopping = await loop.run_in_executor(self._worker, self._prepared, messages, options)
-        events = self.told(generation, stopping)
+        generation, reading = await loop.run_in_executor(self._worker, self._prepared, messages, options)
+        events = self.told(generation, reading)
         try:
             while (event := await loop.run_in_executor(self._worker, next, events, None)) is not None:
                 yield event
@@ -227,9 +227,9 @@ class LocalModel:
             generation.cancel()
             self._worker.submit(events.close)  # in the one thread that runs it, after the step under way
 
-    def count(self, messages: Sequence[Message]) -> int:
+    def count(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> int:
         """How many tokens the model reads before it answers."""
-        return len(self.conversation(messages))
+        return len(self.conversation(messages, tools))
 
     def logits(self, ids: Ids) -> Tensor:
         """(T,) ids -> float32 (T, V) on the CPU: row t scores what follows ids[: t + 1]. Raises ContextError, InputError, and ConfigError
@@ -291,44 +291,56 @@ class LocalModel:
         """One token for a person to read; bytes that are no whole character as <0xE3>."""
         return self.tokenizer.shown(id)
 
-    def told(self, generation: Generation | Stream, stopping: Stopping) -> Generator[Event, None, None]:
+    def told(self, generation: Generation | Stream, reading: Reading) -> Generator[Event, None, None]:
+        """The events of an answer. What is not told yet when it ends early is not counted: `reading` decides where it ends."""
         decode = self.tokenizer.stream()
         waiting: list[Token] = []  # their text is not certain yet
         finish: Finish = "cancelled"
+        count = 0
         try:
             for token in generation:
-                finish = token.finish or finish
+                finish, count = token.finish or finish, count + 1
                 if token.finish == "stop":
                     break
                 waiting.append(token)
-                text = stopping("" if token.id in self._special else decode(token.id))
-                if text:
-                    yield Text(text, tuple(waiting))
-                    waiting.clear()
-                if stopping.found is not None:
-                    finish = "stop"
-                    waiting.clear()
+                for event in reading("" if token.id in self._special else decode(token.id)):
+                    yield _with(event, waiting)
+                if reading.over is not None:
+                    finish = reading.over
+                    if reading.stop is not None:
+                        waiting.clear()
                     break
-            rest = stopping.flush()
-            if rest or waiting:
-                yield Text(rest, tuple(waiting))
+                if reading.calling and waiting:
+                    yield Text("", tuple(waiting))
+                    waiting.clear()
+            for event in reading.flush():
+                yield _with(event, waiting)
+            if waiting:
+                yield Text("", tuple(waiting))
         finally:
             generation.close()
-        yield Usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
-        detail: dict[str, object] = {} if stopping.found is None else {"stop": stopping.found}
-        if self.engine.lookup and isinstance(generation, Generation):
+        yield Usage(generation.prompt_tokens, count, generation.cached_tokens)
+        detail: dict[str, object] = {} if reading.stop is None else {"stop": reading.stop}
+        if self.engine.lookup:
             detail["lookup"] = {"offered": generation.offered, "accepted": generation.accepted}
-        yield Done(finish, detail)
+        yield Done("tool_calls" if finish == "stop" and reading.calls else finish, detail)
 
-    def _prepared(self, messages: Sequence[Message], options: Options) -> tuple[Generation, Stopping]:
-        no_tools(options)
-        stopping = Stopping(options.stop)
-        return self.engine.stream(self.conversation(messages), options.sampling), stopping
+    def _prepared(self, messages: Sequence[Message], options: Options) -> tuple[Generation, Reading]:
+        reading, sampling = self.reading(options)
+        return self.engine.stream(self.conversation(messages, options.tools), sampling), reading
 
-    def conversation(self, messages: Sequence[Message]) -> list[int]:
+    def reading(self, options: Options) -> tuple[Reading, Sampling]:
+        """How the answer is to be read, and what it is held to. Raises ConfigError for calls that cannot be made."""
+        if not options.tools:
+            return Reading(options), options.sampling
+        if self.calls is None:
+            raise cannot_call()
+        return Reading(options, self.calls), calling.held(self.calls, options)
+
+    def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
         for message in messages:
             utf8(message.content)  # before the template moves its characters
-        ids = self.template.encode(self.tokenizer, messages)
+        ids = self.template.encode(self.tokenizer, messages, tools=tools)
         return ids if ids[-1:] == self._source_end else [*ids, *self._source_end]
 
     def ids_of(self, prompt: str | Ids) -> list[int]:
@@ -442,6 +454,15 @@ def _quantised(model: torch.nn.Module, form: str) -> None:
             ),
         )
     quantisation.quantize(model, form)
+
+
+def _with(event: Event, waiting: list[Token]) -> Event:
+    """A text with the tokens that it came from, which are waiting no longer."""
+    if not isinstance(event, Text):
+        return event
+    found = Text(event.text, tuple(waiting))
+    waiting.clear()
+    return found
 
 
 def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:

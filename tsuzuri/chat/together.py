@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsuzuri.chat.stopping import Stopping
-from tsuzuri.engine.batch import WAITING, BatchEngine, Stream
+from tsuzuri.chat.reading import Reading
+from tsuzuri.engine.batch import WAITING, BatchEngine
 from tsuzuri.engine.disk import Disk
 from tsuzuri.engine.running import page_size
+from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.types import Chat, Done, Event, Finish, Message, Options, Text
 
@@ -71,12 +72,13 @@ class Together:
     def events(self, prompt: str | Sequence[int], options: Options, tenant: str = "") -> Generator[Event, None, None]:
         """As `LocalModel.events`."""
         no_tools(options)
-        return self._told(self.engine.stream(self.model.ids_of(prompt), options.sampling, tenant), options)
+        return self.model.told(self.engine.stream(self.model.ids_of(prompt), options.sampling, tenant), Reading(options))
 
     def chat(self, tenant: str = "") -> Chat:
         async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
-            no_tools(options)
-            async for event in self._heard(lambda: self.model.conversation(messages), options, tenant):
+            loop = asyncio.get_running_loop()
+            reading, sampling = await loop.run_in_executor(self._readers, self.model.reading, options)  # many schemas take their time
+            async for event in self._heard(lambda: self.model.conversation(messages, options.tools), reading, sampling, tenant):
                 yield event
 
         return chat
@@ -84,27 +86,24 @@ class Together:
     def texts(self, prompt: str | Sequence[int], options: Options, tenant: str = "") -> AsyncIterator[Event]:
         """`events` for an event loop."""
         no_tools(options)
-        return self._heard(lambda: self.model.ids_of(prompt), options, tenant)
+        return self._heard(lambda: self.model.ids_of(prompt), Reading(options), options.sampling, tenant)
 
-    async def _heard(self, read: Callable[[], Sequence[int]], options: Options, tenant: str) -> AsyncIterator[Event]:
+    async def _heard(self, read: Callable[[], Sequence[int]], reading: Reading, sampling: Sampling, tenant: str) -> AsyncIterator[Event]:
         loop = asyncio.get_running_loop()
-        stream = await loop.run_in_executor(self._readers, lambda: self.engine.stream(read(), options.sampling, tenant))
-        events = self._told(stream, options)
+        stream = await loop.run_in_executor(self._readers, lambda: self.engine.stream(read(), sampling, tenant))
+        events = self.model.told(stream, reading)
         try:
             while (event := await loop.run_in_executor(self._readers, next, events, None)) is not None:
                 yield event
         finally:
             stream.cancel()  # whoever waits for its next token is told before the next step
 
-    def _told(self, stream: Stream, options: Options) -> Generator[Event, None, None]:
-        return self.model.told(stream, Stopping(options.stop))
-
     def answers(self, asked: Sequence[tuple[Sequence[int], Options]]) -> list[Answer]:
         """Of each, in their order. Raises what `events` raises before anything is waited for."""
         streams = [self.engine.stream(ids, options.sampling) for ids, options in asked]
         try:
             pairs = zip(streams, asked, strict=True)
-            waiting = [self._readers.submit(_answer, self._told(stream, options)) for stream, (_, options) in pairs]
+            waiting = [self._readers.submit(_answer, self.model.told(stream, Reading(options))) for stream, (_, options) in pairs]
             found = [each.result() for each in waiting]
         finally:
             for stream in streams:
@@ -130,8 +129,12 @@ def _answer(events: Generator[Event, None, None]) -> tuple[str, tuple[int, ...],
 
 def no_tools(options: Options) -> None:
     if options.tools:
-        raise ConfigError(
-            Words("モデルにツールが渡されました。", "Tools were given to the model."),
-            found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
-            todo=Words("tools を外してください。", "Leave tools out."),
-        )
+        raise cannot_call()
+
+
+def cannot_call() -> ConfigError:
+    return ConfigError(
+        Words("モデルにツールが渡されました。", "Tools were given to the model."),
+        found=Words("このモデルはツールを使えません。", "This model cannot use tools."),
+        todo=Words("tools を外してください。", "Leave tools out."),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,15 @@ WIDE = 0.1  # between the quartiles of the rounds, as a share of the median
 @click.command()
 @model_options
 @click.option("--rounds", type=click.IntRange(2, 1000), default=5, show_default=True, help="測る回数 / how often each is measured")
+@click.option(
+    "--watts",
+    type=click.FloatRange(0, 1e6, min_open=True),
+    help="負荷時の電力（W）。省くと、計算機が教えるときだけ測る / watts under load; measured where the machine tells, unless given",
+)
 @click.option("--json", "as_json", is_flag=True, help="結果を JSON で / the result as JSON")
-def command(directory: Path | None, dtype: str | None, quantize: str | None, threads: int | None, rounds: int, as_json: bool) -> None:
+def command(
+    directory: Path | None, dtype: str | None, quantize: str | None, threads: int | None, rounds: int, watts: float | None, as_json: bool
+) -> None:
     """計算機の上限（メモリの読み出し、行列の積）と、モデルの速さ（一つの生成、16 の同時生成、入力の読み込み、最初の一語まで）を交互に測り、
     上限の何割に達したかを示します。小さなモデルなら一分かかりません。 / Measures in turns what the machine can do at most (reading memory,
     products of matrices) and how fast a model is (one text, 16 at once, reading a prompt, the first token), and shows what share of
@@ -51,6 +59,7 @@ def command(directory: Path | None, dtype: str | None, quantize: str | None, thr
     taken = measure.others(begun, measure.clock())
     spreads = {name: Spread(tuple(each)) for name, each in samples.items()}
     result = _result(model, measures, spreads, rounds, load, taken)
+    result["energy"] = _energy(result, watts)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
     else:
@@ -136,6 +145,21 @@ def _result(
     return result | {"warnings": [str(words) for words in _warnings(result, spreads)]}
 
 
+def _energy(result: dict[str, Any], given: float | None) -> dict[str, Any] | None:
+    """What tokens draw: kWh for a million, as a table of prices takes them. One text alone, the dearest way. None where the power is
+    neither given nor told by the machine: nobody is charged for a guess."""
+    from tsuzuri.recipe import measure  # noqa: PLC0415
+
+    found = measure.power(given)
+    if not found.known:
+        return None
+    kwh = {
+        name: found.watts / result["speeds"][f"{name}_tokens_per_second"]["median"] / 3.6  # 10^6 tokens, 3.6 × 10^6 J
+        for name in ("prefill", "decode")
+    }
+    return {"watts": found.watts, "how": str(found.how), "input_kwh": kwh["prefill"], "output_kwh": kwh["decode"]}
+
+
 def _warnings(result: dict[str, Any], spreads: dict[str, Spread]) -> Iterator[Words]:
     """What makes the numbers doubtful."""
     cores, others, cached = result["machine"]["cpu"]["cores"], result["others"], result["bounds"]["cache_bytes"]
@@ -186,8 +210,24 @@ def _show(result: dict[str, Any]) -> None:
     for name, shown, spread, reached in _rows(result):
         table.add_row(name, shown, spread, reached)
     console.print(table)
+    console.print(_told_energy(result), markup=False, highlight=False, soft_wrap=True)
     for warning in result["warnings"]:
         console.print(f"{Words('注意', 'note')}: {warning}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _told_energy(result: dict[str, Any]) -> str:
+    """A line for a table of prices."""
+    energy = result["energy"]
+    if energy is None:
+        return str(
+            Words(
+                "電力：この計算機は教えません。--watts で指定すると、料金表に書ける形で出します。",
+                "power: this machine does not tell; with --watts it is shown as a table of prices takes it",
+            )
+        )
+    amounts = f"input: {energy['input_kwh']:.4g}, cached: 0, output: {energy['output_kwh']:.4g}"
+    line = f"{result['model']['name']}: [{{from: {date.today()}, currency: kWh, {amounts}}}]"
+    return f"{Words('電力', 'power')} {energy['watts']:.0f} W ({energy['how']})  {line}"
 
 
 def _rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:

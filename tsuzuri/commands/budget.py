@@ -13,7 +13,10 @@ from tsuzuri.commands._store import data_option, json_option, micro_yen, opened,
 from tsuzuri.errors import Words
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from tsuzuri.store.database import Database
+    from tsuzuri.store.prices import Price
 
 UNLIMITED = Words("なし", "none")
 
@@ -90,6 +93,61 @@ def set_(amount: str, key: str | None, user: str | None, everybody: bool, data: 
         else Words(f"{name}：予算なし", f"{name}: no budget")
     )
     click.echo(str(said))
+
+
+@command.command()
+@click.option(
+    "--prices",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="付属の表より優先する料金表（YAML） / a table of prices (YAML) that goes before the one that comes with it",
+)
+@json_option
+def prices(path: Path | None, as_json: bool) -> None:
+    """今日の料金表と、その出どころ。百万トークンあたりの額です。付属の表はドルなので、円で数えるには、一ドルが何円かを自分の表に書きます。
+    / Today's prices of a million tokens, and where they were found. Those that come with the program are in dollars: to count in yen,
+    say in a table of your own what a dollar is."""
+    from tsuzuri.store import prices as table  # noqa: PLC0415
+    from tsuzuri.store.tables import now_ms  # noqa: PLC0415
+
+    found = table.load(path).over(table.listed()) if path else table.listed()
+    at = now_ms()
+    rows = [(name, *holds) for name in sorted(found.models) if (holds := found.on(name, at)) is not None]
+    if as_json:
+        print_json([_price(name, price, rate) for name, price, rate in rows])
+        return
+    heads = [
+        Words("モデル", "model"),
+        Words("単位", "unit"),
+        Words("入力", "input"),
+        Words("再利用", "cached"),
+        Words("出力", "output"),
+        Words("円/単位", "yen a unit"),
+        Words("から", "from"),
+        Words("出どころ", "source"),
+    ]
+    unknown = Words("未設定", "not set")
+    printed(
+        [
+            (name, p.currency, p.input, p.cached, p.output, unknown if rate is None else rate, p.from_, p.source or "-")
+            for name, p, rate in rows
+        ],
+        heads,
+    )
+
+
+def _price(name: str, price: Price, rate: Decimal | None) -> dict[str, object]:
+    """As JSON: amounts as they are written, exactly."""
+    amounts = {field: str(getattr(price, field)) for field in ("input", "cached", "output")}
+    return {
+        "model": name,
+        "unit": price.currency,
+        **amounts,
+        "yen": None if rate is None else str(rate),
+        "from": str(price.from_),
+        "source": price.source,
+    }
 
 
 def _names(db: Database) -> dict[str, str]:

@@ -42,6 +42,16 @@ CONVERSATION = {"temperature": 0.7, "top_p": 0.95}  # equals chat.local.CONVERSA
     ),
 )
 @click.option(
+    "--provider",
+    metavar="NAME",
+    help=str(
+        Words(
+            "その提供元の形式で話す（anthropic、gemini、openai など。--model は必須）",
+            "talk in the form of this provider, such as anthropic, gemini or openai; --model is needed",
+        )
+    ),
+)
+@click.option(
     "--key", envvar="TSUZURI_KEY", metavar="KEY", help=str(Words("そのサーバーの API キー（TSUZURI_KEY）", "its API key; TSUZURI_KEY"))
 )
 @sampling_options(CONVERSATION, without=("logprobs",))  # nothing here would show them
@@ -57,6 +67,7 @@ def command(
     threads: int | None,
     lookup: int,
     url: str | None,
+    provider: str | None,
     key: str | None,
     stop: tuple[str, ...],
     as_json: bool,
@@ -67,30 +78,39 @@ def command(
 
     標準入力から渡された文章には、一度だけ答えます。例：tsuzuri chat -m "こんにちは" / Text piped in is answered once. For
     example: tsuzuri chat -m "こんにちは" """
-    if url is not None and (dtype or quantize or threads or lookup):
+    elsewhere = url is not None or provider is not None
+    if elsewhere and (dtype or quantize or threads or lookup):
         raise click.UsageError(
             str(
                 Words(
-                    "--url と一緒には使えません：--dtype --quantize --threads --lookup",
-                    "Not with --url: --dtype --quantize --threads --lookup",
+                    "--url や --provider と一緒には使えません：--dtype --quantize --threads --lookup",
+                    "Not with --url or --provider: --dtype --quantize --threads --lookup",
                 )
             )
         )
     from tsuzuri.chat.settings import options  # noqa: PLC0415
     from tsuzuri.chat.stopping import Stopping  # noqa: PLC0415
 
-    asked = options(stop, settings)
+    asked = options(stop, _given(settings) if provider else settings)  # what nobody asked for, some services refuse
     Stopping(asked.stop)  # what it would refuse later it refuses now
     question = piped() if message is None and not sys.stdin.isatty() else message
     if as_json and question is None:
         raise click.UsageError(str(Words("--json は -m か標準入力と一緒に使ってください。", "Use --json with -m or a pipe.")))
-    talk = Talk(open_model(directory, dtype, quantize, threads, lookup) if url is None else _elsewhere(url, directory, key), asked, system)
+    talk = Talk(
+        _elsewhere(provider, url, directory, key) if elsewhere else open_model(directory, dtype, quantize, threads, lookup), asked, system
+    )
     if question is None:
         _converse(talk)
     elif as_json:
         click.echo(json.dumps(_as_json(asyncio.run(talk.ask(question, quiet=True))), ensure_ascii=False))
     else:
         asyncio.run(talk.ask(question, last=True))
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those that the person gave."""
+    source = click.get_current_context().get_parameter_source
+    return {name: value for name, value in settings.items() if source(name) is not click.core.ParameterSource.DEFAULT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +120,22 @@ class Elsewhere:
     chat_events: Chat
 
 
-def _elsewhere(url: str, name: Path | None, key: str | None) -> Elsewhere:
+def _elsewhere(provider: str | None, url: str | None, name: Path | None, key: str | None) -> Elsewhere:
     """The model of that name on another server, or the first that it lists."""
+    from tsuzuri.chat import providers  # noqa: PLC0415
     from tsuzuri.chat.providers import openai_compatible  # noqa: PLC0415
+    from tsuzuri.folder import find  # noqa: PLC0415
 
-    model = str(name) if name else asyncio.run(openai_compatible.first_model(url, key))
-    return Elsewhere(openai_compatible.chat(url, model, key))
+    module = find(providers.__name__, provider or "openai_compatible")
+    address = url or module.ADDRESS
+    if address is None:
+        raise click.UsageError(str(Words(f"--provider {provider} には --url も要ります。", f"--provider {provider} needs --url, too.")))
+    if name is None and module is not openai_compatible:
+        raise click.UsageError(
+            str(Words("--provider には --model（そこでの名前）も要ります。", "--provider needs --model, its name there."))
+        )
+    model = str(name) if name else asyncio.run(openai_compatible.first_model(address, key))
+    return Elsewhere(module.chat(address, model, key))
 
 
 class Talk:

@@ -73,8 +73,8 @@ def command(
     if any(value is not None for value in several.values()):
         if prompt_logprobs is not None:
             raise click.UsageError(str(Words("--prompt-logprobs は一つの出力にだけ使えます。", "--prompt-logprobs goes with one output.")))
-        if lookup:
-            raise click.UsageError(str(Words("--lookup は一つの出力にだけ使えます。", "--lookup goes with one output.")))
+        if lookup and beams is not None:
+            raise click.UsageError(str(Words("--beams では --lookup は働きません。", "--lookup does nothing with --beams.")))
         _answers.show(_answers.found(model, str(prompt), stop, settings, several), str(prompt), as_json)
         return
     events = model.events(str(prompt), asked)

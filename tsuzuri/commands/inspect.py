@@ -42,7 +42,7 @@ def command(data: Path, directory: Path, row: int, as_json: bool) -> None:
             found=Words(f"{row} 件目はありません。", "There are not so many."),
             todo=Words("--row を 1 から件数までの数にしてください。", "Give --row a number from 1 to the count."),
         )
-    ids, trained = template.encode_training(tokenizer, found[0].messages)
+    ids, trained = template.encode_training(tokenizer, found[0].messages, found[0].tools)
     rows = [{"id": id, "text": tokenizer.decode([id]), "trained": bool(on)} for id, on in zip(ids, trained, strict=True)]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))

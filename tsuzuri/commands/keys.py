@@ -27,7 +27,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.option("--name", required=True, metavar="NAME", help="呼び名 / what it is called")
 @click.option("--user", metavar="NAME", help="持ち主の利用者 / the user it belongs to")
 @click.option(
     "--scope",
@@ -59,7 +59,8 @@ def create(
 ) -> None:
     """キーを作ります。標準出力に出るのはキーだけです。 / Makes a key. Standard output holds the key alone.
 
-    例：tsuzuri keys create 受付 --scope chat --expires 90d / For example: tsuzuri keys create reception --scope chat --expires 90d"""
+    例：tsuzuri keys create --name 受付 --scope chat --expires 90d
+    / For example: tsuzuri keys create --name reception --scope chat --expires 90d"""
     with opened(data) as db:
         from tsuzuri.store import keys, users  # noqa: PLC0415
         from tsuzuri.store.tables import now_ms  # noqa: PLC0415

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,10 +18,12 @@ from tsuzuri.errors import ConfigError, Words
 if TYPE_CHECKING:
     from tsuzuri.guard.guarded import Checks
     from tsuzuri.serve.models import Served
+    from tsuzuri.serve.remotes import Plan
     from tsuzuri.serve.server import Address
     from tsuzuri.store.database import Database
+    from tsuzuri.store.prices import Prices
 
-REMOTE_KEY = "TSUZURI_REMOTE_KEY"
+REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose import would load the database
 
 
 @click.command()
@@ -38,14 +42,21 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
 @click.option(
     "--remote",
     "remotes",
-    metavar="NAME=URL",
+    metavar="NAME=WHERE",
     multiple=True,
     help=str(
         Words(
-            f"OpenAI 互換サーバーのモデル（複数指定可。キーは環境変数 {REMOTE_KEY}）",
-            f"a model of an OpenAI-compatible server, several times; its key is in {REMOTE_KEY}",
+            f"よそのモデル：アドレスか、提供元:モデル@アドレス（複数指定可。キーは環境変数 {REMOTE_KEY} か {REMOTE_KEY}_名前）",
+            f"a model elsewhere: URL or provider:model@URL, several times; its key is in {REMOTE_KEY} or {REMOTE_KEY}_NAME",
         )
     ),
+)
+@click.option(
+    "--routes",
+    "routes_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=str(Words("よそのモデルと、答えるモデルを選ぶ規則（YAML）", "models elsewhere, and rules for which model answers (YAML)")),
 )
 @click.option(
     "--alias",
@@ -61,7 +72,18 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     "--prices",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=str(Words("料金表（YAML）。予算はこれで数える", "table of prices (YAML), by which budgets are counted")),
+    help=str(
+        Words(
+            "料金表（YAML）。予算はこれで数える。付属の表より優先",
+            "table of prices (YAML) for budgets; it goes before the one that comes with it",
+        )
+    ),
+)
+@click.option(
+    "--free",
+    metavar="NAME",
+    multiple=True,
+    help=str(Words("料金をかからないものとして数えるモデル（複数指定可）", "a model that is counted as costing nothing, several times")),
 )
 @click.option(
     "--name",
@@ -128,6 +150,18 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
     help=str(Words("答えに出してはならない文字列（名前＝値を一行に一つ）", "what must not come out in an answer: NAME=VALUE, one a line")),
 )
 @click.option(
+    "--keep",
+    type=click.IntRange(0, 3650),
+    metavar="DAYS",
+    default=30,
+    show_default=True,
+    help=str(
+        Words(
+            "保存を頼まれた答え（responses）を残す日数。0 なら保存しない", "days for which responses are stored that ask for it; 0: none is"
+        )
+    ),
+)
+@click.option(
     "--prefix-cache",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -135,16 +169,35 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"
         Words("読んだ文章の計算結果を残すフォルダ（中身から文章が分かります）", "where what was read is kept; it gives the texts away")
     ),
 )
+@click.option(
+    "--share-port",
+    is_flag=True,
+    help=str(
+        Words(
+            "同じポートをほかの tsuzuri serve と分け合う（止めずに入れ替えるとき）",
+            "share the port with other servers, to replace one by one",
+        )
+    ),
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=30,
+    show_default=True,
+    help=str(Words("止めるとき、答えの途中のものを待つ秒数", "seconds that answers under way have when it is told to stop")),
+)
 @click.option("--quantize", type=click.Choice(["q8_0", "q4_0"]), help=str(Words("読み込むときに量子化する", "quantise on loading")))
 @click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads")))
 def command(
     directories: tuple[Path, ...],
     remotes: tuple[str, ...],
+    routes_file: Path | None,
     aliases: tuple[str, ...],
     host: str,
     port: int,
     data: Path | None,
     prices: Path | None,
+    free: tuple[str, ...],
     names: tuple[str, ...],
     proxies: tuple[str, ...],
     shared_limits: bool,
@@ -157,7 +210,10 @@ def command(
     refuse: tuple[str, ...],
     injection: Literal["ignore", "tell", "refuse"],
     secrets: Path | None,
+    keep: int,
     prefix_cache: Path | None,
+    share_port: bool,
+    grace: float,
     quantize: str | None,
     threads: int | None,
 ) -> None:
@@ -166,6 +222,7 @@ def command(
     it: answers under way may finish; once more, and it ends at once.
 
     例：tsuzuri serve --model runs/tiny/model / For example: tsuzuri serve --model runs/tiny/model"""
+    from tsuzuri.serve import remotes as remote  # noqa: PLC0415
     from tsuzuri.serve import server  # noqa: PLC0415
     from tsuzuri.serve.app import Service  # noqa: PLC0415
     from tsuzuri.serve.guarding import Guard  # noqa: PLC0415
@@ -173,27 +230,31 @@ def command(
     from tsuzuri.serve.proxies import Proxies  # noqa: PLC0415
     from tsuzuri.store import prices as table  # noqa: PLC0415
 
+    plan = _plan(remotes, routes_file)
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
-    cost = table.load(prices).cost if prices else None
-    keep = milliseconds(audit_keep) if audit_keep else None
+    costs = (table.load(prices).over(table.listed()) if prices else table.listed()).free(free)
+    older = milliseconds(audit_keep) if audit_keep else None
     behind = Proxies(proxies)
-    address = server.Address(host, port, tls_cert, tls_key, plain_http)
+    address = server.Address(host, port, tls_cert, tls_key, plain_http, share_port)
     with server.listen(address) as at, opened(data) as db:
-        models = _with_aliases([*_local(directories, remotes, quantize, threads, prefix_cache), *_remote(remotes)], aliases)
-        hosts = address.hosts(names)
+        elsewhere = [*remote.served(plan.remotes, os.environ), *remote.routes(plan, db)]
+        models = _with_aliases([*_local(directories, bool(plan.remotes), quantize, threads, prefix_cache), *elsewhere], aliases)
+        _check_free(free, models)
         service = Service(
             Pool(models),
             db,
-            cost=cost,
+            cost=costs.cost,
             guard=guard,
-            hosts=hosts,
+            hosts=address.hosts(names),
+            keep=keep,
             keep_content=audit_content,
-            keep_ms=keep,
+            keep_ms=older,
             proxies=behind,
             shared_limits=shared_limits,
         )
-        _tell(address, at.getsockname()[1], [model.name for model in models], _first_key(db), _invitation(db))
-        server.run(service, address, at)
+        _tell_unpriced(models, costs)
+        _tell(address, at.getsockname()[1], models, _first_key(db), _invitation(db))
+        server.run(service, address, at, grace)
     click.echo(str(Words("終わりました。", "Stopped.")))
 
 
@@ -219,30 +280,29 @@ def _lines(path: Path) -> list[str]:
         ) from error
 
 
-def _local(
-    directories: Sequence[Path], remotes: Sequence[str], quantize: str | None, threads: int | None, pages: Path | None
-) -> list[Served]:
+def _local(directories: Sequence[Path], elsewhere: bool, quantize: str | None, threads: int | None, pages: Path | None) -> list[Served]:
     """Models of our own: those named, or the usual one where nothing is named at all."""
     from tsuzuri.serve.models import from_directory  # noqa: PLC0415
 
-    wanted = directories or (() if remotes else (named(None),))
+    wanted = directories or (() if elsewhere else (named(None),))
     return [from_directory(directory, quantize=quantize, threads=threads, pages=pages) for directory in wanted]
 
 
-def _remote(remotes: Sequence[str]) -> list[Served]:
-    """Models elsewhere. One key goes to one place: with several places none is sent."""
-    from tsuzuri.chat.providers import openai_compatible  # noqa: PLC0415
-    from tsuzuri.serve.models import Served  # noqa: PLC0415
+def _plan(remotes: Sequence[str], path: Path | None) -> Plan:
+    """What the file says, and the models named beside it."""
+    from tsuzuri.serve import remotes as remote  # noqa: PLC0415
 
-    pairs = [_pair("--remote", remote) for remote in remotes]
-    key = os.environ.get(REMOTE_KEY)
-    if key and len({address for _, address in pairs}) > 1:
+    plan = remote.read(path) if path else remote.Plan()
+    pairs = [_pair("--remote", text) for text in remotes]
+    names = [*plan.remotes, *(name for name, _ in pairs)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
         raise ConfigError(
-            Words("--remote が複数のサーバーを指しています。", "--remote names several servers."),
-            found=Words(f"{REMOTE_KEY} のキーを、どこへ送るのか決められません。", f"It is not clear where the key in {REMOTE_KEY} goes."),
-            todo=Words("サーバーを一つにするか、キーを外してください。", "Name one server, or leave the key out."),
+            Words(f"よそのモデル「{twice}」が指定されました。", f"A model elsewhere, '{twice}', was given."),
+            found=Words("同じ名前のモデルが二つあります。", "There are two models of that name."),
+            todo=Words("名前を変えてください。", "Rename one."),
         )
-    return [Served(name, openai_compatible.chat(address, name, key), tools=True, forms=True) for name, address in pairs]
+    return remote.Plan({**plan.remotes, **{name: remote.named(name, text) for name, text in pairs}}, plan.routes)
 
 
 def _with_aliases(models: Sequence[Served], aliases: Sequence[str]) -> list[Served]:
@@ -263,9 +323,42 @@ def _with_aliases(models: Sequence[Served], aliases: Sequence[str]) -> list[Serv
 def _pair(option: str, text: str) -> tuple[str, str]:
     left, sign, right = text.partition("=")
     if not (left and sign and right):
-        words = Words(f"{option} は {'名前=アドレス' if option == '--remote' else '別名=モデル'} の形です。", f"{option} takes NAME=VALUE.")
+        words = Words(
+            f"{option} は {'名前=アドレス' if option == '--remote' else '別名=モデル' if option == '--alias' else '名前=値'} の形です。",
+            f"{option} takes NAME=VALUE.",
+        )
         raise click.UsageError(str(words))
     return left, right
+
+
+def _check_free(free: Sequence[str], models: Sequence[Served]) -> None:
+    there = [model.name for model in models if model.route is None]
+    for name in free:
+        if name not in there:
+            raise ConfigError(
+                Words(f"--free {name} が指定されました。", f"--free {name} was given."),
+                found=Words(f"あるモデルは {'、'.join(there)} です。", f"There is {', '.join(there)}."),
+                todo=Words("どれかの名前を指定してください。", "Name one of these."),
+            )
+
+
+def _tell_unpriced(models: Sequence[Served], costs: Prices) -> None:
+    """A model elsewhere without a price is no free one: what becomes of it is said before anybody asks."""
+    from tsuzuri.store.tables import now_ms  # noqa: PLC0415
+
+    at = now_ms()
+    elsewhere = [model for model in models if model.tokens is None and model.route is None]
+    unpriced = [one.name for one in elsewhere if all(costs.cost(n, input=1, output=1, at=at) is None for n in (one.name, one.priced))]
+    if unpriced:
+        listed = "、".join(unpriced), ", ".join(unpriced)
+        click.echo(
+            str(
+                Words(
+                    f"料金の分からないモデル：{listed[0]}。予算のあるキーでは使えず、ほかのキーの分は使用額に入りません（--prices、--free）。",
+                    f"No price is known for {listed[1]}: keys with a budget cannot use it, for others it is not counted (--prices, --free).",
+                )
+            )
+        )
 
 
 def _first_key(db: Database) -> str | None:
@@ -282,24 +375,30 @@ def _invitation(db: Database) -> str | None:
     return users.invite(db)
 
 
-def _tell(address: Address, port: int, models: Sequence[str], secret: str | None, invitation: str | None) -> None:
+def _tell(address: Address, port: int, models: Sequence[Served], secret: str | None, invitation: str | None) -> None:
     """Where it is, how to get in, and three things to try."""
     from dataclasses import replace  # noqa: PLC0415
 
-    url = replace(address, port=port).url
+    url, names = replace(address, port=port).url, [model.name for model in models]
     if secret is None:
-        key = Words("API キーは tsuzuri keys create 名前 で作れます。", "tsuzuri keys create NAME makes API keys.")
+        key = Words(
+            f"API キーは {_program()} keys create --name 名前 で作れます。", f"{_program()} keys create --name NAME makes API keys."
+        )
         shown = "$TSUZURI_KEY"
     else:
         key = Words(f"最初の API キー（表示するのは今だけです）：{secret}", f"The first API key, shown only now: {secret}")
         shown = secret
-    click.echo(str(Words(f"{url} で提供しています。モデル：{'、'.join(models)}", f"Serving at {url}. Models: {', '.join(models)}")))
+    click.echo(str(Words(f"{url} で提供しています。モデル：{'、'.join(names)}", f"Serving at {url}. Models: {', '.join(names)}")))
     click.echo(str(key))
     click.echo(str(Words("試すには：", "To try it:")))
-    body = f'{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
+    writer = next((model for model in models if model.chat is not None), None)
+    if writer is None:  # all of them only read
+        path, body = "embeddings", f'{{"model": "{names[0]}", "input": "こんにちは"}}'
+    else:
+        path, body = "chat/completions", f'{{"model": "{writer.name}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
     for line in (
-        f"tsuzuri chat --url {url}/v1 --key {shown}",
-        f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
+        *([f"{_program()} chat --url {url}/v1 --key {shown}"] if writer else []),
+        f"curl {url}/v1/{path} -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
         f"python: openai.OpenAI(base_url='{url}/v1', api_key='{shown}')",
     ):
         click.echo(f"  {line}")
@@ -312,3 +411,8 @@ def _tell(address: Address, port: int, models: Sequence[str], secret: str | None
         body = f'{{"token": "{invitation}", "name": "…", "password": "…"}}'
         click.echo(f"  curl {url}/api/first-administrator -H 'Content-Type: application/json' -d '{body}'")
     click.echo(str(Words("Ctrl-C で終わります。", "Ctrl-C ends it.")))
+
+
+def _program() -> str:
+    """How this program is called from here: by its name where the shell knows it, else as it was called."""
+    return "tsuzuri" if shutil.which("tsuzuri") else sys.argv[0]

@@ -1,11 +1,12 @@
 """Many requests on one model: each `step` schedules, computes, chooses and hands out a token to whoever is ready for one.
 
-    schedule    one token for every sequence that is under way, the rest of BUDGET for prompts, in the order they came; tenants in turn
+    schedule    one token for every sequence that is under way, the rest of BUDGET for prompts, in the order they came, tenants in turn;
+                what is left then for guesses at what comes next
     forward     all of it in one call of the model
     choose      by each request's own rules and its own numbers
     deliver     to whoever reads the stream; the pages of who is done go back
 
-In: `submit`, from any thread, and `step`, from one (`run` calls it for ever). Out: `Stream`s of tokens, the same for a request
+In: `stream`, from any thread, and `step`, from one (`run` calls it for ever). Out: `Stream`s of tokens, the same for a request
 whether it was alone or not, read in one piece or several, interrupted for want of pages, or begun with pages of another text.
 Pages are those of `pages.py`; what a page holds is the business of `running.py`. It knows no text.
 """
@@ -50,6 +51,7 @@ class Request:
     remembered: int = 0  # of its pages that are known
     keys: list[Key] = field(default_factory=list)  # of its whole pages, as far as they were asked for
     cached: int = 0  # tokens of the prompt that were found in pages
+    guesses: list[int] = field(default_factory=list)  # read in the step under way, behind its ids
     cancelled: bool = False
 
     def key(self, number: int, size: int) -> Key:
@@ -97,6 +99,16 @@ class Stream(Iterator[Token]):
         """Of all its tokens so far."""
         return self._request.choosing.logprob
 
+    @property
+    def offered(self) -> int:
+        """Tokens that were guessed."""
+        return self._request.choosing.offered
+
+    @property
+    def accepted(self) -> int:
+        """Guesses that were right."""
+        return self._request.choosing.accepted
+
     def cancel(self) -> None:
         self._request.cancelled = True
 
@@ -142,7 +154,7 @@ class BatchEngine:
                 ),
                 todo=Words("max_tokens か文章を短くしてください。", "Ask for fewer max_tokens, or shorten the text."),
             )
-        choosing = Choosing(first, sampling, self.one.eos_ids, self.one.context_length, self.one.matcher(sampling))
+        choosing = self.one.choosing(first, sampling)
         with self._lock:
             self._admit()
         place = Place(most, memory=self.one.memory(ids))
@@ -213,13 +225,15 @@ class BatchEngine:
         parts = self._schedule()
         if not parts:
             return False
-        ids = [id for request, part in parts for id in request.ids[part.start : part.start + part.count]]
-        ready, chosen, at = [], [], -1
+        ids = [id for request, part in parts for id in (*request.ids[part.start : part.start + part.count], *request.guesses)]
+        ready: list[tuple[Request, int]] = []  # with how many of the chosen rows are its own
+        chosen: list[int] = []
+        at = 0
         for request, part in parts:
             at += part.count
-            if part.start + part.count == len(request.ids):
-                ready.append(request)
-                chosen.append(at)
+            if part.start + part.count >= len(request.ids):
+                ready.append((request, 1 + len(request.guesses)))
+                chosen += range(at - 1 - len(request.guesses), at)
         try:
             logits = self._runner([part for _, part in parts], ids, chosen)
         except Exception as error:  # it goes to whoever reads one of these
@@ -227,22 +241,28 @@ class BatchEngine:
                 self._end(request, error)
             return True
         for request, part in parts:
-            request.computed = part.start + part.count
+            request.computed = part.start + part.count - len(request.guesses)
             self._remember(request)
-        for request, row in zip(ready, logits, strict=True):
-            self._deliver(request, row)
+        logits, at = logits.float().cpu(), 0
+        for request, count in ready:
+            self._deliver(request, logits[at : at + count])
+            at += count
         return True
 
     def _deliver(self, request: Request, logits: Tensor) -> None:
+        """(1 + guesses, V): its tokens, one more than guesses that are right. What was computed of wrong ones is written over."""
+        sure = request.computed - 1
         try:
-            token = request.choosing(logits.float().cpu())
+            for token in request.choosing.follow(logits, request.guesses):
+                request.ids.append(token.id)
+                request.out.put(token)
+                sure += 1
+                request.computed = sure
+                self._remember(request)
+                if token.finish:
+                    self._end(request, None)
         except Exception as error:
             self._end(request, error)
-            return
-        request.ids.append(token.id)
-        request.out.put(token)
-        if token.finish:
-            self._end(request, None)
 
     def _end(self, request: Request, last: BaseException | None) -> None:
         """Its pages go back, and its reader is told if it is not so already."""
@@ -284,7 +304,23 @@ class BatchEngine:
             budget -= count
         for request in reversed(later):
             self._back(request)
+        for request in parts:
+            parts[request] = self._guessed(request, parts[request], budget)
+            budget -= len(request.guesses)
         return list(parts.items())
+
+    def _guessed(self, request: Request, part: Part, room: int) -> Part:
+        """With guesses behind it, of one that writes: as many as there is room for without anybody's pages. A state cannot be taken back."""
+        request.guesses = []
+        if not request.choosing.history.output or part.start + part.count < len(request.ids) or self._runner.recurs:
+            return part
+        here = len(request.place.pages) * self.pages.size - len(request.ids)
+        request.guesses = request.choosing.guesses(min(room, here + self.pages.free * self.pages.size))
+        if request.guesses:
+            pages = self._more(request, len(request.ids) + len(request.guesses))
+            assert pages is not None
+            request.place.pages += pages
+        return Part(part.place, part.start, part.count + len(request.guesses))
 
     def _computed_by_another(self, request: Request) -> bool:
         """Whether a page that it needs next is being computed for somebody else: it can begin with that a little later."""

@@ -1,14 +1,16 @@
 """The tokens of one request: chosen by its own rules and its own numbers, with what is said of each.
 
-In: logits (V,), one position after another. Out: a `Token` each, the last with its reason. It knows no model.
+In: logits (V,), one position after another. Out: a `Token` each, the last with its reason. With `lookup` it also offers guesses at what
+it may choose next: whoever computes reads them in the same call, and `follow` takes of the answers what is true. It knows no model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tsuzuri.engine.lookup import Lookup
 from tsuzuri.engine.sampling import History, Sampling, choose, generator
 from tsuzuri.errors import FormatError, InputError, Words
 from tsuzuri.types import Finish, Token
@@ -20,26 +22,51 @@ if TYPE_CHECKING:
 
 
 class Choosing:
-    """`history.output` is what was chosen so far, `logprob` the sum of its log-probabilities."""
+    """`history.output` is what was chosen so far, `logprob` the sum of its log-probabilities; `offered` counts the tokens that were
+    guessed, `accepted` those of them that were chosen."""
 
     def __init__(
-        self, first: Sequence[int], sampling: Sampling, eos_ids: Collection[int], context_length: int, matcher: Matcher | None = None
+        self,
+        first: Sequence[int],
+        sampling: Sampling,
+        eos_ids: Collection[int],
+        context_length: int,
+        matcher: Matcher | None = None,
+        lookup: int = 0,
     ) -> None:
-        """`first`: what the model read before; `eos_ids` end the output unless the sampling ignores them; `matcher` of its constraint."""
+        """`first`: what the model read before; `eos_ids` end the output unless the sampling ignores them; `matcher` of its constraint;
+        `lookup`: the most guesses at once."""
         ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_ids)}
         self.history, self.logprob = History(first, ends=ends), 0.0
         self._sampling, self._generator, self._room = sampling, generator(sampling.seed), context_length - len(first)
         self._matcher = matcher
+        self._most, self._lookup = lookup, Lookup(first) if lookup else None
+        self.offered = self.accepted = 0
 
     @property
     def left(self) -> int:
         """The most tokens that can still come."""
         return min(self._room, self._sampling.max_tokens or self._room) - len(self.history.output)
 
-    def fitting(self, ids: Sequence[int]) -> Sequence[int]:
-        """As many of these, from the first on, as may come."""
-        ids = ids[: self.left - 1]  # something is chosen after the last of them
-        return ids if self._matcher is None else ids[: self._matcher.fitting(ids)]
+    def guesses(self, room: int) -> list[int]:
+        """At most `room` ids that may come next, out of what stands there already; they are to be read before `follow`."""
+        if self._lookup is None:
+            return []
+        ids = self._lookup.guess(min(self._most, room, self.left - 1))  # something is chosen after the last of them
+        ids = ids if self._matcher is None else ids[: self._matcher.fitting(ids)]
+        self.offered += len(ids)
+        return ids
+
+    def follow(self, rows: Iterable[Tensor], guesses: Sequence[int]) -> Iterator[Token]:
+        """float32 logits (V,) on the CPU of what comes after the last sure token, and after each guess -> the tokens, up to the last
+        one or the first that was guessed wrong: what was read after that does not count."""
+        for number, logits in enumerate(rows):
+            token = self(logits)
+            right = guesses[number : number + 1] == [token.id]
+            self.accepted += right
+            yield token
+            if token.finish or not right:
+                return
 
     def __call__(self, logits: Tensor) -> Token:
         """float32 (V,) on the CPU -> the next token. Raises FormatError where they are no numbers."""
@@ -52,6 +79,8 @@ class Choosing:
         values, ids = logits.topk(min(self._sampling.logprobs or 0, len(logits)))
         top = tuple(zip(ids.tolist(), (values - total).tolist(), strict=True))
         self.history.output.append(id)
+        if self._lookup is not None:
+            self._lookup.add(id)
         logprob = float(logits[id]) - total
         self.logprob += logprob
         return Token(id, logprob, top, self._finish(id))

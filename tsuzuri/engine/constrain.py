@@ -1,7 +1,8 @@
 """Which tokens may come next, so that the output is what its `Constraint` says.
 
 In: the bytes of every id, once; a `Constraint`. Out: a `Matcher` for one request: what is ruled out now, and `accept` of what was
-chosen. The work is done by llguidance, an optional package, within `LIMITS`; what it compiled is kept for the next request.
+chosen. The work is done by llguidance, an optional package, within `LIMITS`; what it compiled is kept for the next request. A service
+has it tried in another process first (`apart.py`).
 It knows no text and chooses nothing.
 """
 
@@ -11,17 +12,19 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsuzuri.engine.constraint import Constraint
+from tsuzuri.engine.constraint import SEVERAL, Constraint
 from tsuzuri.errors import ConfigError, InputError, MissingError, Words
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from numpy.typing import NDArray
+
+    from tsuzuri.engine.apart import Apart
 
 KEPT = 256 * 1024  # bytes of compiled constraints, each counted as its text and
 EACH = 16 * 1024  # this
@@ -38,40 +41,48 @@ WHOLE = '\n%llguidance {"no_forcing": true}\n'  # every way to cut the text into
 
 
 class Vocabulary:
-    """What each id says. Safe to call from several threads."""
+    """What each id says. Safe to call from several threads. `apart`: where what strangers ask for is tried first, or None."""
 
     def __init__(self, token_bytes: Callable[[int], bytes], size: int, never: Collection[int] = ()) -> None:
         """Ids 0 … size - 1; `never`: those that no text says, the special ones."""
         self._bytes, self._size, self._never = token_bytes, size, frozenset(never)
-        self._lock = threading.Lock()
+        self.apart: Apart | None = None
+        self._lock, self._compiling = threading.Lock(), threading.Lock()
         self._tokens: LLTokenizer | None = None
         self._kept: OrderedDict[Constraint, LLMatcher] = OrderedDict()
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """Raises ConfigError for what cannot be compiled, and MissingError without llguidance."""
+        """Raises ConfigError for what cannot be compiled, and MissingError without llguidance. While one is compiled, others that are
+        known go on."""
+        found = self._known(constraint)
+        if found is None:
+            compiled = self._compiled(constraint)
+            with self._lock:
+                self._kept[constraint] = compiled
+                while sum(EACH + len(each.text.encode()) for each in self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+                found = compiled.deep_copy()
+        return Matcher(found, self._size)
+
+    def _known(self, constraint: Constraint) -> LLMatcher | None:
         with self._lock:
-            found = self._kept.pop(constraint, None) or self._compiled(constraint)
-            self._kept[constraint] = found  # the last one used
-            while sum(EACH + len(each.text.encode()) for each in self._kept) > KEPT:
-                self._kept.popitem(last=False)
-            return Matcher(found.deep_copy(), self._size)
+            found = self._kept.get(constraint)
+            if found is not None:
+                self._kept.move_to_end(constraint)  # the last one used
+            return None if found is None else found.deep_copy()
 
     def _compiled(self, constraint: Constraint) -> LLMatcher:
-        guidance = _llguidance()
-        if self._tokens is None:
-            self._tokens = self._read(guidance)
-        limits = guidance.LLParserLimits(**LIMITS)
-        found: LLMatcher = guidance.LLMatcher(
-            self._tokens, guidance.LLMatcher.grammar_from_lark(program(constraint) + WHOLE), log_level=0, limits=limits
-        )
+        guidance, written = _llguidance(), program(constraint) + WHOLE
+        wrong = self.apart.wrong(written, LIMITS) if self.apart is not None else None
+        if wrong is not None:
+            raise _unusable(constraint, wrong)
+        with self._compiling:
+            if self._tokens is None:
+                self._tokens = self._read(guidance)
+            limits = guidance.LLParserLimits(**LIMITS)
+            found: LLMatcher = guidance.LLMatcher(self._tokens, guidance.LLMatcher.grammar_from_lark(written), log_level=0, limits=limits)
         if found.is_error():
-            raise ConfigError(
-                Words(
-                    f"出力の制約（{constraint.kind}）を準備しようとしました。", f"Preparing a constraint of the output ({constraint.kind})."
-                ),
-                found=Words(f"使えません：{_reason(found)}", f"It cannot be used: {_reason(found)}"),
-                todo=Words("制約を直してください。", "Correct the constraint."),
-            )
+            raise _unusable(constraint, Words(found.get_error(), found.get_error()))
         return found
 
     def _read(self, guidance: Any) -> LLTokenizer:
@@ -134,7 +145,9 @@ class Matcher:
         if self._inner.is_error():
             raise InputError(
                 Words("制約に従って次のトークンを選ぼうとしました。", "Choosing the next token under the constraint."),
-                found=Words(f"制約が複雑すぎます：{_reason(self._inner)}", f"It is too complex: {_reason(self._inner)}"),
+                found=Words(
+                    f"制約が複雑すぎます：{_reason(self._inner.get_error())}", f"It is too complex: {_reason(self._inner.get_error())}"
+                ),
                 todo=Words("制約を簡単にしてください。", "Make it simpler."),
             )
 
@@ -143,19 +156,69 @@ def program(constraint: Constraint) -> str:
     """The constraint in the language of llguidance."""
     if constraint.kind == "grammar":
         return constraint.text
-    if constraint.kind == "regex":
-        written = re.sub(r"\\.|[/\n\r]", lambda found: {"/": r"\/", "\n": r"\n", "\r": r"\r"}.get(found[0], found[0]), constraint.text, flags=re.DOTALL)  # fmt: skip
-        return f"start: /{written}/"
-    if constraint.kind == "choice":
-        return "start: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in json.loads(constraint.text))
-    schema = json.loads(constraint.text or '{"type": "object"}')
-    options = {"whitespace_pattern": SPACE}
-    return "start: %json " + json.dumps({"x-guidance": options, **({} if schema is True else schema)}, ensure_ascii=False)
+    if constraint.kind == "calls":
+        return "\n".join(_calls(json.loads(constraint.text)))
+    return f"start: {_answer(constraint.kind, constraint.text)}"
 
 
-def _reason(matcher: LLMatcher) -> str:
+def _answer(kind: str, text: str) -> str:
+    """What a whole output is, as one expression."""
+    if kind == "regex":
+        written = re.sub(
+            r"\\.|[/\n\r]", lambda found: {"/": r"\/", "\n": r"\n", "\r": r"\r"}.get(found[0], found[0]), text, flags=re.DOTALL
+        )
+        return f"/{written}/"
+    if kind == "choice":
+        return " | ".join(_literal(each) for each in json.loads(text))
+    return _json(json.loads(text or '{"type": "object"}'))
+
+
+def _json(schema: Any) -> str:
+    return "%json " + json.dumps({"x-guidance": {"whitespace_pattern": SPACE}, **({} if schema is True else schema)}, ensure_ascii=False)
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _calls(made: Any) -> Iterator[str]:
+    """Rules. Text that goes on to a call ends with the first mark that it meets (`lazy`), and other text meets none."""
+    (head, middle, tail, between), (least, most) = made["around"], made["calls"]
+    mark = head[: head.rindex("{")].strip()
+    for number, (name, schema) in enumerate(made["arguments"].items()):
+        yield f"arguments_{number}: {_json(schema)}"
+        yield f"one_{number}: {_literal(name + middle)} arguments_{number} {_literal(tail)}"
+    yield "any: " + " | ".join(f"one_{number}" for number in range(len(made["arguments"])))
+    yield f"call: {_literal(head)} any"
+    more = (SEVERAL if most is None else most) - 1
+    yield "calls: call" + (f" ({_literal(between)} call){{0,{more}}}" if between is not None and more > 0 else "")
+    if least:
+        yield "start: calls"
+    elif made["answer"]:
+        yield f"answer: {_answer(*made['answer'])}"
+        yield "start: answer | calls"
+    elif not mark:
+        yield r"start: calls | /([ \t\r\n]*[^{ \t\r\n](?s:.*))?/"
+    else:
+        escaped = re.sub(r"[^0-9A-Za-z_]", lambda sign: f"\\x{{{ord(sign[0]):x}}}", mark)
+        yield f"mark[lazy]: /(?s:.*)/ {_literal(mark)}"
+        yield f"told: mark {_literal(head[head.index(mark) + len(mark) :])} any"
+        yield f"start: told{{0,{SEVERAL if most is None else most}}} REST"
+        yield f"REST: /(?s:.*)/ & ~/(?s:.*){escaped}(?s:.*)/"
+
+
+def _reason(said: str) -> str:
     """The first line of what llguidance says."""
-    return matcher.get_error().strip().partition("\n")[0]
+    return said.strip().partition("\n")[0]
+
+
+def _unusable(constraint: Constraint, why: Words) -> ConfigError:
+    kind = constraint.kind
+    return ConfigError(
+        Words(f"出力の制約（{kind}）を準備しようとしました。", f"Preparing a constraint of the output ({kind})."),
+        found=Words(f"使えません：{_reason(why.ja)}", f"It cannot be used: {_reason(why.en)}"),
+        todo=Words("制約を直してください。", "Correct the constraint."),
+    )
 
 
 def _llguidance() -> Any:

@@ -15,13 +15,16 @@ from typing import Any, Literal, TypeAlias, get_args
 from tsuzuri.engine import schema as schemas
 from tsuzuri.errors import ConfigError, Words
 
-Kind: TypeAlias = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+Kind: TypeAlias = Literal["json_schema", "json_object", "regex", "choice", "grammar", "calls"]
 
 REGEX = 512  # bytes
 GRAMMAR = 8 * 1024  # bytes
 NESTING = 200  # brackets of a grammar inside each other
 CHOICES = 256
 CHOSEN = 16 * 1024  # bytes of all choices
+CALLS = 64 * 1024  # bytes of all that can be called
+CALLED = 128  # names
+SEVERAL = 16  # calls after each other
 QUOTED = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])+/|//[^\n]*|#[^\n]*')  # strings, expressions and remarks of a grammar
 DIRECTIVES = ("ignore", "import", "regex")
 
@@ -31,7 +34,7 @@ class Constraint:
     """Raises ConfigError for what cannot be followed, or is larger than its bound.
 
     `text`: the schema as JSON, the regular expression (Rust's syntax; it covers the whole output), the choices as a JSON list, a
-    grammar in the Lark dialect of llguidance whose rule `start` is the output, or nothing for any JSON object.
+    grammar in the Lark dialect of llguidance whose rule `start` is the output, nothing for any JSON object, or what `calls` makes.
     """
 
     kind: Kind
@@ -66,6 +69,49 @@ def choice(texts: Sequence[str]) -> Constraint:
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise _refused(Words("choice には文字列の並びが要ります。", "choice takes a list of texts."))
     return Constraint("choice", json.dumps(list(texts), ensure_ascii=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What stands around the name and the arguments of a call, which is a JSON object between two marks."""
+
+    head: str  # the mark before it, up to the name
+    middle: str
+    tail: str  # from the end of the arguments on
+    between: str | None  # between two calls; None: there is one at most
+
+
+def calls(around: Around, arguments: Mapping[str, Any], least: int, most: int | None, answer: Constraint | None = None) -> Constraint:
+    """Calls by name, each with arguments of its JSON Schema: from `least` (0 or 1) to `most` of them, SEVERAL where there is no limit.
+    Where there may be none, any text goes in their place and between them, or what `answer` says goes in their place."""
+    if answer is not None and answer.kind in ("grammar", "calls"):
+        raise _refused(
+            Words("文法で決めた答えは、ツールと一緒には使えません。", "An answer by a grammar cannot stand beside calls of tools."),
+            Words("JSON スキーマを使うか、ツールを外してください。", "Use a JSON schema, or leave the tools out."),
+        )
+    made = {
+        "around": [around.head, around.middle, around.tail, around.between],
+        "arguments": dict(arguments),
+        "calls": [least, 1 if around.between is None else most],
+        "answer": None if answer is None else [answer.kind, answer.text],
+    }
+    return Constraint("calls", json.dumps(made, ensure_ascii=False))
+
+
+def _calls(text: str) -> str:
+    """Each schema without its remarks."""
+    try:
+        made = json.loads(text)
+        arguments, (least, most), (head, _, tail, _) = made["arguments"], made["calls"], made["around"]
+        good = least in (0, 1) and (most is None or least <= most) and "{" in head and "}" in tail
+    except (ValueError, KeyError, TypeError, RecursionError):
+        good = False
+    if not good or not 0 < len(arguments) <= CALLED:
+        raise _refused(Words(f"呼び出せるのは 1 から {CALLED} 個までの名前です。", f"There are 1 to {CALLED} names that can be called."))
+    made["arguments"] = {name: schemas.checked(schemas.parse(json.dumps(schema, ensure_ascii=False))) for name, schema in arguments.items()}
+    found = json.dumps(made, ensure_ascii=False)
+    _bounded("tools", found, CALLS)
+    return found
 
 
 def _schema(text: str) -> str:
@@ -127,6 +173,7 @@ READ: dict[str, Callable[[str], str]] = {
     "regex": _regex,
     "choice": _choice,
     "grammar": _grammar,
+    "calls": _calls,
 }
 
 

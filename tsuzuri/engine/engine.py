@@ -21,7 +21,7 @@ from torch import Tensor
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.choosing import Choosing
 from tsuzuri.engine.constrain import Matcher, Vocabulary
-from tsuzuri.engine.lookup import MOST, Lookup
+from tsuzuri.engine.lookup import MOST
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, Words
 from tsuzuri.model.parts.rotary import Scaling, regime
@@ -110,6 +110,10 @@ class LocalEngine:
                 todo=Words("stop_token_ids で指定してください。", "Name one with stop_token_ids."),
             )
         return self.vocabulary.matcher(sampling.constraint)
+
+    def choosing(self, first: Sequence[int], sampling: Sampling) -> Choosing:
+        """What chooses the tokens of one request that begins with `first`. Raises what `matcher` raises."""
+        return Choosing(first, sampling, self.eos_ids, self.context_length, self.matcher(sampling), self.lookup)
 
     @property
     def reads_source(self) -> bool:
@@ -307,18 +311,13 @@ class LocalEngine:
 
 
 class Generation(Iterator[Token]):
-    """The tokens of one call and what they cost so far. Letting go of it, `close` or `cancel` ends the work.
-
-    `offered` counts the tokens that were guessed, `accepted` those of them that were chosen.
-    """
+    """The tokens of one call and what they cost so far. Letting go of it, `close` or `cancel` ends the work."""
 
     def __init__(self, engine: LocalEngine, ids: list[int], sampling: Sampling) -> None:
         self.prompt_tokens, self.cached_tokens, self.completion_tokens = len(ids), 0, 0
         self._engine, self._sampling = engine, sampling
         self._first = engine.first(ids)
-        self._choosing = Choosing(self._first, sampling, engine.eos_ids, engine.context_length, engine.matcher(sampling))
-        self.offered = self.accepted = 0
-        self._lookup = Lookup(self._first) if engine.lookup else None
+        self._choosing = engine.choosing(self._first, sampling)
         self._cancelled = False
         self._tokens = self._run(ids)
 
@@ -329,6 +328,16 @@ class Generation(Iterator[Token]):
     def logprob(self) -> float:
         """Of all its tokens so far."""
         return self._choosing.logprob
+
+    @property
+    def offered(self) -> int:
+        """Tokens that were guessed."""
+        return self._choosing.offered
+
+    @property
+    def accepted(self) -> int:
+        """Guesses that were right."""
+        return self._choosing.accepted
 
     def cancel(self) -> None:
         """From any thread: no further block is read and no further token made."""
@@ -345,7 +354,7 @@ class Generation(Iterator[Token]):
             fresh = _blocks(self._first, past.length)
             while not self._cancelled:
                 block = next(fresh, [])
-                guesses = [] if block else self._guesses(past)
+                guesses = [] if block or past.recurs else self._choosing.guesses(MOST)  # a state cannot be taken back
                 sound = False
                 if guesses:
                     rows = self._engine.read_each(past, [*self._choosing.history.output[-1:], *guesses])
@@ -354,33 +363,16 @@ class Generation(Iterator[Token]):
                 sound = True
                 if past.length < len(self._first):
                     continue
-                start = past.length - len(guesses)  # what is read and sure
-                for number, logits in enumerate(rows):
-                    token = self._choosing(logits)
-                    self._count(token.id, guesses[number : number + 1])
+                sure = past.length - len(guesses) - 1
+                for token in self._choosing.follow(rows, guesses):
+                    self.completion_tokens, sure = self.completion_tokens + 1, sure + 1
                     yield token
                     if token.finish:
                         return
-                    if number < len(guesses) and token.id != guesses[number]:
-                        past.truncate(start + number)
-                        break
+                past.truncate(sure)  # wrong guesses
         finally:
             if sound:
                 self._engine.keep(past, ids)
-
-    def _guesses(self, past: Cached) -> list[int]:
-        """None where a layer keeps a state: what it read cannot be taken back."""
-        if self._lookup is None or past.recurs:
-            return []
-        found = self._choosing.fitting(self._lookup.guess(self._engine.lookup))
-        self.offered += len(found)
-        return list(found)
-
-    def _count(self, id: int, guess: list[int]) -> None:
-        self.completion_tokens += 1
-        self.accepted += [id] == guess
-        if self._lookup is not None:
-            self._lookup.add(id)
 
 
 def _guesses(count: int) -> int:

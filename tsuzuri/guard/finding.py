@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tsuzuri.errors import Words
@@ -53,19 +53,29 @@ def label(kind: str) -> Words:
 def look(text: str, kinds: Sequence[str]) -> list[Finding]:
     """What the checks find, in order of place; where findings overlap, the surer one, then the longer, then the earlier stays."""
     seen = plain(text)
-    needed: dict[re.Pattern[str], bool] = {}
-    every: list[Finding] = []
-    for needs, finder in _finders(tuple(kinds)):
-        if needs not in needed:
-            needed[needs] = needs.search(seen.text) is not None
-        if needed[needs]:
-            every += [one for one in finder(seen) if one.stop - one.start <= LONGEST]
+    held = {needs: any(need.search(seen.text) for need in needs) for needs in needed(tuple(kinds))}
+    return sought(seen, [kind for needs, those in needed(tuple(kinds)).items() if not needs or held[needs] for kind in those])
+
+
+def sought(seen: Normal, kinds: Iterable[str]) -> list[Finding]:
+    """What these checks find, whatever they need; by the rule of `look`."""
+    every = [one for kind in kinds for one in _finder(kind)(seen) if one.stop - one.start <= LONGEST]
     return settled(every) if every else every
 
 
 @functools.cache
-def _finders(kinds: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], Callable[[Normal], Iterator[Finding]]], ...]:
-    return tuple((re.compile(module.NEEDS), module.find) for module in (find(CHECKS, kind) for kind in kinds))
+def _finder(kind: str) -> Callable[[Normal], Iterator[Finding]]:
+    finder: Callable[[Normal], Iterator[Finding]] = find(CHECKS, kind).find
+    return finder
+
+
+@functools.cache
+def needed(kinds: tuple[str, ...]) -> Mapping[tuple[re.Pattern[str], ...], tuple[str, ...]]:
+    """What the checks need -> the checks that need it."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for kind in kinds:
+        found.setdefault(find(CHECKS, kind).NEEDS, []).append(kind)
+    return {tuple(map(re.compile, needs)): tuple(those) for needs, those in found.items()}
 
 
 def settled(findings: Iterable[Finding]) -> list[Finding]:

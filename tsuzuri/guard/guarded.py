@@ -81,7 +81,7 @@ def _looked(messages: Sequence[Message], checks: Checks, vault: Vault) -> _Looke
     if asked:
         told.append(Notice(str(_told_content(asked[0], answered=False))))
         return _Looked((*told, Done("content_filter", {"guard": "content", "category": _category(asked[0])})), None)
-    sent, found = _masked(messages, checks.mask, vault)
+    sent, found = masked_messages(messages, checks.mask, vault)
     if found:
         told.append(Notice(str(told_masked(found))))
     return _Looked(tuple(told), sent)
@@ -123,7 +123,8 @@ class _Out:
         same = self._checks.secrets is None  # a token may be a part of a secret that is held back
         match event:
             case Text():
-                return self._text(event.text, lambda text: event if same and text == event.text else Text(text))
+                said = self._text(event.text, lambda text: event if same and text == event.text else Text(text))
+                return said if event.text else [event if same else Text("")]  # that something was written is counted
             case Thought():
                 return self._thought(event.text, Thought)
             case ToolCall():
@@ -215,7 +216,7 @@ def _category(one: Finding) -> str:
     return one.kind.partition(".")[2]
 
 
-def _masked(messages: Sequence[Message], kinds: Sequence[str], vault: Vault) -> tuple[list[Message], list[Finding]]:
+def masked_messages(messages: Sequence[Message], kinds: Sequence[str], vault: Vault) -> tuple[list[Message], list[Finding]]:
     """Every message with tokens. What was found, once for each place."""
     every: list[Finding] = []
 

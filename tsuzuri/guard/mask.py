@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from tsuzuri.guard.finding import Finding, label, personal
+from tsuzuri.guard.finding import label, personal
 
 LITERAL = "文字列"  # of what looked like a token before anything was masked
 _LONGEST = 24  # characters of a token
@@ -85,12 +85,3 @@ def token_pattern() -> re.Pattern[str]:
     """Everything that a token may look like."""
     called = sorted({label(name).ja for name in personal()} | {LITERAL})
     return re.compile(rf"【(?:{'|'.join(called)})[0-9０-９]{{1,6}}】")
-
-
-def replaced(text: str, findings: list[Finding], vault: Vault) -> str:
-    """The text with each finding as its token. The findings are in order and do not overlap."""
-    parts, at = [], 0
-    for one in findings:
-        parts += [text[at : one.start], vault.token(one.kind, one.text)]
-        at = one.stop
-    return "".join([*parts, text[at:]])

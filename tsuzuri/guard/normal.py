@@ -14,7 +14,7 @@ import unicodedata
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 DASHES = "‐‑‒–—―−⁃﹣－˗─━"
 LOOKALIKE = str.maketrans(
@@ -46,8 +46,8 @@ def plain(text: str) -> Normal:
     if text.isascii():
         return Normal(text, text)
     table = _table()
-    if not _irregular().search(text):
-        return Normal(text, _dashed(text.translate(table)))
+    if not odd().search(text):
+        return even(text)
     parts: list[str] = []
     places, stops = array("l"), array("l")
     at = 0
@@ -64,6 +64,32 @@ def plain(text: str) -> Normal:
         stops.extend([match.end()] * len(made))
         at = match.end()
     return Normal(text, _dashed("".join(parts)), places, stops)
+
+
+def even(text: str) -> Normal:
+    """`plain` of a text without odd characters: every character becomes one."""
+    return Normal(text, _dashed(_replaced(text)))
+
+
+def _replaced(text: str) -> str:
+    """Every character of the table as the one it becomes: of a long text one kind after the other, which is faster by half; none becomes
+    another of the table."""
+    table = _table()
+    kinds = set(_changing().findall(text)) if len(text) > _LONG_TEXT else None
+    if kinds is None or len(kinds) > _MANY_KINDS:
+        return text.translate(table)
+    for character in kinds:
+        text = text.replace(character, table.get(ord(character), character))
+    return text
+
+
+_LONG_TEXT, _MANY_KINDS = 400, 60
+
+
+@functools.cache
+def _changing() -> re.Pattern[str]:
+    """A character of the table, or any beyond the first plane."""
+    return re.compile(f"[{_class(code for code in sorted(_table()) if code < 0x10000)}\U00010000-\U0010ffff]")
 
 
 def folded(text: str) -> Normal:
@@ -135,21 +161,31 @@ _LONG = re.compile(r"(?<=[0-9)])[ー~〜](?=[0-9(])")
 @functools.cache
 def _table() -> dict[int, str]:
     """Of every character that becomes exactly one other."""
+    dashes = {ord(dash): "-" for dash in DASHES}
     table = {
-        code: made
+        code: made.translate(dashes)
         for code in range(0x80, 0x30000)
         if len(made := unicodedata.normalize("NFKC", chr(code))) == 1 and made != chr(code) and not 0xD800 <= code < 0xE000
     }
-    return table | {ord(dash): "-" for dash in DASHES} | {0x3000: " ", 0xA0: " "}
+    return table | dashes | {0x3000: " ", 0xA0: " "}
 
 
 @functools.cache
 def _irregular() -> re.Pattern[str]:
     """Stretches in which one character does not become one: half-width kana with marks, what is combined, what is invisible."""
-    every = (*range(0x80, 0xD800), *range(0xE000, 0x30000), *range(_TAGS, _TAGS + 0x200))
-    odd, unseen = _class(filter(_odd, every)), _class(code for code in every if _invisible(chr(code)))
-    marks = "\u0300-\u036f\u3099\u309a\uff9e\uff9f"
-    return re.compile(rf"[^\n{marks}](?:[{unseen}]{{0,8}}[{marks}])+|[{odd}{marks}]")
+    unseen, strange = _class(filter(_unseen, chain(*_EVERY))), _class(filter(_odd, chain(*_EVERY)))
+    return re.compile(rf"[^\n{_MARKS}](?:[{unseen}]{{0,8}}[{_MARKS}])+|[{strange}{_MARKS}]")
+
+
+@functools.cache
+def odd() -> re.Pattern[str]:
+    """A character without which no stretch is irregular, or any beyond the first plane: one class that is searched fast."""
+    first = _class(filter(_odd, chain(range(0x80, 0xD800), range(0xE000, 0x10000))))
+    return re.compile(f"[{first}{_MARKS}\U00010000-\U0010ffff]")
+
+
+_EVERY = (range(0x80, 0xD800), range(0xE000, 0x30000), range(_TAGS, _TAGS + 0x200))
+_MARKS = "\u0300-\u036f\u3099\u309a\uff9e\uff9f"
 
 
 def _class(codes: Iterable[int]) -> str:
@@ -166,6 +202,10 @@ def _class(codes: Iterable[int]) -> str:
 def _odd(code: int) -> bool:
     character = chr(code)
     return _invisible(character) or len(unicodedata.normalize("NFKC", character)) != 1
+
+
+def _unseen(code: int) -> bool:
+    return _invisible(chr(code))
 
 
 def _invisible(character: str) -> bool:

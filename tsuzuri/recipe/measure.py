@@ -96,6 +96,7 @@ def others(begun: Clock, ended: Clock) -> float | None:
 class Power(NamedTuple):
     watts: float
     how: Words
+    known: bool = True  # given or measured, not assumed
 
 
 def power(given: float | None) -> Power:
@@ -111,7 +112,7 @@ def power(given: float | None) -> Power:
         if after is not None and after > before:
             return Power((after - before) / 1e6 / (time.perf_counter() - begun), Words("計測（RAPL）", "measured (RAPL)"))
     cores = devices.cores()
-    return Power(WATTS_PER_CORE * cores, Words(f"仮定（1 コア {WATTS_PER_CORE:.0f} W）", f"assumed ({WATTS_PER_CORE:.0f} W a core)"))
+    return Power(WATTS_PER_CORE * cores, Words(f"仮定（1 コア {WATTS_PER_CORE:.0f} W）", f"assumed ({WATTS_PER_CORE:.0f} W a core)"), False)
 
 
 def _energy() -> int | None:

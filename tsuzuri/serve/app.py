@@ -30,6 +30,7 @@ from tsuzuri.serve.access import OPEN, WORDS, Access, Policy
 from tsuzuri.serve.books import Books, Cost
 from tsuzuri.serve.call import Call
 from tsuzuri.serve.guarding import NOTHING, Guard
+from tsuzuri.serve.keeping import DAYS, Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
 from tsuzuri.serve.proxies import Proxies
@@ -75,17 +76,19 @@ class Service:
         guard: Guard = NOTHING,
         hosts: Sequence[str] = LOOPBACK,
         most_at_once: int = 64,
+        keep: int = DAYS,
         keep_content: bool = False,
         keep_ms: int | None = None,
         proxies: Proxies = NO_PROXY,
         shared_limits: bool = False,
     ) -> None:
-        """`keep_content`: what is said is kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever.
-        `shared_limits`: several servers count together on SQLite, too; on PostgreSQL they always do."""
+        """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is. `keep_content`: what is said is
+        kept with the audit, sealed. `keep_ms`: how long records of the audit are kept; None: for ever. `shared_limits`: several servers
+        count together on SQLite, too; on PostgreSQL they always do."""
         self.pool, self.guard, self.proxies = pool, guard, proxies
         self.db, self.access = db, Access(db, most_at_once, Shared(db) if shared_limits else None)
         self.books, self.metrics = Books(db, cost), Metrics()
-        self.signing = Signing(db)
+        self.signing, self.keeping = Signing(db), Keeping(db, keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
         self._keep_content, self._keep_ms = keep_content, keep_ms
@@ -93,7 +96,7 @@ class Service:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def pipeline(self, door: Door, call: Call, receive: Receive, out: Sender) -> None:
-        """authenticate → authorise on the matched route → a turn → bounds → (reserve → guard in → model → guard out → settle) → audit
+        """authenticate → authorise on the matched route → a turn → bounds → (route → reserve → guard in → model → guard out → settle) → audit
 
         What stands in brackets is `Call.conversation` and `Call.continuations`, which every answer of every model goes through; the
         audit is in `_http`, which no request leaves otherwise.
@@ -131,6 +134,7 @@ class Service:
         """One request to its end, whatever happens: the funnel through which every error leaves."""
         call = Call(self, Request(scope, receive))
         out, door, begun = Sender(send, call.id), None, asyncio.get_running_loop().time()
+        call.tell = out.tell
         out.heard = bytearray() if self._keep_content else None
         try:
             self._check_head(call.request)
@@ -213,9 +217,10 @@ class Service:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
-        beside = [asyncio.create_task(self.books.recovering()), asyncio.create_task(self.access.turns.keeping())]
+        works = [self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning()]
         if self._keep_ms is not None:
-            beside.append(asyncio.create_task(self.books.pruning(self._keep_ms)))
+            works.append(self.books.pruning(self._keep_ms))
+        beside = [asyncio.create_task(work) for work in works]
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":

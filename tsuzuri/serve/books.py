@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from tsuzuri.errors import TsuzuriError, Words
 from tsuzuri.serve.models import Served
@@ -23,11 +24,12 @@ from tsuzuri.store.database import Database
 from tsuzuri.store.tables import now_ms
 from tsuzuri.store.users import Who as Key  # both are charged
 
-RENEW = 5.0  # seconds between two words to the ledger that a long answer is still under way, and how far it is
+RENEW = 5.0  # seconds between two words to the ledger that a long answer is still under way
 PRUNE = 3600.0  # seconds between two looks for records that are too old
 RECOVER = 300.0  # seconds between two looks for what other processes left behind
 TURN = 16  # tokens that a template adds to a message, at most
 LOG = logging.getLogger("tsuzuri.serve")
+T = TypeVar("T")
 
 
 class Cost(Protocol):
@@ -41,29 +43,78 @@ class Books:
         self._db, self._cost = db, cost
         self._pending: list[audit.New] = []
         self._writing: asyncio.Task[None] | None = None
+        self._deliveries = Deliveries(db)
+        self._moving: set[asyncio.Task[Any]] = set()  # money that is being set aside or settled
         self.broken = False  # the audit could not be written; the next try mends it
 
     # ── before and after a model answers
 
     @asynccontextmanager
-    async def reserved(self, who: Key, request_id: str, model: Served, asked: Asked, meter: Meter, prompt: int) -> AsyncIterator[None]:
-        """reserve → the block → settle for what passed, however it ends. Raises Refusal when the money does not suffice."""
+    async def reserved(
+        self,
+        who: Key,
+        request_id: str,
+        models: Sequence[Served],
+        asked: Asked,
+        meter: Meter,
+        prompts: Mapping[str, int],
+        answering: Callable[[], Served],
+        ours: Callable[[], bool],
+    ) -> AsyncIterator[Account | None]:
+        """reserve → the block → settle, however it ends: for all that passed, or, where it is our fault that it ends (an error, or
+        `ours`), for no more than went out. Set aside is what the dearest of those that may answer costs, settled what the one that does.
+        `prompts`: how much each reads, 0 where that is not known. Raises Refusal when the money does not suffice; None where it costs
+        nothing."""
         begun = now_ms()
-        most = await self._most(who, model, asked, prompt, begun)
+        most = max(
+            [found for one in models if (found := await self._most(who, one, asked, prompts[one.name], begun)) is not None], default=None
+        )
         if most is None:
-            yield
+            yield None
             return
-        held = await asyncio.to_thread(ledger.reserve, self._db, who, request_id, most)
-        if isinstance(held, ledger.Refusal):
-            raise _spent(held)
-        renewing = asyncio.create_task(self._renew(held, model, meter, begun))
+        held = await self._reserve(who, request_id, most)
+        account = Account(
+            self._deliveries, held, meter, lambda *used: self._price(answering(), used[0], used[1], used[2], begun), asked.stream
+        )
+        renewing = asyncio.create_task(account.renew())
+        fault = False
         try:
-            yield
+            yield account
+        except Exception:
+            fault = True
+            raise
+        except BaseException:  # the client is gone, or we are going
+            fault = ours()
+            raise
         finally:
             renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
             meter.close()
-            await asyncio.to_thread(ledger.settle, self._db, held, self._so_far(held, model, meter, begun))
+            end = partial(ledger.release, self._db, held) if fault else partial(ledger.settle, self._db, held, account.so_far())
+            await asyncio.shield(self._surely(asyncio.to_thread(end)))
+
+    async def _reserve(self, who: Key, request_id: str, most: int) -> ledger.Reservation:
+        """Nothing stays set aside for a client that went away in this very moment."""
+        reserving = self._surely(asyncio.to_thread(ledger.reserve, self._db, who, request_id, most))
+        try:
+            held = await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            self._surely(self._given_back(reserving))
+            raise
+        if isinstance(held, ledger.Refusal):
+            raise _spent(held)
+        return held
+
+    async def _given_back(self, reserving: asyncio.Task[ledger.Reservation | ledger.Refusal]) -> None:
+        held = await reserving
+        if isinstance(held, ledger.Reservation):
+            await asyncio.to_thread(ledger.release, self._db, held)
+
+    def _surely(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """It comes to its end whoever stops waiting, the whole server too."""
+        task = asyncio.create_task(work)
+        self._moving.add(task)
+        task.add_done_callback(self._moving.discard)
+        return task
 
     async def _most(self, who: Key, model: Served, asked: Asked, prompt: int, at: int) -> int | None:
         """What it may cost at most, in micro-yen; None where it costs nothing. Raises Refusal for what has no bound or no price."""
@@ -84,17 +135,12 @@ class Books:
         return found if length is not None else None
 
     def _price(self, model: Served, reading: int, giving: int, cached: int, at: int) -> int | None:
-        found = self._cost(model.name, input=reading, output=giving, cached=cached, at=at) if self._cost else None
-        return 0 if found is None and model.tokens is not None else found
-
-    def _so_far(self, held: ledger.Reservation, model: Served, meter: Meter, at: int) -> int:
-        cached = min(meter.cached_tokens, meter.prompt_tokens)
-        return min(held.most, self._price(model, meter.prompt_tokens, meter.completion_tokens, cached, at) or 0)
-
-    async def _renew(self, held: ledger.Reservation, model: Served, meter: Meter, at: int) -> None:
-        while True:
-            await asyncio.sleep(RENEW)
-            await asyncio.to_thread(ledger.delivering, self._db, held, self._so_far(held, model, meter, at))
+        """By its own name, else by the one that it has for all."""
+        for name in (model.name, model.priced):
+            found = self._cost(name, input=reading, output=giving, cached=cached, at=at) if self._cost and name else None
+            if found is not None:
+                return found
+        return 0 if model.mine is not None else None
 
     async def recovering(self) -> None:
         """Settles what processes that died had set aside, now and then; it ends when it is cancelled."""
@@ -115,6 +161,8 @@ class Books:
 
     async def flush(self) -> None:
         """Everything is on the disk, or `broken` says that it is not."""
+        while self._moving:
+            await asyncio.gather(*self._moving, return_exceptions=True)
         if self._writing is not None:
             await self._writing
         if self._pending:
@@ -149,6 +197,70 @@ class Books:
         if self.broken:
             words = Words("記録を書けないため、受け付けられません。", "Nothing is taken on while the record cannot be written.")
             raise Refusal(503, words, code="audit_unavailable", retry=10)
+
+
+class Deliveries:
+    """Pieces that are about to go out. Those that wait together are one transaction: many streams share the wait for the disk."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._next: dict[str, tuple[ledger.Reservation, int]] = {}
+        self._batch: asyncio.Future[frozenset[str]] | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    async def __call__(self, held: ledger.Reservation, so_far: int) -> None:
+        """Returns once it is on the disk. Raises Refusal where the reservation no longer covers it: it must not go out."""
+        if self._batch is None:
+            self._batch = asyncio.get_running_loop().create_future()
+        batch = self._batch
+        self._next[held.id] = held, so_far
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        if held.id in await asyncio.shield(batch):
+            words = Words("取り置いた予算が期限切れになりました。", "What had been set aside for this answer has lapsed.")
+            raise Refusal(503, words, code="reservation_lapsed", retry=1)
+
+    async def _write(self) -> None:
+        while self._batch is not None:
+            batch, rows = self._batch, list(self._next.values())
+            self._batch, self._next = None, {}
+            try:
+                found = await asyncio.to_thread(ledger.delivering_all, self._db, rows)
+            except Exception as error:
+                batch.set_exception(error)
+                batch.exception()  # where nobody waits any more, nobody is to be told
+            else:
+                batch.set_result(found)
+
+
+class Account:
+    """One call's money. What goes out is written down before it does, so that a process may die at any moment: the ledger then knows of
+    one piece at most that did not arrive, and of all that did."""
+
+    def __init__(
+        self, deliveries: Deliveries, held: ledger.Reservation, meter: Meter, price: Callable[[int, int, int], int | None], stream: bool
+    ) -> None:
+        self._deliveries, self._held, self._meter, self._price, self._stream = deliveries, held, meter, price, stream
+        self._written = 0
+
+    def so_far(self) -> int:
+        """Micro-yen for what has passed. Never less than before: a prompt is charged as if it had been known until the model says what
+        of it was, and pieces that turn out to be fewer tokens were pieces all the same."""
+        return min(self._held.most, max(self._written, self._price(*self._meter.so_far()) or 0))
+
+    async def before(self) -> None:
+        """To be awaited before what has passed goes out; an answer that goes out whole is settled before it does."""
+        cost = self.so_far()
+        if self._stream and cost > self._written:
+            self._written = cost
+            await self._deliveries(self._held, cost)
+
+    async def renew(self) -> None:
+        """Tells the ledger now and then that a silent answer is still under way."""
+        while True:
+            await asyncio.sleep(RENEW)
+            with suppress(Refusal, TsuzuriError, OSError):  # the next piece tells
+                await self._deliveries(self._held, self._written)
 
 
 def _bytes(asked: Asked) -> int:

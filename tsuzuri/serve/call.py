@@ -1,21 +1,24 @@
 """One request on its way through the service: who asks, for what, and what it used.
 
 In: a route's question to a model. Out: its events, guarded, metered and checked against what the model can do. Every answer of every
-model leaves through `Call.conversation` or `Call.continuations`, whatever the format. It writes no JSON.
+model leaves through `Call.conversation`, `Call.continuations` or `Call.vectors`, whatever the format. It writes no JSON.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from tsuzuri.errors import Words
-from tsuzuri.serve.models import Served, Tokens, unknown
-from tsuzuri.serve.refusal import Refusal, openai_shape
+from tsuzuri.engine.sampling import Sampling
+from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
+from tsuzuri.serve import routing
+from tsuzuri.serve.books import Account
+from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
+from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
 from tsuzuri.serve.sending import Answer
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, for_choice
@@ -26,6 +29,7 @@ from tsuzuri.types import Chat, Event, Message, Options
 if TYPE_CHECKING:
     from tsuzuri.serve.app import Service
 
+TURN = 16  # tokens that a model adds to a text, at most
 DONE = b"data: [DONE]\n\n"
 
 
@@ -39,6 +43,7 @@ class Call:
         self.model: Served | None = None
         self.marks: Mapping[str, str] = {}
         self.meter = Meter()
+        self.tell: Callable[[Mapping[str, str]], bool] = lambda _: False  # more headers; False when they have been sent
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -82,18 +87,25 @@ class Call:
 
     async def conversation(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The events of each choice. Raises Refusal for what the model cannot do."""
-        able(model, asked)
         self.marks = asked.marks
-        prompt = len(await model.tokens.conversation(asked.messages)) if model.tokens else 0
+        tried = await routing.models(self, model, asked)  # the model itself, or those of its route
+        prompts = {one.name: await _length(one, asked) for one in tried}
+        events = routing.answered(self, model, tried, lambda one: self._asking(one, asked, prompts[one.name]))
+        async with self._reserved(tried, asked, prompts) as account, closing(events):
+            async for found in events:
+                if account is not None:
+                    await account.before()
+                yield found
+
+    def _asking(self, model: Served, asked: Asked, prompt: int) -> AsyncIterator[tuple[int, Event]]:
+        """One model, behind the guard. Raises Refusal for what it cannot do."""
+        able(model, asked)
         chat = self.service.guard.chat(model.chat_of(self.tenant))
         streams: list[AsyncIterator[Event]] = []
         for index in range(asked.choices):
             self.meter.begin(index, prompt, again=index > 0)
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
-        events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, prompt), closing(events):
-            async for found in events:
-                yield found
+        return side_by_side(streams, self.meter)
 
     async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The same of texts to be continued: n choices of the first prompt, n of the second …"""
@@ -102,7 +114,7 @@ class Call:
         streams: list[AsyncIterator[Event]] = []
         reading = 0
         for prompt in asked.prompts:
-            count = len(await tokens.encode(prompt)) if isinstance(prompt, str) else len(prompt)
+            count = len(await tokens.source(prompt)) if isinstance(prompt, str) else len(prompt)
             reading += count
             for index in range(asked.choices):
                 self.meter.begin(len(streams), count, again=index > 0)
@@ -110,13 +122,63 @@ class Call:
                 chat = self.service.guard.chat(_continued(tokens, prompt, text, self.tenant))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
-        async with self._reserved(model, asked, reading), closing(events):
+        self.tell({routing.MODEL: model.name})
+        async with self._reserved([model], asked, {model.name: reading}) as account, closing(events):
             async for found in events:
+                if account is not None:
+                    await account.before()
                 yield found
 
-    def _reserved(self, model: Served, asked: Asked, prompt: int) -> AbstractAsyncContextManager[None]:
+    async def vectors(
+        self, model: Served, inputs: Sequence[tuple[str, str | Sequence[int]]], marks: Mapping[str, str]
+    ) -> AsyncIterator[Embedded]:
+        """A vector for each text or row of ids, given with the place in the request that a refusal names. One after the other: a client
+        that goes away ends it between two."""
+        reader = model.reads(Words("ベクトル", "vectors"))
+        self.marks = marks
+        read: list[tuple[str, str | Sequence[int], list[str]]] = []
+        for place, each in inputs:
+            with _at(place, ConfigError):
+                text, notices = await self.service.guard.text(each if isinstance(each, str) else await reader.decode(each))
+            read.append((place, text if notices or isinstance(each, str) else each, notices))  # ids stay ids unless something is masked
+        asked = Asked(model.name, Options(Sampling(max_tokens=1)), prompts=tuple("" for _ in read), marks=marks)
+        most = sum(len(each.encode()) if isinstance(each, str) else len(each) for _, each, _ in read) + TURN * len(read)
+        async with self._reserved([model], asked, {model.name: most}) as account:
+            for place, each, told in read:
+                with _at(place):
+                    found = await reader.embed(each)
+                self.meter.prompt_tokens += found.tokens
+                if account is not None:
+                    await account.before()
+                yield Embedded(found.vector, found.tokens, (*told, *found.told))
+
+    def _reserved(self, models: Sequence[Served], asked: Asked, prompts: Mapping[str, int]) -> AbstractAsyncContextManager[Account | None]:
+        """What the dearest of them may cost; settled by the one that answers."""
         assert self.who is not None
-        return self.service.books.reserved(self.who, self.id, model, asked, self.meter, prompt)
+        stopping = self.service.stopping.is_set
+        return self.service.books.reserved(self.who, self.id, models, asked, self.meter, prompts, lambda: self.model or models[0], stopping)
+
+
+async def _length(model: Served, asked: Asked) -> int:
+    """How many tokens it is to read; 0 where that is not known, and for what it cannot read, which it says in its turn."""
+    if model.tokens is None:
+        return 0
+    try:
+        able(model, asked)
+    except Refusal:
+        return 0
+    return len(await model.tokens.conversation(asked.messages, asked.options.tools))
+
+
+@contextmanager
+def _at(place: str, *more: type[TsuzuriError]) -> Iterator[None]:
+    """What a model says of a text is said of the field that it stood in; `more` kinds of errors that mean the text."""
+    kinds: tuple[type[TsuzuriError], ...] = (ContextError, InputError, *more)
+    try:
+        yield
+    except kinds as error:
+        found = refused(error)
+        raise Refusal(found.status, found.words, param=place, code=found.code or "invalid_value") from error
 
 
 def _continued(tokens: Tokens, prompt: str | Sequence[int], said: str, tenant: str) -> Chat:
@@ -166,15 +228,19 @@ def streamed(
     frame: Callable[[Mapping[str, Any]], bytes],
     last: bytes = b"",
     failed: Callable[[Refusal, str], bytes] | None = None,
+    before_end: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None,
 ) -> Answer:
-    """Each event becomes frames as soon as it comes."""
+    """Each event becomes frames as soon as it comes. `before_end`: what has to be done with the last chunk before a client sees it."""
 
     async def frames() -> AsyncIterator[bytes]:
         async with closing(events):
             async for index, event in events:
                 for chunk in each(index, event):
                     yield frame(chunk)
-        for chunk in end():
+        ending = end()
+        for chunk in ending:
+            if before_end is not None and chunk is ending[-1]:
+                await before_end(chunk)
             yield frame(chunk)
         if last:
             yield last

@@ -6,12 +6,14 @@ In: a Chat, or a text that is only read. Out: the same, guarded. What is found a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tsuzuri.guard.guarded import Checks, guarded, told_masked
+from tsuzuri.guard.finding import look
+from tsuzuri.guard.guarded import Checks, guarded, masked_messages, told_masked
 from tsuzuri.guard.mask import Vault
 from tsuzuri.guard.stream import mask
-from tsuzuri.types import Chat
+from tsuzuri.types import Chat, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,26 @@ class Guard:
     def chat(self, chat: Chat) -> Chat:
         return chat if self is NOTHING else guarded(chat, self.checks)
 
+    async def messages(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """A conversation as a model reads it: masked. For whoever only counts it."""
+        if not self.checks.mask:
+            return messages
+        return (await asyncio.to_thread(masked_messages, messages, self.checks.mask, Vault()))[0]
+
     async def text(self, text: str) -> tuple[str, list[str]]:
         """What a model reads that gives no text back: masked, away from the event loop, and what is to be told of it."""
         if not self.checks.mask:
             return text, []
         masked, found = await asyncio.to_thread(mask, text, Vault(), self.checks.mask)
         return masked, [str(told_masked(found))] if found else []
+
+    async def content(self, text: str) -> dict[str, float]:
+        """The categories of content that are found in a text, and how sure the filter is (0 … 1); whether they are refused or not."""
+        sure: dict[str, float] = {}
+        for one in await asyncio.to_thread(look, text, ("content",)):
+            category = one.kind.partition(".")[2]
+            sure[category] = max(one.confidence, sure.get(category, 0.0))
+        return sure
 
 
 NOTHING = Guard(Checks(mask=(), injection="ignore"))

@@ -1,4 +1,4 @@
-"""A model directory behind the service: the only file here that loads torch, imported when a directory is named.
+"""A directory of a model that writes, behind the service; it loads torch and is imported only when a directory is named.
 
 In: text, ids, messages. Out: events, ids, vectors; everything that computes runs in a thread of its own, never in the event loop.
 Answers of all who ask are computed together; what was computed for one tenant is never found by another.
@@ -7,13 +7,16 @@ Answers of all who ask are computed together; what was computed for one tenant i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 from tsuzuri.chat.local import LocalModel, load
 from tsuzuri.chat.together import Together
+from tsuzuri.engine.apart import Apart
+from tsuzuri.serve.models import Embedded
 from tsuzuri.types import Chat, Event, Message, Options
 
 T = TypeVar("T")
@@ -34,6 +37,7 @@ class Local:
         """`pages`: a directory where what was read survives a restart."""
         self.model: LocalModel = load(directory, dtype=dtype, quantize=quantize, threads=threads)
         self.context_length = self.model.context_length
+        self._apart = _tried_first(self.model)
         self._together = Together(self.model, disk=pages).__enter__()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tsuzuri-serve")
 
@@ -41,6 +45,7 @@ class Local:
         """What is under way ends."""
         self._together.close()
         self._worker.shutdown()
+        self._apart.close()
 
     def chat(self, tenant: str) -> Chat:
         return self._together.chat(tenant)
@@ -55,16 +60,29 @@ class Local:
     async def decode(self, ids: Sequence[int]) -> str:
         return await self._away(lambda: self.model.tokenizer.decode(ids))
 
-    async def conversation(self, messages: Sequence[Message]) -> list[int]:
-        return await self._away(lambda: self.model.conversation(messages))
+    async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
+        return await self._away(lambda: self.model.conversation(messages, tools))
+
+    async def source(self, prompt: str) -> list[int]:
+        return await self._away(lambda: self.model.ids_of(prompt))
 
     def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]:
         """Whoever stops listening ends the work within one token."""
         return self._together.texts(prompt, options, tenant)
 
-    async def embed(self, prompt: str | Sequence[int]) -> tuple[list[float], int]:
+    async def embed(self, prompt: str | Sequence[int]) -> Embedded:
         ids = await self.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        return await self._away(lambda: self.model.engine.embed(ids)), len(ids)
+        return Embedded(await self._away(lambda: self.model.engine.embed(ids)), len(ids))
 
     async def _away(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+
+def _tried_first(model: LocalModel) -> Apart:
+    """Forms of an answer come from strangers here: each is tried in a process of its own before it is compiled in this one."""
+    apart = Apart()
+    if find_spec("llguidance") is not None:
+        apart.warm()
+    assert model.engine.vocabulary is not None
+    model.engine.vocabulary.apart = apart
+    return apart

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from tsuzuri.types import Event, Text, Usage
+from tsuzuri.types import Event, Text, Thought, ToolCall, Usage
 
 T = TypeVar("T")
 AHEAD = 16  # events that a choice may be ahead of whoever reads them
@@ -40,14 +40,20 @@ class Meter:
 
     def pass_by(self, index: int, event: Event) -> None:
         self.first = self.first if self.first is not None else asyncio.get_running_loop().time()
-        if isinstance(event, Text) and index in self._open:
-            self._open[index] += len(event.tokens) or 1  # elsewhere's tokens are not told: a piece is one at least
+        if isinstance(event, Text | Thought | ToolCall) and index in self._open:
+            tokens = event.tokens if isinstance(event, Text) else ()
+            self._open[index] += len(tokens) or 1  # elsewhere's tokens are not told: a piece is one at least
         elif isinstance(event, Usage) and index in self._open:
             del self._open[index]
             self.completion_tokens += event.completion_tokens
             if index not in self._again:
                 self.prompt_tokens += event.prompt_tokens
                 self.cached_tokens += event.cached_tokens
+
+    def so_far(self) -> tuple[int, int, int]:
+        """Tokens read, given, and of those read the known ones: of a choice that has not told, all may be."""
+        reading = sum(self._prompts[index] for index in self._open)
+        return self.prompt_tokens + reading, self.completion_tokens + sum(self._open.values()), self.cached_tokens + reading
 
     def close(self) -> None:
         """The choices that were cut off: what was read, and the tokens that passed."""

@@ -52,6 +52,13 @@ class Sender:
         self._begun = time.perf_counter()
         self._last = time.monotonic()
 
+    def tell(self, headers: Mapping[str, str]) -> bool:
+        """More headers; False when they have been sent."""
+        if self.status is not None:
+            return False
+        self.headers |= headers
+        return True
+
     async def answer(self, answer: Answer) -> None:
         self._answer = answer
         if answer.frames is None:

@@ -1,7 +1,7 @@
 """The service on an address: sockets, TLS, and an orderly end.
 
 In: a `Service`, a host and a port. Out: a running server; at the first Ctrl-C it takes no new requests and lets those under way
-finish for a while, then ends each with a terminator; at the second it stops at once. A public address wants TLS or a plain word.
+finish for a while, then ends each with a terminator; at the second it ends them at once. A public address wants TLS or a plain word.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tsuzuri.serve.app import LOOPBACK, MAX_HEAD, Service
 
 GRACE = 30.0  # seconds for what is under way when the server is told to stop
 LAST = 5.0  # seconds for the terminators after that
+MOMENT = 1.0  # seconds for the terminators after the second signal
 BACKLOG = 512
 
 
@@ -33,6 +34,7 @@ class Address:
     certificate: Path | None = None
     private_key: Path | None = None
     plain: bool = False
+    shared: bool = False  # other servers of the same user may be at the same port: the next version starts before this one ends
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
@@ -97,25 +99,36 @@ class Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
+        if self.force_exit:  # uvicorn does not wait, and tells the service nothing
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=MOMENT)
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn would raise the signal again once all is over: here an orderly end is no failure."""
         self._service.draining = True
         if self._loop is not None and not self.should_exit:
             self._loop.call_soon_threadsafe(self._loop.call_later, self._grace, self._service.stopping.set)
+        elif self._loop is not None:
+            self._loop.call_soon_threadsafe(self._service.stopping.set)
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
 def listen(address: Address) -> socket.socket:
-    """The socket, so that a port that is taken is told before a model is loaded. Raises ConfigError."""
+    """The socket, so that a port that is taken is told before a model is loaded. Raises ConfigError.
+
+    At a shared port nobody is let in before the server runs: until then there are others."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((address.host, address.port))
-        found.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+        if not address.shared:
+            found.listen(BACKLOG)
+    except (OSError, OverflowError, AttributeError) as error:  # there are systems without SO_REUSEPORT
         found.close()
         why = getattr(error, "strerror", None) or type(error).__name__
         raise _wrong(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -150,20 +151,31 @@ def delivering(db: Database, reservation: Reservation, so_far: int, *, lease_ms:
 
     A ValueError where the reservation is over or `so_far` is more than was reserved: what is not covered must not be delivered.
     """
+    if delivering_all(db, [(reservation, so_far)], lease_ms=lease_ms, now=now):
+        raise ValueError("not held any more, or not more than was reserved and no less than before")
+
+
+def delivering_all(
+    db: Database, sent: Sequence[tuple[Reservation, int]], *, lease_ms: int = LEASE_MS, now: int | None = None
+) -> frozenset[str]:
+    """The same of several calls in one transaction. Returns the ids of the reservations that do not cover it."""
     now = now_ms() if now is None else now
     with db.write() as connection:
-        done = connection.execute(
-            update(reservations)
-            .where(
-                reservations.c.id == reservation.id,
-                reservations.c.state == "held",
-                reservations.c.delivered <= so_far,
-                reservations.c.most >= so_far,
-            )
-            .values(delivered=so_far, lease_until=now + lease_ms)
+        return frozenset(
+            reservation.id
+            for reservation, so_far in sorted(sent, key=lambda one: one[0].id)  # always in one order: nobody waits in a circle
+            if connection.execute(
+                update(reservations)
+                .where(
+                    reservations.c.id == reservation.id,
+                    reservations.c.state == "held",
+                    reservations.c.delivered <= so_far,
+                    reservations.c.most >= so_far,
+                )
+                .values(delivered=so_far, lease_until=now + lease_ms)
+            ).rowcount
+            != 1
         )
-        if done.rowcount != 1:
-            raise ValueError("not held any more, or not more than was reserved and no less than before")
 
 
 def settle(db: Database, reservation: Reservation, actual: int, now: int | None = None) -> None:

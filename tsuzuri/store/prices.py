@@ -1,12 +1,15 @@
-"""What a call costs: a dated table of prices, in yen or dollars for a million tokens.
+"""What a call costs: a dated table of prices for a million tokens, in yen, in dollars, or in kWh for a model of our own.
 
 In: a YAML file and token counts. Out: whole micro-yen, rounded up; None for a model or a day without a price, which a budgeted call is
-refused for. One yen for a million tokens is one micro-yen for each. The price is that of the day the call began, in Japan.
+refused for. One yen for a million tokens is one micro-yen for each. The price is that of the day the call began, in Japan. What a dollar
+or a kWh costs in yen, the operator says: `prices.yaml` beside this file, the list prices that could be found, has no rates.
 
-    rates: {USD: [{from: 2026-01-01, yen: 150}]}
+    rates: {USD: [{from: 2026-01-01, yen: 150}], kWh: [{from: 2026-01-01, yen: 31}]}
     models:
       small: [{from: 2026-01-01, until: 2026-07-01, input: 10, cached: 1, output: 30}, {from: 2026-07-01, input: 12, output: 36}]
-      remote/large: [{from: 2026-04-01, currency: USD, input: 2.5, output: 10}]
+      remote/large: [{from: 2026-04-01, currency: USD, input: 2.5, output: 10, source: "https://…"}]
+      long: [{from: 2026-04-01, input: 1, output: 3, above: {tokens: 200000, input: 2, output: 4}}]
+      tiny: [{from: 2026-04-01, currency: kWh, input: 0.002, cached: 0, output: 0.1}]   # as tsuzuri bench measures it
 """
 
 from __future__ import annotations
@@ -17,25 +20,40 @@ from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tsuzuri import config
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.store.ledger import JAPAN
 
+LISTED = Path(__file__).parent / "prices.yaml"
+UNITS = ("USD", "kWh")  # what has a rate; JPY is yen itself
 TODO = Words("料金表を直してください。", "Correct the table of prices.")
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """For a million tokens, from the day `from_` to the day before `until`. `cached`: input that is still known from before; None: as input."""
+class Above:
+    """What holds for the whole call where its input has more than `tokens`."""
 
-    from_: date
-    until: date | None
-    currency: Literal["JPY", "USD"]
+    tokens: int
     input: Decimal
     cached: Decimal
     output: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """For a million tokens, from the day `from_` to the day before `until`. `cached`: input that is still known from before.
+    `source`: where it was found."""
+
+    from_: date
+    until: date | None
+    currency: str  # JPY or one of UNITS
+    input: Decimal
+    cached: Decimal
+    output: Decimal
+    source: str = ""
+    above: Above | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +66,43 @@ class Rate:
 @dataclass(frozen=True, slots=True)
 class Prices:
     models: Mapping[str, tuple[Price, ...]]
-    dollars: tuple[Rate, ...]
+    rates: Mapping[str, tuple[Rate, ...]]
+
+    def on(self, model: str, at: int) -> tuple[Price, Decimal | None] | None:
+        """The price that holds at a time (ms since 1970), and the yen for its unit; None for a price or a rate that there is not."""
+        day = datetime.fromtimestamp(at / 1000, JAPAN).date()
+        price: Price | None = _on(self.models.get(model, ()), day)
+        if price is None:
+            return None
+        if price.currency == "JPY":
+            return price, Decimal(1)
+        rate: Rate | None = _on(self.rates.get(price.currency, ()), day)
+        return price, None if rate is None else rate.yen
 
     def cost(self, model: str, *, input: int, output: int, cached: int = 0, at: int) -> int | None:
         """Micro-yen. `cached` is a part of `input`; `at` in ms since 1970. None where there is no price, or no rate for it."""
         assert 0 <= cached <= input and output >= 0
-        day = datetime.fromtimestamp(at / 1000, JAPAN).date()
-        price = _on(self.models.get(model, ()), day)
-        if price is None:
+        found = self.on(model, at)
+        if found is None or found[1] is None:
             return None
-        rate = Decimal(1)
-        if price.currency == "USD":
-            dollar = _on(self.dollars, day)
-            if dollar is None:
-                return None
-            rate = dollar.yen
-        exact = (price.input * (input - cached) + price.cached * cached + price.output * output) * rate
+        price, rate = found
+        each = price.above if price.above and input > price.above.tokens else price
+        exact = (each.input * (input - cached) + each.cached * cached + each.output * output) * rate
         return int(exact.to_integral_value(ROUND_CEILING))
+
+    def over(self, others: Prices) -> Prices:
+        """These, and of the others what is not here."""
+        return Prices({**others.models, **self.models}, {**others.rates, **self.rates})
+
+    def free(self, names: Sequence[str]) -> Prices:
+        """The same where these models cost nothing, whatever else is said of them."""
+        nothing = Price(date.min, None, "JPY", Decimal(0), Decimal(0), Decimal(0))
+        return Prices({**self.models, **dict.fromkeys(names, (nothing,))}, self.rates)
+
+
+def listed() -> Prices:
+    """The list prices of services that come with the program; without rates, so in yen they cost nothing that is known."""
+    return load(LISTED)
 
 
 def load(path: Path) -> Prices:
@@ -76,14 +114,14 @@ def load(path: Path) -> Prices:
                 key, Words("その項目はありません。あるのは rates と models です。", "There is no such key. There is rates and models.")
             )
     rates = values.get("rates") or {}
-    if not isinstance(rates, dict) or set(rates) - {"USD"}:
-        raise _wrong("rates", Words("USD のレートだけを書けます。", "It takes the rate of USD only."))
-    models = values.get("models")
-    if not isinstance(models, dict) or not models:
+    if not isinstance(rates, dict) or set(rates) - set(UNITS):
+        raise _wrong("rates", Words(f"{'と'.join(UNITS)} のレートだけを書けます。", f"It takes the rates of {' and '.join(UNITS)} only."))
+    models = values.get("models", {} if rates else None)
+    if not isinstance(models, dict) or not (models or rates):
         raise _wrong("models", Words("モデルごとの料金がありません。", "There are no prices of models."))
     return Prices(
         {str(name): _periods(f"models.{name}", rows, _price) for name, rows in models.items()},
-        _periods("rates.USD", rates.get("USD", []), _rate),
+        {unit: _periods(f"rates.{unit}", rows, _rate) for unit, rows in rates.items()},
     )
 
 
@@ -101,13 +139,30 @@ def _periods(where: str, rows: Any, made: Any) -> tuple[Any, ...]:
 
 
 def _price(where: str, row: dict[str, Any]) -> Price:
-    _known(where, row, ("from", "until", "currency", "input", "cached", "output"))
+    _known(where, row, ("from", "until", "currency", "input", "cached", "output", "source", "above"))
     currency = row.get("currency", "JPY")
-    if currency not in ("JPY", "USD"):
-        raise _wrong(f"{where}.currency", Words("JPY か USD です。", "It is JPY or USD."))
+    if currency not in ("JPY", *UNITS):
+        raise _wrong(f"{where}.currency", Words("JPY か USD か kWh です。", "It is JPY, USD or kWh."))
+    source = row.get("source", "")
+    if not isinstance(source, str):
+        raise _wrong(f"{where}.source", Words("文字列が要ります。", "It takes a string."))
+    return Price(*_period(where, row), currency, *_three(where, row), source, _above(where, row.get("above")))
+
+
+def _three(where: str, row: dict[str, Any]) -> tuple[Decimal, Decimal, Decimal]:
+    """Input, cached input (as input, where it is not said), output."""
     asked = _amount(where, row, "input")
     cached = _amount(where, row, "cached") if "cached" in row else asked
-    return Price(*_period(where, row), currency, asked, cached, _amount(where, row, "output"))
+    return asked, cached, _amount(where, row, "output")
+
+
+def _above(where: str, row: Any) -> Above | None:
+    if row is None:
+        return None
+    if not isinstance(row, dict) or type(row.get("tokens")) is not int or row["tokens"] < 1:
+        raise _wrong(f"{where}.above", Words("tokens（1 以上の整数）が要ります。", "It takes tokens, a whole number from 1."))
+    _known(f"{where}.above", row, ("tokens", "input", "cached", "output"))
+    return Above(row["tokens"], *_three(f"{where}.above", row))
 
 
 def _rate(where: str, row: dict[str, Any]) -> Rate:

@@ -180,6 +180,19 @@ audit_contents = Table(  # only where it was asked for, and sealed; may be erase
     Column("sealed", LargeBinary, nullable=False),
 )
 
+# ── answers that somebody asked to have kept
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),  # user ID or key ID: for anybody else it is not there
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),  # bytes of `sealed`
+    Column("sealed", LargeBinary, nullable=False),  # what was asked and answered
+    Index("ix_responses_owner", "owner", "expires_at"),
+)
+
 # ── sealed columns
 data_keys = Table(  # one for each record; without it what was sealed is noise
     "data_keys",

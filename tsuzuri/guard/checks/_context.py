@@ -10,6 +10,7 @@ import re
 from tsuzuri.guard.normal import Normal
 
 BEFORE = 60  # characters; a stream keeps as many of what is already gone
+SIX_DIGITS = r"[0-9](?:[-() .\n]{0,4}[0-9]){5}"  # NEEDS of numbers: the shortest has seven, in groups with at most this between them
 # numbers of things, not of people: what carries one of these just before it is none of ours
 _OF_THINGS = re.compile(
     r"(?:注文|受注|発注|伝票|追跡|送り状|問い?合わ?せ|管理|製造|シリアル|商品|製品|品|型|部品|請求書|見積書?|案件|整理|ロット|図面|議案|稟議|契約書)"

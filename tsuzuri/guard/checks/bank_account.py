@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.checks._context import near
+from tsuzuri.guard.checks._context import SIX_DIGITS, near
 from tsuzuri.guard.finding import Finding, found
 from tsuzuri.guard.normal import Normal
 
 LABEL = Words("口座番号", "bank account")
 PERSONAL = True
-NEEDS = "[0-9]"
+NEEDS = (SIX_DIGITS,)
 FOUND = (
     ("みどり銀行 本店営業部 普通 １２３４５６７", ("１２３４５６７",)),
     ("口座番号：当座 0123456", ("0123456",)),

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.checks._context import digits, of_a_thing
+from tsuzuri.guard.checks._context import SIX_DIGITS, digits, of_a_thing
 from tsuzuri.guard.finding import Finding, found
 from tsuzuri.guard.normal import Normal
 
 LABEL = Words("カード番号", "card")
 PERSONAL = True
-NEEDS = "[0-9]"
+NEEDS = (SIX_DIGITS,)
 FOUND = (
     ("カードは４１１１－１１１１－１１１１－１１１１です", ("４１１１－１１１１－１１１１－１１１１",)),
     ("3530 1113 3330 0000", ("3530 1113 3330 0000",)),

@@ -16,7 +16,7 @@ from tsuzuri.guard.normal import Normal, fold
 
 LABEL = Words("内容", "content")
 PERSONAL = False
-NEEDS = ""
+NEEDS = ()
 CATEGORIES = {
     "violence": Words("暴力", "violence"),
     "weapons": Words("武器", "weapons"),

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.checks._context import digits, near
+from tsuzuri.guard.checks._context import SIX_DIGITS, digits, near
 from tsuzuri.guard.finding import Finding, found
 from tsuzuri.guard.normal import Normal
 
 LABEL = Words("法人番号", "Corporate Number")
 PERSONAL = True
-NEEDS = "[0-9]"
+NEEDS = (SIX_DIGITS,)
 FOUND = (
     ("法人番号：7000012050002", ("7000012050002",)),
     ("登録番号はＴ７０００012050002です。", ("Ｔ７０００012050002",)),

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.checks._context import digits, near
+from tsuzuri.guard.checks._context import SIX_DIGITS, digits, near
 from tsuzuri.guard.finding import Finding, found
 from tsuzuri.guard.normal import Normal
 
 LABEL = Words("免許証番号", "driver's licence")
 PERSONAL = True
-NEEDS = "[0-9]"
+NEEDS = (SIX_DIGITS,)
 FOUND = (
     ("運転免許証の番号は305012345630です。", ("305012345630",)),
     ("免許証番号 第３０５０１２３４５６３０号", ("３０５０１２３４５６３０",)),

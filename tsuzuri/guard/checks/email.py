@@ -14,7 +14,7 @@ from tsuzuri.guard.normal import Normal
 
 LABEL = Words("メールアドレス", "e-mail")
 PERSONAL = True
-NEEDS = r"@|[(\[]at[)\]]"
+NEEDS = (r"@|[(\[]at[)\]]",)
 FOUND = (
     ("連絡先はｔａｒｏ＠ｅｘａｍｐｌｅ．ｃｏ．ｊｐです", ("ｔａｒｏ＠ｅｘａｍｐｌｅ．ｃｏ．ｊｐ",)),
     ("<taro.yamada+a@mail.example.com>, hana(at)example.jp.", ("taro.yamada+a@mail.example.com", "hana(at)example.jp")),

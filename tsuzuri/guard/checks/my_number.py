@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.checks._context import digits, near, of_a_thing
+from tsuzuri.guard.checks._context import SIX_DIGITS, digits, near, of_a_thing
 from tsuzuri.guard.finding import Finding, found
 from tsuzuri.guard.normal import Normal
 
 LABEL = Words("マイナンバー", "My Number")
 PERSONAL = True
-NEEDS = "[0-9]"
+NEEDS = (SIX_DIGITS,)
 FOUND = (
     ("マイナンバーは１２３４－５６７８－９０１８です。", ("１２３４－５６７８－９０１８",)),
     ("個人番号：123456789018", ("123456789018",)),

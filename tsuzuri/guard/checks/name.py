@@ -7,7 +7,7 @@ given name alone, a name in Latin letters without Mr. or -san are not found.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tsuzuri.errors import Words
 from tsuzuri.guard.checks._names import GIVEN, KATAKANA_NOT, NOT_NAMES, SURNAMES
@@ -16,7 +16,6 @@ from tsuzuri.guard.normal import Normal
 
 LABEL = Words("氏名", "name")
 PERSONAL = True
-NEEDS = ""
 FOUND = (
     ("本日は田中様、鈴木一郎さんがお見えです。", ("田中", "鈴木一郎")),
     ("氏名：鬼龍院 彩花（フリガナ：キリュウイン アヤカ）", ("鬼龍院 彩花", "キリュウイン アヤカ")),
@@ -34,10 +33,11 @@ NOT = (
 )
 
 _KANJI = "一-鿿々〆ヶノ"
-_SUFFIX = (
-    r"(?:さん|様(?![式々子相態])|さま|サマ|氏(?!名)|殿|先生|くん(?![れせじ])|君|ちゃん|部長|課長|係長|社長|会長|専務|常務|主任|主査|店長|所長|室長|次長|本部長|取締役|"
-    r"教授|准教授|博士|医師|弁護士|税理士|議員|選手|被告|容疑者|監督)"
-)
+_SUFFIXES = (
+    "さん", "様(?![式々子相態])", "さま", "サマ", "氏(?!名)", "殿", "先生", "くん(?![れせじ])", "君", "ちゃん", "部長", "課長", "係長", "社長", "会長", "専務", "常務",
+    "主任", "主査", "店長", "所長", "室長", "次長", "本部長", "取締役", "教授", "准教授", "博士", "医師", "弁護士", "税理士", "議員", "選手", "被告", "容疑者", "監督",
+)  # fmt: skip
+_SUFFIX = f"(?:{'|'.join(_SUFFIXES)})"
 _LABEL = (
     r"(?:氏名|お名前|御名前|名前|フリガナ|ふりがな|カナ氏名|担当者?名?|代表者名?|申込者名?|申請者名?|契約者名?|宛名|受取人|差出人|患者名?|"
     r"被保険者名?|名義人?|口座名義|本人|連絡者|記入者|作成者|承認者|起案者|責任者|出席者|参加者|保護者|緊急連絡先|name)"
@@ -47,7 +47,22 @@ _NO_VALUE = re.compile(
 )
 
 
+def _class(characters: Iterable[str]) -> str:
+    return "[" + "".join(sorted(set(characters))) + "]"
+
+
+# without one of these there is no name: a label before its colon; an honorific behind kanji, katakana or a space; a run that begins like
+# a surname and ends like a given name; a given name behind kanji and a space; Mr.; -san
+NEEDS = (
+    "|".join(rf"{one}(?<=[{_KANJI}ァ-ヺー ]{one.partition('(')[0]})" for one in _SUFFIXES),
+    rf"{_class(one[0] for one in SURNAMES)}(?<![{_KANJI}].)[{_KANJI}]{{1,6}}(?<={_class(one[-1] for one in GIVEN)})(?![{_KANJI}])",
+    r"[名ナな当者表込請約人義加先e](?:\s?\([^)\n]{1,8}\))?\s?[:=|]",
+    rf" (?<=[{_KANJI}] )[{_KANJI}さ]",
+    "Mr|Ms|Miss|Dr|Prof|-s(?:an|ama|ensei)",
+)
+
 _SURE_LABEL, _SURE_KNOWN, _SURE_FULL, _SURE_UNKNOWN, _SURE_LATIN = 0.95, 0.93, 0.9, 0.75, 0.85
+_BEGIN, _END = frozenset(one[0] for one in SURNAMES), frozenset(one[-1] for one in GIVEN)
 _SURNAMES, _GIVEN, _WORDS, _FOREIGN = map(frozenset, (SURNAMES, GIVEN, NOT_NAMES, KATAKANA_NOT))
 _LABELLED = re.compile(
     rf"{_LABEL}(?:\s?[(（][^)）\n]{{1,8}}[)）])?\s?[:=|]\s{{0,3}}"
@@ -82,7 +97,9 @@ def find(seen: Normal) -> Iterator[Finding]:
 
 def _full(run: str) -> bool:
     """Whether it is a surname and a given name, not both of one character."""
-    return len(run) > 2 and run not in _WORDS and any(run[:n] in _SURNAMES and run[n:] in _GIVEN for n in (2, 1, 3))
+    if len(run) < 3 or run[0] not in _BEGIN or run[-1] not in _END:
+        return False
+    return run not in _WORDS and any(run[:n] in _SURNAMES and run[n:] in _GIVEN for n in (2, 1, 3))
 
 
 def _before(seen: Normal, stop: int, honorific: str) -> Iterator[Finding]:

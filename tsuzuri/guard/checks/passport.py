@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.checks._context import near
+from tsuzuri.guard.checks._context import SIX_DIGITS, near
 from tsuzuri.guard.finding import Finding, found
 from tsuzuri.guard.normal import Normal
 
 LABEL = Words("旅券番号", "passport")
 PERSONAL = True
-NEEDS = "[0-9]"
+NEEDS = (SIX_DIGITS,)
 FOUND = (
     ("パスポート番号：ＴＲ１２３４５６７", ("ＴＲ１２３４５６７",)),
     ("旅券番号は TK 1234567 です", ("TK 1234567",)),

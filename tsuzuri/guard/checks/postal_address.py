@@ -15,7 +15,9 @@ from tsuzuri.guard.normal import Normal
 
 LABEL = Words("住所", "address")
 PERSONAL = True
-NEEDS = "[0-9番丁]"
+NEEDS = (  # the last character of a prefecture, a city or a ward, and soon the number of a house
+    r"[都道府県市郡区町村][一-鿿ぁ-ゖァ-ヺー々〆\s]{0,20}?(?:[0-9]{1,5}(?:丁目|番|-[0-9])|[一二三四五六七八九十百]{1,5}(?:丁目|番))",
+)
 FOUND = (
     ("住所は東京都千代田区丸の内１－１－１です。", ("東京都千代田区丸の内１－１－１",)),
     ("横浜市西区みなとみらい二丁目3番1号 みなとビル5階に移転", ("横浜市西区みなとみらい二丁目3番1号 みなとビル5階",)),

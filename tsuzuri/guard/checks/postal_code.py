@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.checks._context import near
+from tsuzuri.guard.checks._context import SIX_DIGITS, near
 from tsuzuri.guard.checks._places import PREFECTURES
 from tsuzuri.guard.finding import Finding, found
 from tsuzuri.guard.normal import Normal
 
 LABEL = Words("郵便番号", "postal code")
 PERSONAL = True
-NEEDS = "[0-9]"
+NEEDS = (SIX_DIGITS,)
 FOUND = (
     ("〒１００－０００１ 東京都千代田区", ("〒１００－０００１",)),
     ("郵便番号は1000001です", ("1000001",)),

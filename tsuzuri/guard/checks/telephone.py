@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.checks._context import of_a_thing
+from tsuzuri.guard.checks._context import SIX_DIGITS, of_a_thing
 from tsuzuri.guard.finding import Finding, found
 from tsuzuri.guard.normal import Normal
 
 LABEL = Words("電話番号", "telephone")
 PERSONAL = True
-NEEDS = "[0-9]"
+NEEDS = (SIX_DIGITS,)
 FOUND = (
     ("電話は０９０‐１２３４‐５６７８まで", ("０９０‐１２３４‐５６７８",)),
     ("TEL:03(1234)5678、FAX:（０３）１２３４ー５６７９", ("03(1234)5678", "（０３）１２３４ー５６７９")),

@@ -180,7 +180,7 @@ def examples(settings: Settings, tokenizer: fast.FastTokenizer) -> tuple[list[sf
     held: list[sft.Example] = []
     skipped, repeat = 0, settings.repeat or {}
     for conversation in conversations.read(inputs(settings)):
-        ids, trained = template.encode_training(tokenizer, conversation.messages)
+        ids, trained = template.encode_training(tokenizer, conversation.messages, conversation.tools)
         if settings.skip_longer and len(ids) - 1 > settings.length:
             skipped += 1
             continue

@@ -16,4 +16,5 @@ async def answer(call: Call) -> Answer:
     model = call.served(asked.model)
     able(model, asked)
     tokens = model.ours(Words("トークンの数", "a number of tokens"))
-    return Answer({"input_tokens": len(await tokens.conversation(asked.messages))})
+    messages = await call.service.guard.messages(asked.messages)
+    return Answer({"input_tokens": len(await tokens.conversation(messages, asked.options.tools))})

@@ -14,6 +14,6 @@ METHOD, PATHS, POLICY = "POST", ("/tokenize", "/v1/tokenize"), ("chat", "embeddi
 async def answer(call: Call) -> Answer:
     cut = read_tokenize(call.body)
     tokens = call.served(cut.model).ours(Words("トークンへの分割", "tokens"))
-    ids = await (tokens.conversation(cut.messages) if cut.prompt is None else tokens.encode(cut.prompt))
+    ids = await (tokens.conversation(cut.messages, cut.tools) if cut.prompt is None else tokens.encode(cut.prompt))
     strings = [piece(tokens.spell(id)) for id in ids] if cut.strings else None
     return Answer(tokenized(ids, strings, tokens.context_length))

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import Any
 
 from tsuzuri.errors import Words
-from tsuzuri.serve.wire import fields
+from tsuzuri.serve.wire import fields, forms
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, finish_reason, kept
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, needed, recorded, refused, several, string, used
-from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, tool_form
+from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, Choice, choice_of, tool_form
 from tsuzuri.types import Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall, Usage
 
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -25,12 +25,12 @@ PROMPT: tuple[Field, ...] = (  # what counting takes, too
     used("messages", "会話", "the conversation"),
     used("system", "最初の指示", "instructions that come first"),
     used("tools", "呼び出せるツール（使えるモデルだけ）", "tools that may be called, where the model can"),
-    used("tool_choice", "auto か none。disable_parallel_tool_use も", "auto or none; disable_parallel_tool_use too"),
+    used("tool_choice", "auto、any、tool、none。disable_parallel_tool_use も", "auto, any, tool or none; disable_parallel_tool_use too"),
     hint("cache_control", "入力の使い回し", "how prompts are kept"),
     recorded("user_profile_id", "利用者の印", "who it is for"),
     recorded("workspace_id", "利用者の印", "who it is for"),
     refused("thinking", "考えさせるかどうかは選べません。", "Thinking cannot be chosen.", {"type": "disabled"}),
-    refused("output_config", "形も深さも選べません。", "Neither form nor effort can be chosen.", {}),
+    used("output_config", "format：答えをスキーマに従う JSON にする", "format: an answer that is JSON of a schema"),
     refused("speed", "選べません。", "It cannot be chosen.", "standard"),
     refused("context_management", "会話は書き換えません。", "Conversations are not edited."),
     refused("mcp_servers", "ほかのサーバーには接続しません。", "Other servers are not contacted.", []),
@@ -53,12 +53,13 @@ def read(request: JSON) -> Asked:
     fields.check(request, FIELDS)
     if request.get("max_tokens") is None:
         raise invalid("max_tokens", Words("必ず要ります。", "It is required."), code="missing_required_parameter")
+    choice = _tools(request)
+    sampling = fields.sampling(request, FIELDS, constraint=forms.of_output_config(request))
     return Asked(
         model=needed(request, "model", most=256),
         messages=_messages(request),
-        options=Options(fields.sampling(request, FIELDS), fields.stops(request, "stop_sequences", most=16), _tools(request)),
+        options=Options(sampling, fields.stops(request, "stop_sequences", most=16), choice.tools, choice.calls),
         stream=fields.boolean(request, "stream"),
-        one_call=_choice(request).get("disable_parallel_tool_use") is True,
         marks=fields.marks(request, FIELDS),
     )
 
@@ -66,9 +67,9 @@ def read(request: JSON) -> Asked:
 def read_count(request: JSON) -> Asked:
     """What is to be counted: a request without an answer. Raises Refusal."""
     fields.check(request, PROMPT)
-    return Asked(
-        model=needed(request, "model", most=256), messages=_messages(request), options=Options(fields.sampling({}, ()), (), _tools(request))
-    )
+    forms.of_output_config(request)  # it takes no room in the prompt
+    options = Options(fields.sampling({}, ()), (), _tools(request).tools)
+    return Asked(model=needed(request, "model", most=256), messages=_messages(request), options=options)
 
 
 def _messages(request: JSON) -> tuple[Message, ...]:
@@ -154,32 +155,36 @@ def _only(block: JSON, known: Sequence[str], place: str, empty: Sequence[str] = 
             raise invalid(f"{place}.{name[:80]}", words, code="unknown_parameter")
 
 
-def _choice(request: JSON) -> JSON:
-    value = request.get("tool_choice")
-    choice = {"type": "auto"} if value is None else mapping(value, "tool_choice")
-    if choice.get("type") not in ("auto", "none"):
-        words = Words("auto か none だけです。呼び出しを強いることはできません。", "Only auto or none: a call cannot be forced.")
-        raise invalid("tool_choice", words, code="unsupported_parameter")
-    _only(choice, ("type", "disable_parallel_tool_use"), "tool_choice")
-    fields.boolean(choice, "disable_parallel_tool_use", place="tool_choice.")
-    return choice
-
-
-def _tools(request: JSON) -> tuple[JSON, ...]:
-    value = request.get("tools")
+def _tools(request: JSON) -> Choice:
+    """The tools, and which of them may or must be called. Raises Refusal."""
+    value, choice = request.get("tools"), mapping(request.get("tool_choice") or {"type": "auto"}, "tool_choice")
     found = [] if value is None else several(value, "tools", most=MOST_TOOLS)
-    made = tuple(_tool(mapping(one, f"tools[{i}]"), f"tools[{i}]") for i, one in enumerate(found))
-    return () if _choice(request).get("type") == "none" else made
+    made = [(f"tools[{i}].input_schema", _tool(mapping(one, f"tools[{i}]"), f"tools[{i}]")) for i, one in enumerate(found)]
+    one = fields.boolean(choice, "disable_parallel_tool_use", place="tool_choice.")
+    kind = choice.get("type")
+    _only(choice, ("type", "disable_parallel_tool_use", *(("name",) if kind == "tool" else ())), "tool_choice")
+    match kind:
+        case "none":
+            return Choice((), (0, 1 if one else None))
+        case "auto" | "any":
+            return choice_of(made, None, required=kind == "any", one=one)
+        case "tool":
+            return choice_of(made, [needed(choice, "name", most=64, place="tool_choice.")], required=True, one=one)
+    raise invalid("tool_choice.type", Words("auto、any、tool、none のどれかです。", "It is auto, any, tool or none."))
 
 
 def _tool(tool: JSON, place: str) -> JSON:
     if tool.get("type") not in (None, "custom"):
         words = Words("サーバー側のツールはありません。", "There are no tools on the server's side.")
         raise invalid(f"{place}.type", words, code="unsupported_content")
-    _only(tool, ("type", "name", "description", "input_schema", "cache_control"), place, empty=("strict", "defer_loading"))
-    description = string(tool, "description", most=1 << 16, place=f"{place}.")
+    _only(tool, ("type", "name", "description", "input_schema", "strict", "cache_control"), place, empty=("defer_loading",))
     return tool_form(
-        needed(tool, "name", most=64, place=f"{place}."), description, mapping(tool.get("input_schema"), f"{place}.input_schema"), place
+        needed(tool, "name", most=64, place=f"{place}."),
+        string(tool, "description", most=1 << 16, place=f"{place}."),
+        mapping(tool.get("input_schema"), f"{place}.input_schema"),
+        place,
+        strict=fields.boolean(tool, "strict", place=f"{place}."),
+        field="input_schema",
     )
 
 

@@ -29,7 +29,6 @@ class Asked:
     choices: int = 1  # of each prompt
     stream: bool = False
     usage_chunk: bool = False  # a last chunk with the usage
-    one_call: bool = False  # at most one tool call
     echo: bool = False  # the prompt comes before its continuation
     marks: Mapping[str, str] = field(default_factory=dict)  # recorded with the request
     extras: Mapping[str, Any] = field(default_factory=dict)  # what the format wants to say back
@@ -61,8 +60,9 @@ def finish_reason(finish: Finish, calls: int) -> str:
 
 
 def kept(event: Event, calls: int, asked: Asked) -> bool:
-    """False for a tool call beyond the one that was asked for."""
-    return not (isinstance(event, ToolCall) and asked.one_call and calls > 0)
+    """False for a tool call beyond those that were asked for."""
+    most = asked.options.calls[1]
+    return not (isinstance(event, ToolCall) and most is not None and calls >= most)
 
 
 def total(usages: Sequence[Usage | None], choices: int) -> Usage | None:
@@ -71,7 +71,12 @@ def total(usages: Sequence[Usage | None], choices: int) -> Usage | None:
     if not known or len(known) < len(usages):
         return None
     prompts = known[::choices]
-    return Usage(sum(u.prompt_tokens for u in prompts), sum(u.completion_tokens for u in known), sum(u.cached_tokens for u in prompts))
+    return Usage(
+        sum(u.prompt_tokens for u in prompts),
+        sum(u.completion_tokens for u in known),
+        sum(u.cached_tokens for u in prompts),
+        sum(u.reasoning_tokens for u in known),
+    )
 
 
 def piece(token_bytes: bytes) -> str:

@@ -1,4 +1,5 @@
-"""What an answer may be, as clients say it: OpenAI's `response_format`, vLLM's `structured_outputs`.
+"""What an answer may be, as clients say it: OpenAI's `response_format` and `text.format`, Anthropic's `output_config.format`, vLLM's
+`structured_outputs`.
 
 In: a request. Out: the `Constraint` of its sampling, or None. A schema that cannot be followed to the letter is refused by keyword.
 """
@@ -31,6 +32,7 @@ WAYS: Mapping[str, Callable[[Any], Constraint]] = {
     "choice": constraint.choice,
     "grammar": lambda text: Constraint("grammar", text),
 }
+OTHERS: Mapping[str, Constraint | None] = {"text": None, "json_object": Constraint("json_object")}
 
 
 def read(request: JSON) -> Constraint | None:
@@ -45,19 +47,60 @@ def read(request: JSON) -> Constraint | None:
 
 
 def _format(value: JSON) -> Constraint | None:
-    kind = value.get("type")
-    if kind not in ("text", "json_object", "json_schema"):
-        raise invalid(
-            "response_format.type", Words("text、json_object、json_schema のどれかです。", "It is text, json_object or json_schema.")
-        )
+    kind = _kind(value, "response_format")
     _only(value, ("type", "json_schema") if kind == "json_schema" else ("type",), "response_format.")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return Constraint("json_object")
+    if kind != "json_schema":
+        return OTHERS[kind]
     place = "response_format.json_schema"
-    schema = fields.mapping(value.get("json_schema"), place)
-    _only(schema, ("name", "schema", "strict", "description"), f"{place}.")
+    return _named(fields.mapping(value.get("json_schema"), place), ("name", "schema", "strict", "description"), place)
+
+
+def of_text(request: JSON) -> Constraint | None:
+    """`text.format` of OpenAI's responses: the schema stands beside its kind. Raises Refusal."""
+    text = fields.mapping(request.get("text") or {}, "text")
+    _only(text, ("format", "verbosity"), "text.")
+    if text.get("verbosity") not in (None, "medium"):
+        raise invalid("text.verbosity", Words("くわしさは選べません。", "It cannot be chosen."), code="unsupported_parameter")
+    value = text.get("format")
+    if value is None:
+        return None
+    place = "text.format"
+    form = fields.mapping(value, place)
+    kind = _kind(form, place)
+    if kind == "json_schema":
+        return _named(form, ("type", "name", "schema", "strict", "description"), place)
+    _only(form, ("type",), f"{place}.")
+    return OTHERS[kind]
+
+
+def of_output_config(request: JSON) -> Constraint | None:
+    """Anthropic's `output_config.format`: a schema, or nothing. Raises Refusal."""
+    config = fields.mapping(request.get("output_config") or {}, "output_config")
+    _only(config, ("format", "effort"), "output_config.")
+    if config.get("effort") is not None:
+        raise invalid(
+            "output_config.effort", Words("考える深さは選べません。", "The effort cannot be chosen."), code="unsupported_parameter"
+        )
+    if config.get("format") is None:
+        return None
+    place = "output_config.format"
+    form = fields.mapping(config["format"], place)
+    _only(form, ("type", "schema"), f"{place}.")
+    if form.get("type") != "json_schema":
+        raise invalid(f"{place}.type", Words("json_schema です。", "It is json_schema."))
+    return _made(constraint.json_schema, fields.mapping(form.get("schema"), f"{place}.schema"), f"{place}.schema")
+
+
+def _kind(value: JSON, place: str) -> str:
+    kind = value.get("type")
+    if kind not in (*OTHERS, "json_schema"):
+        raise invalid(f"{place}.type", Words("text、json_object、json_schema のどれかです。", "It is text, json_object or json_schema."))
+    return str(kind)
+
+
+def _named(schema: JSON, known: tuple[str, ...], place: str) -> Constraint:
+    """A schema with a name."""
+    _only(schema, known, f"{place}.")
     name = fields.needed(schema, "name", most=64, place=f"{place}.")
     if not NAME.fullmatch(name):
         raise invalid(f"{place}.name", Words("英数字と _- だけが使えます。", "It may have letters, digits, _ and - only."))

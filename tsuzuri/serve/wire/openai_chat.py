@@ -28,7 +28,7 @@ FIELDS: tuple[Field, ...] = (
     used("stream", "できた分から送る", "send it as it comes"),
     used("stream_options", "include_usage：最後に使用量を送る", "include_usage: the usage at the end"),
     used("tools", "呼び出せるツール（使えるモデルだけ）", "tools that may be called, where the model can"),
-    used("tool_choice", "none か auto", "none or auto"),
+    used("tool_choice", "none、auto、required、ツールの名前、allowed_tools", "none, auto, required, a tool by name, or allowed_tools"),
     used("parallel_tool_calls", "false：ツールの呼び出しを一つに限る", "false: one tool call at most"),
     recorded("user", "利用者の印", "who it is for"),
     recorded("safety_identifier", "利用者の印", "who it is for"),
@@ -54,6 +54,7 @@ FIELDS: tuple[Field, ...] = (
 def read(request: JSON) -> Asked:
     """Raises Refusal."""
     fields.check(request, FIELDS)
+    choice = openai_tools.tools(request)
     return Asked(
         model=fields.needed(request, "model", most=256),
         messages=openai_tools.messages(request),
@@ -66,12 +67,12 @@ def read(request: JSON) -> Asked:
                 constraint=forms.read(request),
             ),
             fields.stops(request, "stop", most=4),
-            openai_tools.tools(request),
+            choice.tools,
+            choice.calls,
         ),
         choices=fields.whole(request, "n", 1, MOST_CHOICES) or 1,
         stream=fields.boolean(request, "stream"),
         usage_chunk=usage_chunk(request),
-        one_call=not fields.boolean(request, "parallel_tool_calls", default=True),
         marks=fields.marks(request, FIELDS),
     )
 
@@ -150,7 +151,7 @@ def usage(found: Usage | None) -> dict[str, Any] | None:
         "completion_tokens": found.completion_tokens,
         "total_tokens": found.prompt_tokens + found.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": found.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": found.reasoning_tokens},
     }
 
 

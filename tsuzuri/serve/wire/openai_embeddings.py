@@ -14,7 +14,7 @@ from typing import Any
 
 from tsuzuri.errors import Words
 from tsuzuri.serve.wire import fields
-from tsuzuri.serve.wire.fields import JSON, Field, invalid, recorded, refused, used
+from tsuzuri.serve.wire.fields import JSON, Field, invalid, recorded, used
 
 MOST = 2048
 FIELDS: tuple[Field, ...] = (
@@ -22,7 +22,7 @@ FIELDS: tuple[Field, ...] = (
     used("input", f"文章かトークン番号、またはその並び（{MOST} 個まで）", f"a text or token ids, or up to {MOST} of them"),
     used("encoding_format", "float か base64", "float or base64"),
     recorded("user", "利用者の印", "who it is for"),
-    refused("dimensions", "次元を選べるモデルではありません。", "This model's dimensions cannot be chosen."),
+    used("dimensions", "ベクトルの次元（モデルのものと同じ数だけ）", "how long a vector is: only as long as the model's are"),
 )
 
 
@@ -31,6 +31,7 @@ class Wanted:
     model: str
     inputs: tuple[str | tuple[int, ...], ...]
     base64: bool
+    dimensions: int | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -40,7 +41,28 @@ def read(request: JSON) -> Wanted:
     form = request.get("encoding_format")
     if form not in (None, "float", "base64"):
         raise invalid("encoding_format", Words("float か base64 です。", "It is float or base64."))
-    return Wanted(fields.needed(request, "model", most=256), _inputs(request.get("input")), form == "base64", fields.marks(request, FIELDS))
+    return Wanted(
+        fields.needed(request, "model", most=256),
+        _inputs(request.get("input")),
+        form == "base64",
+        fields.whole(request, "dimensions", 1, 1 << 20),
+        fields.marks(request, FIELDS),
+    )
+
+
+def places(wanted: Wanted) -> list[tuple[str, str | tuple[int, ...]]]:
+    """The inputs with the place of each in the request."""
+    return [(f"input[{i}]" if len(wanted.inputs) > 1 else "input", each) for i, each in enumerate(wanted.inputs)]
+
+
+def check_dimensions(wanted: Wanted, own: int) -> None:
+    """Raises Refusal for another number than the model's own: only a vector that was trained to be cut may be cut."""
+    if wanted.dimensions not in (None, own):
+        words = Words(
+            f"このモデルのベクトルは {own} 次元で、切り詰められるように学習したものではありません。",
+            f"This model's vectors have {own} dimensions, and were not trained to be cut.",
+        )
+        raise invalid("dimensions", words, code="unsupported_parameter")
 
 
 def _inputs(value: object) -> tuple[str | tuple[int, ...], ...]:

@@ -13,7 +13,7 @@ from tsuzuri.serve.models import Served
 
 def one(model: Served) -> dict[str, Any]:
     made: dict[str, Any] = {"id": model.name, "object": "model", "created": model.created, "owned_by": "tsuzuri"}
-    return {**made, "max_model_len": model.tokens.context_length} if model.tokens else made
+    return {**made, "max_model_len": model.length} if model.length else made
 
 
 def listed(models: Sequence[Served]) -> dict[str, Any]:

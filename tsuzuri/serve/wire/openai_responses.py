@@ -1,6 +1,6 @@
-"""OpenAI's responses, without stored state: every request holds its whole conversation.
+"""OpenAI's responses: each request holds its whole conversation, or goes on from an answer that is kept.
 
-In: the JSON of POST /v1/responses -> `Asked`. In: events -> the named events of the stream (`Chunks`); the whole answer is what the last
+In: the JSON of POST /v1/responses (and …/input_tokens) -> `Asked`; with what is kept of the conversation, `after`. In: events -> the named events of the stream (`Chunks`); the whole answer is what the last
 of them holds (`whole`). Items become our messages: calls join the assistant's words before them, their outputs are messages of their own.
 Tools that only OpenAI's servers have are left out, and `notices` says so.
 """
@@ -8,16 +8,17 @@ Tools that only OpenAI's servers have are left out, and `notices` says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tsuzuri.errors import Words
-from tsuzuri.serve.wire import fields
+from tsuzuri.serve.wire import fields, forms
 from tsuzuri.serve.wire.asked import Asked, Head, finish_reason, kept
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, needed, recorded, refused, several, string, used
-from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, ROLES, tool_form
+from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, ROLES, Choice, Placed, chosen, tool_form
 from tsuzuri.types import Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall, Usage
 
+LONGEST_ID = 64  # characters
 FIELDS: tuple[Field, ...] = (
     used("model", "モデルの名前", "the name of a model"),
     used("input", "文章か、会話の項目の並び", "a text, or the items of a conversation"),
@@ -26,8 +27,9 @@ FIELDS: tuple[Field, ...] = (
     used("max_output_tokens", "長さの上限", "the limit of the length"),
     used("stop", "答えを終える文字列、4 個まで", "up to 4 strings that end the answer"),
     used("stream", "できた分から送る", "send it as it comes"),
+    used("text", "format：答えの形（文章、JSON、スキーマに従う JSON）", "format: text, JSON, or JSON of a schema"),
     used("tools", "呼び出せる関数（使えるモデルだけ）", "functions that may be called, where the model can"),
-    used("tool_choice", "none か auto", "none or auto"),
+    used("tool_choice", "none、auto、required、関数の名前、allowed_tools", "none, auto, required, a function by name, or allowed_tools"),
     used("parallel_tool_calls", "false：ツールの呼び出しを一つに限る", "false: one tool call at most"),
     recorded("user", "利用者の印", "who it is for"),
     recorded("safety_identifier", "利用者の印", "who it is for"),
@@ -37,13 +39,10 @@ FIELDS: tuple[Field, ...] = (
     hint("prompt_cache_retention", "入力を使い回す期間", "how long prompts are kept"),
     hint("client_metadata", "クライアントの覚え書き", "notes of the client"),
     hint("include", "添えられるものがあれば添える", "what to add where there is any"),
-    refused("text", "形を強いることはまだできません。", "A form cannot be enforced yet.", {}, {"format": {"type": "text"}}),
     refused("reasoning", "考える深さは選べません。", "The effort cannot be chosen.", {}, {"effort": "none"}),
-    refused(
-        "previous_response_id", "答えは保存しません。会話を全部送ってください。", "Answers are not stored: send the whole conversation."
-    ),
+    used("previous_response_id", "保存した答えの続きにする", "it goes on from a stored answer"),
+    used("store", "true：答えを保存する（なければ保存しない）", "true: the answer is stored; unless given it is not"),
     refused("conversation", "会話は保存しません。", "Conversations are not stored."),
-    refused("store", "答えは保存しません。", "Answers are not stored.", False),
     refused("background", "あとで取りに来ることはできません。", "Answers cannot be fetched later.", False),
     refused("background_options", "あとで取りに来ることはできません。", "Answers cannot be fetched later."),
     refused("truncation", "会話は切り詰めません。", "Conversations are not cut.", "disabled"),
@@ -57,29 +56,159 @@ FIELDS: tuple[Field, ...] = (
     refused("access_programs", "ありません。", "There are none."),
     refused("image", "画像は作れません。", "Images are not made."),
 )
+COUNTED = ("model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "previous_response_id", "conversation", "text", "reasoning", "truncation")  # fmt: skip
+COUNT: tuple[Field, ...] = (  # of …/input_tokens
+    *(field for field in FIELDS if field.name in COUNTED),
+    refused("personality", "性格は選べません。", "It cannot be chosen."),
+)
 ROLE_PARTS = ("input_text", "output_text", "text", "refusal")
 
 
 def read(request: JSON) -> Asked:
     """Raises Refusal."""
     fields.check(request, FIELDS)
-    tools, left_out = _tools(request)
+    choice, left_out = _tools(request)
     length = fields.whole(request, "max_output_tokens", 1, 2**31 - 1)
-    said_back = {name: request.get(name) for name in ("instructions", "max_output_tokens", "metadata", "temperature", "top_p", "user")}
+    names = ("instructions", "max_output_tokens", "metadata", "temperature", "top_p", "user", "previous_response_id", "store")
+    said_back = {name: request.get(name) for name in names}
+    _flags(request)
     return Asked(
         model=needed(request, "model", most=256),
         messages=_messages(request),
-        options=Options(fields.sampling(request, FIELDS, max_tokens=length), fields.stops(request, "stop", most=4), tools),
+        options=Options(
+            fields.sampling(request, FIELDS, max_tokens=length, constraint=forms.of_text(request)),
+            fields.stops(request, "stop", most=4),
+            choice.tools,
+            choice.calls,
+        ),
         stream=fields.boolean(request, "stream"),
-        one_call=not fields.boolean(request, "parallel_tool_calls", default=True),
         marks=fields.marks(request, FIELDS),
         extras={
             **said_back,
             "tools": request.get("tools") or [],
             "tool_choice": request.get("tool_choice") or "auto",
+            "parallel_tool_calls": fields.boolean(request, "parallel_tool_calls", default=True),
+            "text": {"format": {"type": "text"}, **(request.get("text") or {})},
             "left_out": left_out,
         },
     )
+
+
+def read_count(request: JSON) -> Asked:
+    """What is to be counted: a request without an answer. Raises Refusal."""
+    fields.check(request, COUNT)
+    choice, _ = _tools(request)
+    _flags(request)
+    extras = {name: request.get(name) for name in ("instructions", "previous_response_id")}
+    model, messages = needed(request, "model", most=256), _messages(request)
+    return Asked(model=model, messages=messages, options=Options(fields.sampling({}, ()), (), choice.tools), extras=extras)
+
+
+def _flags(request: JSON) -> None:
+    fields.boolean(request, "store")
+    fields.boolean(request, "parallel_tool_calls")
+    string(request, "previous_response_id", most=LONGEST_ID)
+
+
+def after(asked: Asked, kept: Sequence[JSON]) -> Asked:
+    """The request after what is kept of its conversation, each as `keepable` gave it. Instructions are not carried over: those of the
+    request come first. Raises Refusal."""
+    found: list[Message] = []
+    for each in kept:
+        for item in (*each["input"], *each["response"]["output"]):
+            _item(item, "previous_response_id", found)
+    first = asked.messages[:1] if asked.extras.get("instructions") is not None else ()
+    messages = (*first, *found, *asked.messages[len(first) :])
+    if len(messages) > MOST_MESSAGES:
+        raise invalid(
+            "previous_response_id", Words(f"会話が {MOST_MESSAGES} 件を超えます。", f"It comes to more than {MOST_MESSAGES} items.")
+        )
+    return replace(asked, messages=messages)
+
+
+def keepable(request: JSON, response: JSON) -> dict[str, Any]:
+    """What is kept of a request and its answer, so that `after` and the list of its items can be made of it."""
+    value = request["input"]
+    given = [{"role": "user", "content": value}] if isinstance(value, str) else value
+    number = str(response["id"]).rpartition("_")[2]
+    items = [_kept(item, f"{number}i{i:03d}") for i, item in enumerate(given) if item.get("type", "message") != "reasoning"]
+    return {"input": items, "response": response, "previous": request.get("previous_response_id")}
+
+
+def _kept(item: JSON, number: str) -> dict[str, Any]:
+    match item.get("type", "message"):
+        case "message":
+            content = item["content"]
+            parts = [{"type": "input_text", "text": content}] if isinstance(content, str) else content
+            said = item["role"] == "assistant"
+            return {
+                "id": f"msg_{number}",
+                "type": "message",
+                "status": "completed",
+                "role": item["role"],
+                "content": [_part(p, said) for p in parts],
+            }
+        case "function_call":
+            names = ("call_id", "name", "arguments")
+            return {"id": f"fc_{number}", "type": "function_call", "status": "completed", **{name: item[name] for name in names}}
+        case _:
+            output = _text(item["output"], "output")
+            return {
+                "id": f"fco_{number}",
+                "type": "function_call_output",
+                "status": "completed",
+                "call_id": item["call_id"],
+                "output": output,
+            }
+
+
+def _part(part: JSON, said: bool) -> dict[str, Any]:
+    if part["type"] == "refusal":
+        return {"type": "refusal", "refusal": part["refusal"]}
+    return {"type": "output_text", "text": part["text"], "annotations": []} if said else {"type": "input_text", "text": part["text"]}
+
+
+ITEMS: tuple[Field, ...] = (  # of GET …/input_items, in the address
+    used("limit", "何件返すか（1〜100、なければ 20）", "how many, 1 to 100; 20 unless given"),
+    used("order", "desc（なければこれ）か asc", "desc (unless given) or asc"),
+    used("after", "この項目より後から", "those after this item"),
+    hint("include", "添えられるものがあれば添える", "what to add where there is any"),
+)
+FETCH: tuple[Field, ...] = (  # of GET …/{id}, in the address
+    hint("include", "添えられるものがあれば添える", "what to add where there is any"),
+    refused("stream", "保存した答えは、まとめて返します。", "A stored answer comes whole.", "false"),
+    refused("starting_after", "保存した答えは、まとめて返します。", "A stored answer comes whole."),
+    refused("include_obfuscation", "長さを隠す詰め物はできません。", "Padding is not supported.", "false"),
+)
+
+
+def check_query(pairs: Sequence[tuple[str, str]], table: Sequence[Field]) -> dict[str, str]:
+    """The fields in an address; `include` may stand there several times, as `include[]` too. Raises Refusal."""
+    named = [(name.removesuffix("[]"), value) for name, value in pairs]
+    once = dict(named)
+    twice = next((name for i, (name, _) in enumerate(named) if name != "include" and name in dict(named[:i])), None)
+    fields.check(once, table)
+    if twice is not None:
+        raise invalid(twice, Words("二度書かれています。", "It stands twice."))
+    return once
+
+
+def items(kept: JSON, query: Mapping[str, str]) -> dict[str, Any]:
+    """A page of what a request held. Raises Refusal."""
+    order, limit, last = query.get("order", "desc"), query.get("limit", "20"), query.get("after")
+    if order not in ("asc", "desc"):
+        raise invalid("order", Words("asc か desc です。", "It is asc or desc."))
+    if not (limit.isascii() and limit.isdecimal() and len(limit) <= 3 and 1 <= int(limit) <= 100):
+        raise invalid("limit", Words("1 以上 100 以下の整数が要ります。", "It takes a whole number from 1 to 100."))
+    found = kept["input"] if order == "asc" else kept["input"][::-1]
+    if last is not None:
+        place = next((i for i, item in enumerate(found) if item["id"] == last), None)
+        if place is None:
+            raise invalid("after", Words("その項目はありません。", "There is no such item."))
+        found = found[place + 1 :]
+    page = found[: int(limit)]
+    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+    return {"object": "list", "data": page, **ends, "has_more": len(found) > len(page)}
 
 
 def _messages(request: JSON) -> tuple[Message, ...]:
@@ -135,25 +264,21 @@ def _text(value: object, place: str) -> str:
     return "\n".join(texts)
 
 
-def _tools(request: JSON) -> tuple[tuple[JSON, ...], list[str]]:
-    """Functions, and the kinds of tools that are left out."""
-    value, choice = request.get("tools"), request.get("tool_choice")
-    if choice is not None and choice not in ("none", "auto"):
-        words = Words("none か auto だけです。呼び出しを強いることはできません。", "Only none or auto: a call cannot be forced.")
-        raise invalid("tool_choice", words, code="unsupported_parameter")
-    made: list[JSON] = []
+def _tools(request: JSON) -> tuple[Choice, list[str]]:
+    """Functions and which of them may be called, and the kinds of tools that are left out."""
+    value = request.get("tools")
+    made: list[Placed] = []
     others: list[str] = []
     for i, one in enumerate([] if value is None else several(value, "tools", most=MOST_TOOLS)):
         tool, place = mapping(one, f"tools[{i}]"), f"tools[{i}]"
         if tool.get("type") != "function":
             others.append(needed(tool, "type", most=60, place=f"{place}."))
             continue
-        if tool.get("strict") not in (None, False):
-            words = Words("引数を型どおりに強いることはできません。", "Arguments cannot be held to the schema.")
-            raise invalid(f"{place}.strict", words, code="unsupported_parameter")
         description = string(tool, "description", most=1 << 16, place=f"{place}.")
-        made.append(tool_form(needed(tool, "name", most=64, place=f"{place}."), description, tool.get("parameters"), place))
-    return (() if choice == "none" else tuple(made)), sorted(set(others))
+        strict = fields.boolean(tool, "strict", place=f"{place}.")
+        form = tool_form(needed(tool, "name", most=64, place=f"{place}."), description, tool.get("parameters"), place, strict=strict)
+        made.append((f"{place}.parameters", form))
+    return chosen(request, made, lambda one, place: needed(one, "name", most=64, place=f"{place}.")), sorted(set(others))
 
 
 # ── the answer
@@ -286,8 +411,9 @@ class Chunks:
             "id": self._head.id, "object": "response", "created_at": self._head.created, "status": status, "error": None,
             "incomplete_details": {"reason": cut} if cut else None, "instructions": extras.get("instructions"),
             "max_output_tokens": extras.get("max_output_tokens"), "model": self._head.model, "output": [_copy(item) for item in self._items],
-            "parallel_tool_calls": not self._asked.one_call, "previous_response_id": None, "reasoning": {"effort": None, "summary": None},
-            "store": False, "temperature": self._asked.options.sampling.temperature, "text": {"format": {"type": "text"}},
+            "parallel_tool_calls": extras.get("parallel_tool_calls", True), "previous_response_id": extras.get("previous_response_id"),
+            "reasoning": {"effort": None, "summary": None}, "store": extras.get("store") is True, "temperature": self._asked.options.sampling.temperature,
+            "text": extras.get("text", {"format": {"type": "text"}}),
             "tool_choice": extras.get("tool_choice", "auto"), "tools": extras.get("tools", []), "top_p": self._asked.options.sampling.top_p,
             "truncation": "disabled", "usage": _usage(self._usage), "user": extras.get("user"), "metadata": extras.get("metadata") or {},
         }  # fmt: skip
@@ -301,7 +427,7 @@ def _usage(found: Usage | None) -> dict[str, Any] | None:
         "input_tokens": found.prompt_tokens,
         "input_tokens_details": {"cached_tokens": found.cached_tokens},
         "output_tokens": found.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": found.reasoning_tokens},
         "total_tokens": found.prompt_tokens + found.completion_tokens,
     }
 

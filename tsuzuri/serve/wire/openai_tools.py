@@ -7,10 +7,16 @@ Tools are kept in one form, OpenAI's: {"type": "function", "function": {"name", 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from tsuzuri.errors import Words
+from tsuzuri.chat.calling import schema_of, strict
+from tsuzuri.engine.constraint import CALLS
+from tsuzuri.errors import ConfigError, Words
+from tsuzuri.serve.refusal import Refusal, sentence
+from tsuzuri.serve.wire import fields
+from tsuzuri.serve.wire.asked import dumps
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, needed, refused, several, string, used
 from tsuzuri.types import Message, Role, ToolCall
 
@@ -105,37 +111,121 @@ def _call(call: JSON, place: str) -> ToolCall:
     return ToolCall(needed(call, "id", most=256, place=f"{place}."), name, needed(function, "arguments", place=f"{place}.function."))
 
 
-def tools(request: JSON) -> tuple[JSON, ...]:
-    """The tools that the model may call: none where `tool_choice` is "none". Raises Refusal."""
+Placed: TypeAlias = tuple[str, JSON]  # where its schema stands in the request, and the tool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which tools may be called, and how many calls there are: at least, at most."""
+
+    tools: tuple[JSON, ...] = ()
+    calls: tuple[int, int | None] = (0, None)
+
+
+def tools(request: JSON) -> Choice:
+    """What `tools`, `tool_choice` and `parallel_tool_calls` come to. Raises Refusal."""
     value = request.get("tools")
     found = [] if value is None else several(value, "tools", most=MOST_TOOLS)
-    made = tuple(_tool(mapping(one, f"tools[{i}]"), f"tools[{i}]") for i, one in enumerate(found))
-    choice = request.get("tool_choice")
-    if choice is not None and choice not in ("none", "auto"):
-        words = Words("none か auto だけです。呼び出しを強いることはできません。", "Only none or auto: a call cannot be forced.")
-        raise invalid("tool_choice", words, code="unsupported_parameter")
-    return () if choice == "none" else made
+    made = [(f"tools[{i}].function.parameters", _tool(mapping(one, f"tools[{i}]"), f"tools[{i}]")) for i, one in enumerate(found)]
+    return chosen(
+        request,
+        made,
+        lambda one, place: needed(mapping(one.get("function"), f"{place}.function"), "name", most=64, place=f"{place}.function."),
+    )
+
+
+def chosen(request: JSON, made: Sequence[Placed], name_in: Callable[[JSON, str], str]) -> Choice:
+    """OpenAI's `tool_choice`: a tool that may not be called is not shown to the model. `name_in`: the name in a choice, and its place."""
+    choice, one = request.get("tool_choice"), not fields.boolean(request, "parallel_tool_calls", default=True)
+    match choice:
+        case None | "auto":
+            return choice_of(made, None, required=False, one=one)
+        case "none":
+            return Choice((), (0, 1 if one else None))
+        case "required":
+            return choice_of(made, None, required=True, one=one)
+        case {"type": "function"}:
+            only(choice, ("type", "function", "name"), "tool_choice")
+            return choice_of(made, [name_in(choice, "tool_choice")], required=True, one=True)
+        case {"type": "allowed_tools"}:
+            return _allowed(choice, made, name_in, one=one)
+    words = Words(
+        "none、auto、required、ツールの名前、allowed_tools のどれかです。",
+        "It is none, auto, required, a function by name, or allowed_tools.",
+    )
+    raise invalid("tool_choice", words)
+
+
+def _allowed(choice: JSON, made: Sequence[Placed], name_in: Callable[[JSON, str], str], *, one: bool) -> Choice:
+    inner = choice.get("allowed_tools")  # the chat form has it nested, the responses form flat
+    place = "tool_choice" if inner is None else "tool_choice.allowed_tools"
+    only(choice, ("type", "mode", "tools") if inner is None else ("type", "allowed_tools"), "tool_choice")
+    value = choice if inner is None else mapping(inner, place)
+    only(value, ("type", "mode", "tools"), place)
+    if value.get("mode") not in ("auto", "required"):
+        raise invalid(f"{place}.mode", Words("auto か required です。", "It is auto or required."))
+    names = []
+    for i, each in enumerate(several(value.get("tools"), f"{place}.tools", least=1, most=MOST_TOOLS)):
+        tool, here = mapping(each, f"{place}.tools[{i}]"), f"{place}.tools[{i}]"
+        if tool.get("type") != "function":
+            raise invalid(f"{here}.type", Words("function だけです。", "Only function."), code="unsupported_content")
+        names.append(name_in(tool, here))
+    return choice_of(made, names, required=value["mode"] == "required", one=one)
+
+
+def choice_of(made: Sequence[Placed], names: Sequence[str] | None, *, required: bool, one: bool) -> Choice:
+    """Of the tools those of these names, or all. Raises Refusal for a name that is not there, or twice, for a call of nothing, and for a
+    keyword in the schema of a strict tool that cannot be followed."""
+    there = [tool["function"]["name"] for _, tool in made]
+    if len(set(there)) < len(there):
+        twice = next(place for i, (place, _) in enumerate(made) if there[i] in there[:i])
+        raise invalid(twice.partition(".")[0], Words("同じ名前のツールが二つあります。", "There are two tools of that name."))
+    if not set(names or ()) <= set(there) or (required and not made):
+        raise invalid("tool_choice", Words("そのツールは tools にありません。", "There is no such tool in tools."))
+    _check_strict([(place, tool) for place, tool in made if strict(tool)])
+    kept = tuple(tool for _, tool in made if names is None or tool["function"]["name"] in names)
+    return Choice(kept, (int(required), 1 if one else None))
+
+
+def _check_strict(made: Sequence[Placed]) -> None:
+    """Together they have a bound, which is looked at first: checking takes time."""
+    room = CALLS
+    for place, tool in made:
+        room -= len(dumps(tool["function"].get("parameters", {})))
+        if room < 0:
+            raise invalid(
+                place, Words(f"strict なツールの型は合わせて {CALLS:,} バイトまでです。", f"Schemas of strict tools have {CALLS:,} bytes.")
+            )
+    for place, tool in made:
+        try:
+            schema_of(tool)
+        except ConfigError as error:
+            raise Refusal(400, sentence(error), param=place, code="invalid_value") from error
+
+
+def only(value: JSON, known: Sequence[str], place: str) -> None:
+    extra = next((name for name in value if name not in known), None)
+    if extra is not None:
+        raise invalid(f"{place}.{extra[:80]}", Words("そのような項目はありません。", "There is no such field."), code="unknown_parameter")
 
 
 def _tool(tool: JSON, place: str) -> JSON:
     if tool.get("type") != "function":
         raise invalid(f"{place}.type", Words("function だけです。", "Only function."), code="unsupported_content")
     function = mapping(tool.get("function"), f"{place}.function")
-    extra = next((name for name in function if name not in ("name", "description", "parameters", "strict")), None)
-    if extra is not None:
-        raise invalid(f"{place}.function.{extra[:80]}", Words("そのような項目はありません。", "There is no such field."))
-    if function.get("strict") not in (None, False):
-        words = Words("引数を型どおりに強いることはできません。", "Arguments cannot be held to the schema.")
-        raise invalid(f"{place}.function.strict", words, code="unsupported_parameter")
+    only(function, ("name", "description", "parameters", "strict"), f"{place}.function")
     return tool_form(
         needed(function, "name", most=64, place=f"{place}.function."),
         string(function, "description", most=1 << 16, place=f"{place}.function."),
         function.get("parameters"),
         f"{place}.function",
+        strict=fields.boolean(function, "strict", place=f"{place}.function."),
     )
 
 
-def tool_form(name: str, description: str | None, parameters: object, place: str) -> JSON:
+def tool_form(
+    name: str, description: str | None, parameters: object, place: str, *, strict: bool = False, field: str = "parameters"
+) -> JSON:
     """One tool in the one form that we keep."""
     if not NAME.fullmatch(name):
         raise invalid(f"{place}.name", Words("英数字、_、- を 64 文字までです。", "At most 64 letters, digits, _ and -."))
@@ -143,5 +233,5 @@ def tool_form(name: str, description: str | None, parameters: object, place: str
     if description is not None:
         made["description"] = description
     if parameters is not None:
-        made["parameters"] = mapping(parameters, f"{place}.parameters")
-    return {"type": "function", "function": made}
+        made["parameters"] = mapping(parameters, f"{place}.{field}")
+    return {"type": "function", "function": made | ({"strict": True} if strict else {})}

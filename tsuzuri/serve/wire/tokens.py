@@ -18,6 +18,7 @@ TOKENIZE: tuple[Field, ...] = (
     used("model", "モデルの名前", "the name of a model"),
     used("prompt", "文章", "a text"),
     used("messages", "会話（prompt の代わりに）", "a conversation, instead of a prompt"),
+    used("tools", "会話で呼び出せるツール", "tools that may be called in the conversation"),
     used("return_token_strs", "トークンの文字も返す", "the tokens as strings, too"),
     refused("add_special_tokens", "文章に特別なトークンは足しません。", "No special tokens are added to a text.", False),
     refused("add_generation_prompt", "会話には必ず付けます。", "A conversation always has it.", True),
@@ -33,6 +34,7 @@ class Cut:
     model: str
     prompt: str | None
     messages: tuple[Message, ...]
+    tools: tuple[JSON, ...]
     strings: bool
 
 
@@ -43,7 +45,10 @@ def read_tokenize(request: JSON) -> Cut:
     if (prompt is None) == (request.get("messages") is None):
         raise invalid("prompt", Words("prompt か messages のどちらかが要ります。", "It takes either prompt or messages."))
     messages = openai_tools.messages(request) if prompt is None else ()
-    return Cut(fields.needed(request, "model", most=256), prompt, messages, fields.boolean(request, "return_token_strs"))
+    tools = openai_tools.tools(request).tools
+    if tools and prompt is not None:
+        raise invalid("tools", Words("messages と一緒のときだけです。", "Only together with messages."))
+    return Cut(fields.needed(request, "model", most=256), prompt, messages, tools, fields.boolean(request, "return_token_strs"))
 
 
 def read_detokenize(request: JSON) -> tuple[str, list[int]]:

@@ -1,0 +1,1 @@
+"""The generated parts of the pages, a file a subject."""

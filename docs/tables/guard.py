@@ -1,0 +1,132 @@
+"""What the guard finds and misses: rows of benchmarks/guard.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tables._shared import Parts, machine, read, table
+from tsuzuri.errors import Words
+from tsuzuri.folder import find, names
+from tsuzuri.guard.encodings import ENCODINGS
+
+
+def share(found: dict[str, Any] | None) -> str:
+    """A share with its interval, in per cent: 99.8 (99.0 – 100.0)."""
+    if not found or not found["of"]:
+        return "–"
+    low, high = found["interval"]
+    return f"{100 * found['value']:.1f} ({100 * low:.1f} – {100 * high:.1f})"
+
+
+def guarded(name: str) -> dict[str, Any]:
+    """A part of benchmarks/results/guard.json."""
+    part: dict[str, Any] = read("guard.json")[name]
+    return part
+
+
+def guard_personal(language: str) -> str:
+    """One row a kind of personal data."""
+    ja, found = language == "ja", guarded("personal")
+    heads = ("検査", "名前", "適合率", "再現率", "あとから書いた文：適合率", "再現率") if ja else ("check", "name", "precision", "recall", "written later: precision", "recall")  # fmt: skip
+    called = {name: find("tsuzuri.guard.checks", name).LABEL for name in names("tsuzuri.guard.checks")}
+    rows = []
+    for kind, one in found["beside"]["kinds"].items():
+        file = "name" if kind == "full_name" else kind
+        words = Words("敬称のない姓名", "full name alone") if kind == "full_name" else called[file]
+        later = found["fresh"]["kinds"].get(kind, {"precision": None, "recall": None})
+        cells = [f"[{kind}](../../tsuzuri/guard/checks/{file}.py)", words.ja if ja else words.en]
+        rows.append([*cells, *(share(part[key]) for part in (one, later) for key in ("precision", "recall"))])
+    whole = [share(found[part]["structured"][key]) for part in ("beside", "fresh") for key in ("precision", "recall")]
+    rows.append(["", "形の決まったもの全体" if ja else "all that have a form", *whole])
+    return table(heads, rows)
+
+
+GUARD_PARTS = {
+    "training": ("学習した雛形", "templates it learned from"),
+    "held out": ("学習に使わなかった雛形", "templates held out"),
+    "fresh": ("あとから別の言葉で書いた雛形", "templates written later, in other words"),
+}
+
+
+def guard_injection(language: str) -> str:
+    ja, found = language == "ja", guarded("injection")
+    heads = ("文", "攻撃の雛形／文", "再現率", "無害な雛形／文", "誤検出") if ja else ("texts", "attack templates / texts", "recall", "harmless templates / texts", "false alarms")  # fmt: skip
+    rows = []
+    for part, words in GUARD_PARTS.items():
+        hits, alarms = found[part]["recall"], found[part]["false alarms"]
+        counts = [f"{one['templates']} / {one['of']:,}" for one in (hits, alarms)]
+        rows.append([words[0 if ja else 1], counts[0], share(hits), counts[1], share(alarms)])
+    one = found["in a document"]
+    words = "無害な 20 文の中に一つ" if ja else "one among twenty harmless sentences"
+    rows.append([words, f"{one['recall']['of']}", share(one["recall"]), f"{one['false alarms']['of']}", share(one["false alarms"])])
+    others = ", ".join(f"{name} {share(one)}" for name, one in found["others' texts"].items())
+    alarms = (
+        f"ほかの人が書いた無害な文章（`sample/`）での誤検出：{others}。"
+        if ja
+        else f"False alarms on harmless texts by others (`sample/`): {others}."
+    )
+    threshold = f"しきい値は一つで、{found['threshold']:.3f}。" if ja else f"One threshold: {found['threshold']:.3f}."
+    return f"{table(heads, rows)}\n\n{threshold}{'' if ja else ' '}{alarms}"
+
+
+def guard_kinds(language: str) -> str:
+    """Attacks by kind and by how they are written, all of them held out."""
+    ja, found = language == "ja", guarded("injection")
+    kinds = table(("種類", "再現率") if ja else ("kind", "recall"), [(f"`{kind}`", share(one)) for kind, one in found["kinds"].items()])
+    heads = ("書き換え", "元のまま", "書き換えたもの", "誤検出") if ja else ("transform", "as it is", "transformed", "false alarms")
+    changed = [
+        (f"`{name}`", *(share(one[key]) for key in ("plain", "changed", "false alarms"))) for name, one in found["transforms"].items()
+    ]
+    return f"{kinds}\n\n{table(heads, changed)}"
+
+
+def guard_content(language: str) -> str:
+    ja, found = language == "ja", guarded("content")
+    called = find("tsuzuri.guard.checks", "content").CATEGORIES
+    rows = [(called[kind].ja if ja else called[kind].en, share(one)) for kind, one in found["recall"].items()]
+    calm = [
+        ("言葉の似た無害な文" if ja else "harmless, in like words", "false alarms"),
+        ("仕事の文" if ja else "business", "false alarms in business"),
+    ]
+    alarms = [(what, share(found[key])) for what, key in calm]
+    return "\n\n".join(table(heads, part) for heads, part in (((("分類", "再現率") if ja else ("category", "recall")), rows), ((("文", "誤検出") if ja else ("texts", "false alarms")), alarms)))  # fmt: skip
+
+
+def guard_secrets(language: str) -> str:
+    """Every way of writing that is looked for, and what of it came through."""
+    ja, found = language == "ja", guarded("secrets")
+    how = {"letters": Words("文字と数字だけを見る", "by letters and digits alone"), "raw": Words("見える文字をそのまま", "by visible characters"), "decoded": Words("エスケープを読み解いて", "after reading escapes"), "packed": Words("解凍・復号して", "after unpacking")}  # fmt: skip
+    rows = []
+    for name, one in ENCODINGS.items():
+        words, way, tried = one.called, how[one.how], found["encodings"][name]
+        rows.append((words.ja if ja else words.en, way.ja if ja else way.en, f"{tried['leaked']} / {tried['tried']}"))
+    told = (
+        f"合計 {found['tried']:,} 回のうち漏れ {found['leaked']} 回（漏れがなければ、率の 95 % 上限は {100 * found['bound']:.2f} %）。切り方で結果が変わったもの {found['cut differently']} 回。"
+        if ja
+        else f"{found['leaked']} leaked of {found['tried']:,} (with none, the rate is below {100 * found['bound']:.2f} % at 95 %). {found['cut differently']} came out differently when cut."
+    )
+    return f"{table(('書き方', '探し方', '漏れ／試行') if ja else ('way of writing', 'how it is found', 'leaked / tried'), rows)}\n\n{told}"
+
+
+def guard_speed(language: str) -> str:
+    ja, found = language == "ja", read("guard.json")
+    called = {
+        "score ms per 1000 characters": ("注入の点数、1,000 字あたり", "injection score, per 1,000 characters", "{:.1f} ms"),
+        "mask MB/s, business": ("伏せる、仕事の文", "masking, business text", "{:.1f} MB/s"),
+        "mask MB/s, personal data in every line": ("伏せる、毎行に個人情報のある文", "masking, personal data in every line", "{:.1f} MB/s"),
+        "look MB/s, business": ("探すだけ、仕事の文", "finding alone, business text", "{:.1f} MB/s"),
+        "secrets MB/s": ("秘密を見張る、一つ登録", "watching for one secret", "{:.1f} MB/s"),
+    }
+    rows = [(words[0 if ja else 1], words[2].format(found["speed"][key])) for key, words in called.items()]
+    where = machine(found, language) + ("のうち 1 コア。" if ja else ", one of them used.")
+    return f"{table(('測定項目', '結果') if ja else ('measured', 'result'), rows)}\n\n{where}"
+
+
+PARTS: Parts = {
+    "guard_personal": guard_personal,
+    "guard_injection": guard_injection,
+    "guard_kinds": guard_kinds,
+    "guard_content": guard_content,
+    "guard_secrets": guard_secrets,
+    "guard_speed": guard_speed,
+}

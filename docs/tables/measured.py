@@ -1,0 +1,179 @@
+"""One row a claim, from the files in benchmarks/results; a file that is not there makes no row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tables._shared import RESULTS, Parts, machine, read, said
+from tsuzuri.recipe.report import rival
+
+
+def measured(language: str) -> str:
+    """One row a claim, from the files in benchmarks/results; a file that is not there makes no row."""
+    return claims(language, most=None)
+
+
+def headlines(language: str) -> str:
+    """Of each file the first, and of those that hold several things the first two; a page in front has no room for all."""
+    return claims(language, most=1)
+
+
+def claims(language: str, most: int | None) -> str:
+    found = {name: read(name) for name in TELL if (RESULTS / name).is_file() and not (most and name in BEHIND)}
+    rows = [
+        (machine(record, language), *row)
+        for name, record in found.items()
+        for row in TELL[name](record, language)[: most and most + (name in SEVERAL)]
+    ]
+    head = ["| 測定項目 | 結果 | 計算機 |", "|---|---|---|"] if language == "ja" else ["| measured | result | machine |", "|---|---|---|"]
+    return "\n".join(head + [f"| {what} | {result} | {where} |" for where, what, result in rows])
+
+
+Rows = list[tuple[str, str]]
+
+
+def tell_tiny(found: dict[str, Any], language: str) -> Rows:
+    minutes = f"{found['seconds'] / 60:.1f}"
+    rivals = ", ".join(f"{rival(name)} {value:.3f}" for name, value in found["rivals"].items())
+    own, low, high = found["bits_per_byte"], *found["interval"]
+    bits = f"**{own:.3f}** ({low:.2f} – {high:.2f}); {rivals}"
+    if language == "ja":
+        return [("`make tiny`、2 コア、導入の後", f"{minutes} 分"), ("検証用文章のビット毎バイト（95 % 区間）", bits)]
+    return [("`make tiny`, 2 cores, after installation", f"{minutes} minutes"), ("bits per byte of held-out text (95 %)", bits)]
+
+
+def tell_training(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    size = f"{found['parameters'] / 1e6:.0f} M"
+    for name, pair in found["pairs"].items():
+        what = f"学習の速さ、{size}、{name}：transformers 比" if ja else f"training speed, {size}, {name}: against transformers"
+        speed = f"{pair['ours']['tokens_per_second']:,.0f} tok/s, MFU {pair['ours']['mfu']:.0%}"
+        rows.append((what, f"× {said(pair['ratio'])}; {speed}"))
+    return rows
+
+
+def tell_time(found: dict[str, Any], language: str) -> Rows:
+    ratio, ja = found["summary"]["ratio"], language == "ja"
+    count = len(found["seeds"])
+    seeds = f"種 {count} つ" if ja else f"{count} seed" + "s" * (count > 1)
+    what = "同じビット毎バイトに達するまでの速さ：AdamW の基準比" if ja else "speed to the same bits per byte: against an AdamW baseline"
+    reached = "未到達" if ja else "not reached"
+    return [(what, f"× {said(ratio) if count > 1 else format(ratio['median'], '.2f')} ({seeds})" if ratio else reached)]
+
+
+def tell_neighbour(found: dict[str, Any], language: str) -> Rows:
+    ours, default = found["kept"]["passive"], found["kept"]["default"]
+    if language == "ja":
+        return [
+            (
+                "ほかのプログラムが 1 コアを使うときに残る学習の速さ（全 2 コア）",
+                f"× {said(ours)}; PyTorch の初期設定では × {said(default)}",
+            )
+        ]
+    what = "training speed left while another program keeps one of two cores busy"
+    return [(what, f"× {said(ours)}; as PyTorch comes × {said(default)}")]
+
+
+def tell_tokenizer(found: dict[str, Any], language: str) -> Rows:
+    rows = []
+    for row in [*found["encode"], *found["train"]]:
+        memory = f"; {'メモリ' if language == 'ja' else 'memory'} × {1 / row['memory']['median']:.2f}" if "memory" in row else ""
+        name = in_japanese(row) if language == "ja" else f"{row['ours']}, {row['work']}: against {row['peer']}"
+        rows.append((name, f"× {said(row['speed'])}{memory}"))
+    return rows
+
+
+WORK = {"encode": "トークンへの変換", "train": "作成", "one text at a time": "一件ずつ", "all texts at once": "まとめて"}
+CUT = {"same cut": "（同じ切り方）", "its own cut": "（独自の切り方）"}
+
+
+def in_japanese(row: dict[str, Any]) -> str:
+    """A row of the tokenizers: the work and how it is given, our kind, whom it is compared with."""
+    what, *how = row["work"].split(", ")
+    peer, *cut = row["peer"].split(", ")
+    kind = row["ours"].removeprefix("tsuzuri ")
+    return f"{'、'.join([WORK[what], kind, *(WORK[part] for part in how)])}：{peer}{''.join(CUT[part] for part in cut) or ' '}比"
+
+
+def tell_decode(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    size = f"{found['parameters'] / 1e6:.0f} M"
+    for name, pair in found["pairs"].items():
+        form, _, peer = name.partition(" against ")
+        for what, word in (("decode", "生成" if ja else "generation"), ("prefill", "入力の読み込み" if ja else "reading the prompt")):
+            title = f"{word}の速さ、{size}、{form}：{peer} 比" if ja else f"speed of {word}, {size}, {form}: against {peer}"
+            share = f", MBU {pair[what]['mbu']:.0%}" if "mbu" in pair[what] else ""
+            rows.append((title, f"× {said(pair[what]['ratio'])}; {pair[what]['tokens_per_second'][0]:,.0f} tok/s{share}"))
+    return rows
+
+
+def tell_serving(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for name, row in found["rows"].items():
+        size, form = name.split()
+        streams, prefix = row["streams"], row["prefix"]
+        title = (
+            f"16 件を一緒に、{size}、{form}：一件ずつの llama.cpp 比" if ja else f"16 streams, {size}, {form}: against llama.cpp one by one"
+        )
+        rows.append((title, f"× {said(streams['ratio'])}; {streams['tokens_per_second'][0]:,.0f} tok/s"))
+        title = (
+            f"9 割が既知の入力の最初の一語、{size}、{form}：未知の入力比"
+            if ja
+            else f"first token, 90 % known, {size}, {form}: against none known"
+        )
+        rows.append((title, f"× {said(prefix['ratio'])}"))
+        title = (
+            f"使い回しの備えの費用（何も既知でないとき）、{size}、{form}"
+            if ja
+            else f"cost of the prefix cache where nothing is known, {size}, {form}"
+        )
+        rows.append((title, f"× {said(row['prefix_cost']['ratio'])}"))
+        title = f"起動から最初の一語まで、{size}、{form}" if ja else f"from nothing to the first token, {size}, {form}"
+        rows.append((title, f"{row['start']['median']:.2f} {'秒' if ja else 's'}"))
+        title = (
+            f"ほかのプログラムが 1 コアを使うときに残る生成の速さ、{size}、{form}"
+            if ja
+            else f"generation speed left beside a busy process, {size}, {form}"
+        )
+        rows.append((title, f"× {said(row['neighbour']['ratio'])}"))
+    return rows
+
+
+def tell_audit(found: dict[str, Any], language: str) -> Rows:
+    seconds = found["verify_seconds_per_million"]
+    title = "監査の記録 100 万件の検証" if language == "ja" else "verifying a million audit records"
+    told = f"{seconds:.1f} {'秒' if language == 'ja' else 's'}"
+    return [(title, f"{told} ({found['records']:,} {'件から' if language == 'ja' else 'measured'})")]
+
+
+def tell_quantization(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for form, bits in (("q8_0", 8), ("q4_0", 4)):
+        row = found["rows"][form]
+        lost = row.get("native") or row["plain"]
+        title = f"{bits} ビット（{form}）で失われるもの" if ja else f"what {bits} bits ({form}) cost"
+        names = ("パープレキシティ", "最有力の語の一致") if ja else ("perplexity", "same most probable token")
+        rows.append((title, f"{names[0]} {lost['perplexity']:+.2%}; {names[1]} {lost['agreement']:.1%}"))
+    return rows
+
+
+SEVERAL = ("tiny.json", "serving.json", "quantization.json")
+BEHIND = ("training-110m.json", "audit.json")  # on the page of all numbers alone
+TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
+    "tiny.json": tell_tiny,
+    "time_to_bits.json": tell_time,
+    "training-20m.json": tell_training,
+    "training-110m.json": tell_training,
+    "neighbour.json": tell_neighbour,
+    "tokenizer.json": tell_tokenizer,
+    "decode-20m.json": tell_decode,
+    "decode-110m.json": tell_decode,
+    "decode-0.5b.json": tell_decode,
+    "serving.json": tell_serving,
+    "quantization.json": tell_quantization,
+    "audit.json": tell_audit,
+}
+
+
+PARTS: Parts = {"measured": measured, "headlines": headlines}
