@@ -158,8 +158,67 @@ def tell_quantization(found: dict[str, Any], language: str) -> Rows:
     return rows
 
 
+def tell_load(found: dict[str, Any], language: str) -> Rows:
+    """Over HTTP, against llama-cpp-python's server: tokens a second together, the first token, and answers within the limits."""
+    ja, rows = language == "ja", []
+    size, limits = found["size"].upper().replace("M", " M"), found["limits"]
+    for clients, row in found["clients"].items():
+        title = (
+            f"HTTP で同時に {clients} 件、{size}、{found['form']}：llama-cpp-python のサーバー比"
+            if ja
+            else f"{clients} clients over HTTP, {size}, {found['form']}: against llama-cpp-python's server"
+        )
+        middle = row["median"]
+        first, each, good = middle["ttft"], middle["tpot"], middle["goodput"]
+        told = f"× {said(row['ratio']['tokens_per_second'])}; {middle['tokens_per_second'][0]:,.0f} tok/s; "
+        told += (
+            f"最初の一語 {1000 * first[0]:,.0f} ms（相手 {1000 * first[1]:,.0f}）、次の一語まで {1000 * each[0]:.1f} ms（{1000 * each[1]:.1f}）、"
+            f"{limits['ttft_seconds']:g} 秒と {1000 * limits['tpot_seconds']:g} ms 以内の答え 毎秒 {good[0]:.2f}（{good[1]:.2f}）"
+            if ja
+            else f"first token {1000 * first[0]:,.0f} ms (the other {1000 * first[1]:,.0f}), next {1000 * each[0]:.1f} ms ({1000 * each[1]:.1f}), "
+            f"answers within {limits['ttft_seconds']:g} s and {1000 * limits['tpot_seconds']:g} ms: {good[0]:.2f} a second ({good[1]:.2f})"
+        )
+        rows.append((title, told))
+    return rows
+
+
+def tell_restarts(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    names = {"restarts": ("負荷の下で入れ替え", "replaced under load"), "kills": ("負荷の下で強制終了", "killed under load")}
+    for name, row in found["rows"].items():
+        how, _, where = name.partition(", ")
+        what = f"{names[how][0 if ja else 1]}{'、' if ja else ', '}{where or 'SQLite'}"
+        faults = sum(row["faults"].values())
+        told = (
+            f"{row['times']} 回、依頼 {row['requests']:,} 件：終わりのない応答・二重の課金・払い過ぎなどの誤り {faults} 件"
+            if ja
+            else f"{row['times']} times, {row['requests']:,} requests: {faults} faults (streams without an end, wrong charges, overspending)"
+        )
+        rows.append((what, told))
+    return rows
+
+
+def tell_hostile(found: dict[str, Any], language: str) -> Rows:
+    refused, beside = found["refused"], found["bystander"]["ratio"]
+    if language == "ja":
+        return [
+            (
+                f"悪意ある依頼 {found['requests']} 種を断るまで",
+                f"p50 {refused['p50_ms']:.1f} ms、p99 {refused['p99_ms']:.1f} ms、最大 {refused['most_ms']:.1f} ms",
+            ),
+            ("その間のほかの利用者の p99", f"× {said(beside)}"),
+        ]
+    return [
+        (
+            f"{found['requests']} hostile requests, until refused",
+            f"p50 {refused['p50_ms']:.1f} ms, p99 {refused['p99_ms']:.1f} ms, most {refused['most_ms']:.1f} ms",
+        ),
+        ("p99 of a bystander meanwhile", f"× {said(beside)}"),
+    ]
+
+
 SEVERAL = ("tiny.json", "serving.json", "quantization.json")
-BEHIND = ("training-110m.json", "audit.json")  # on the page of all numbers alone
+BEHIND = ("training-110m.json", "audit.json", "restarts.json", "hostile.json")  # on the page of all numbers alone
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tiny.json": tell_tiny,
     "time_to_bits.json": tell_time,
@@ -173,6 +232,9 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "serving.json": tell_serving,
     "quantization.json": tell_quantization,
     "audit.json": tell_audit,
+    "load.json": tell_load,
+    "restarts.json": tell_restarts,
+    "hostile.json": tell_hostile,
 }
 
 

@@ -52,4 +52,9 @@ PARTS: Parts = {
     "items_fields": wire("openai_responses", "ITEMS"),
     "moderations_fields": wire("openai_moderations"),
     "rerank_fields": wire("rerank"),
+    "ollama_chat_fields": wire("ollama", "CHAT"),
+    "ollama_generate_fields": wire("ollama", "GENERATE"),
+    "ollama_options_fields": wire("ollama", "OPTIONS"),
+    "ollama_embed_fields": wire("ollama", "EMBED"),
+    "ollama_show_fields": wire("ollama", "SHOW"),
 }

@@ -27,9 +27,12 @@ from tsuzuri.chat.settings import Settings, options
 from tsuzuri.chat.together import Together
 from tsuzuri.commands import chat as chat_command
 from tsuzuri.engine import engine as engine_module
+from tsuzuri.engine.beam import Beams
 from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.sampling import History, Sampling, distribution
 from tsuzuri.errors import ConfigError, ContextError, FormatError, InputError, MissingError
+from tsuzuri.model import weights
+from tsuzuri.model.transformer import Transformer
 from tsuzuri.types import Done, Event, Message, Options, Text, Token, Usage
 
 PROMPT = "二人の若い紳士が"
@@ -554,3 +557,44 @@ def test_guesses_change_nothing(model: LocalModel, directory: Path) -> None:
     assert isinstance(counts, dict) and 0 <= counts["accepted"] <= counts["offered"]
     with pytest.raises(ConfigError, match="lookup"):
         tsuzuri.load(directory, lookup=65)
+
+
+@pytest.fixture(scope="module")
+def padded(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
+    """Twelve ids more than its tokenizer has, and those by far the most probable."""
+    place = tmp_path_factory.mktemp("padded") / "model"
+    shutil.copytree(directory, place)
+    found = weights.load(directory, dtype=torch.float32)
+    wide = Transformer(dataclasses.replace(found.shape, vocab_size=612, tie_word_embeddings=False))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in wide.state_dict().items():
+            torch.nn.init.normal_(weight, std=0.2, generator=generator) if weight.dim() > 1 else weight.fill_(1)
+            if "head" in name:
+                weight[600:] *= 40
+    weights.save(wide, place)
+    return tsuzuri.load(place)
+
+
+def test_an_id_that_says_nothing_never_comes(padded: LocalModel) -> None:
+    """A vocabulary that was filled up to a round number: alone, in a batch, by beams, as a candidate, and in what `--logprobs` shows."""
+    ids = padded.tokenizer.encode(PROMPT)
+    assert int(padded.logits(ids)[-1].argmax()) >= 600
+    for how in ({"temperature": 0}, {"temperature": 1.5, "seed": 2}):
+        assert padded.generate(PROMPT, max_tokens=20, **how) == padded.generate_all([PROMPT], max_tokens=20, **how)[0]
+    tokens = list(padded.engine.stream(ids, Sampling(seed=1, max_tokens=20, logprobs=3)))
+    assert all(token.id < 600 and all(id < 600 for id, _ in token.top) for token in tokens)
+    assert sum(token.logprob for token in tokens) < -20  # the model's own: it would have said something else
+    assert all(id < 600 for answer in padded.beams(PROMPT, Beams(width=3, max_tokens=6)) for id in answer.ids)
+    candidates = padded.next(PROMPT, 600)
+    assert sorted(each.id for each in candidates) == [*range(600)]
+    assert sum(each.probability for each in candidates) < 0.9 < 0.999 < sum(each.sampled for each in candidates)
+    with pytest.raises(ConfigError, match="600"):
+        padded.next(PROMPT, 601)
+
+
+def test_one_that_ends_the_output_may_say_nothing(padded: LocalModel) -> None:
+    *_, last = padded.engine.stream(
+        padded.tokenizer.encode(PROMPT), Sampling(temperature=0, max_tokens=30, stop_token_ids=tuple(range(600, 612)))
+    )
+    assert last.finish == "stop" and last.id >= 600

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+import httpx2
 import pytest
 import replay
 
@@ -157,6 +160,14 @@ def test_a_call_that_the_limit_cut_in_two_is_not_made(name: str) -> None:
     assert [type(event) for event in found] == [Notice, Usage, Done] and found[-1] == Done("length")
 
 
+@pytest.mark.parametrize(("bound", "body"), [("MAX_LINE", b"data: " + b"x" * 5000), ("MAX_ANSWER", b": on and on\n" * 500)])
+def test_a_server_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch, bound: str, body: bytes) -> None:
+    monkeypatch.setattr(_wire, bound, 4000)
+    with replay.replaying([replay.Response(200, {}, body)], cut=7) as server:
+        found, error = events(find(PROVIDERS, "openai").chat(server.url, "m"), ASKED, PLAIN)
+    assert isinstance(error, RemoteError) and "多すぎます" in str(error) and found == []
+
+
 # ── what is asked
 
 
@@ -242,6 +253,46 @@ def test_a_number_of_tokens_that_is_none_is_an_error(name: str) -> None:
     assert isinstance(error, RemoteError) and found == []
 
 
+ONE_CALL = {
+    "openai_compatible": {"tool_choice": "required", "parallel_tool_calls": False},
+    "openai": {"tool_choice": "required", "parallel_tool_calls": False},
+    "azure_openai": {"tool_choice": "required", "parallel_tool_calls": False},
+    "anthropic": {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}},
+    "gemini": {"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}},  # there is no way to ask it for few
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_how_many_calls_there_may_be_is_asked_in_the_words_of_the_service_and_held_here(name: str) -> None:
+    exchange = replay.read(name, "tool_call")
+    with replay.replaying(exchange.responses * 2) as server:
+        talk = chat(find(PROVIDERS, name), server.url, exchange)
+        found, error = events(talk, WEATHER, replace(TOOLS, calls=(1, 1)))
+        none, _ = events(talk, WEATHER, replace(TOOLS, calls=(0, 0)))
+    assert error is None and TOKYO in found and not any(isinstance(event, Notice) for event in found)
+    assert server.seen[0][2] == {**exchange.body, **ONE_CALL[name]}
+    assert TOKYO not in none and any(isinstance(event, Notice) and "除きました" in event.text for event in none)
+
+
+@pytest.mark.parametrize("name", ["openai", "azure_openai", "anthropic"])
+def test_what_another_service_wants_back_is_not_sent_to_this_one(name: str) -> None:
+    exchange = replay.read(name, "tool_result")
+    *before, call, one, two = RESULTS
+    signed = replace(call, tool_calls=tuple(replace(each, id=f"{each.id}~c2ln+/==") for each in call.tool_calls))
+    results = (replace(each, tool_call_id=f"{each.tool_call_id}~c2ln+/==") for each in (one, two))
+    with replay.replaying(exchange.responses) as server:
+        _, error = events(chat(find(PROVIDERS, name), server.url, exchange), [*before, signed, *results], TOOLS)
+    assert error is None and server.seen[0][2] == exchange.body
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_error_within_the_answer_does_not_tell_the_key(name: str) -> None:
+    body = json.dumps({"type": "error", "error": {"message": "bad key SECRET-KEY"}})
+    with replay.replaying([replay.Response(200, {}, f"data: {body}\n\n".encode())]) as server:
+        _, error = events(find(PROVIDERS, name).chat(server.url, "m", "SECRET-KEY"), ASKED, PLAIN)
+    assert isinstance(error, RemoteError) and "bad key" in str(error) and "SECRET" not in str(error)
+
+
 # ── patience
 
 
@@ -250,6 +301,30 @@ def test_nobody_listening_is_asked_again_and_then_told(monkeypatch: pytest.Monke
     found, error = events(find(PROVIDERS, "openai").chat("http://127.0.0.1:9/v1", "m"), ASKED, PLAIN)
     assert len(found) == 2 and all(isinstance(event, Notice) for event in found)
     assert isinstance(error, RemoteError) and error.code == "unreachable"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_server_that_falls_silent_is_left_and_not_asked_again(monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    """It may be working on it, and be paid for it."""
+    monkeypatch.setattr(_wire, "TIMEOUT", httpx2.Timeout(0.3))
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def silent() -> None:
+            connection, _ = listening.accept()
+            asked.append(connection)
+            connection.recv(1 << 16)
+            if begun:
+                connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+
+        thread = threading.Thread(target=silent, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        found, error = events(find(PROVIDERS, "openai").chat(url, "m"), ASKED, PLAIN)
+        thread.join(5)
+        for connection in asked:
+            connection.close()
+    assert isinstance(error, RemoteError) and error.code == "timeout" and found == [] and len(asked) == 1
 
 
 @pytest.mark.parametrize(

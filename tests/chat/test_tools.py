@@ -16,11 +16,13 @@ import toy
 
 from tsuzuri.chat import calling, template
 from tsuzuri.chat.local import LocalModel
+from tsuzuri.chat.parse import parsed
 from tsuzuri.chat.template import CHATML, END, START, Template
 from tsuzuri.chat.together import Together
 from tsuzuri.engine import constraint
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, MissingError
+from tsuzuri.text import fast
 from tsuzuri.types import Done, Event, Message, Options, Text, ToolCall, Usage
 
 PLACE = {
@@ -82,6 +84,21 @@ LLAMA = """{{- bos_token }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<sh>assistant<eh>\\n\\n' }}{%- endif %}
 """
+HERMES = """{%- if tools %}{{- "Tools: " }}{%- for tool in tools %}{{- tool | tojson }}{%- endfor %}{{- "<|im_end|>" }}{%- endif %}
+{%- for message in messages %}
+    {%- if message.tool_calls is not defined %}
+        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
+    {%- else %}
+        {{- '<|im_start|>assistant' }}
+        {%- for tool_call in message.tool_calls %}
+            {{- '\n<tool_call>\n{ "arguments": ' }}{{- tool_call.function.arguments | tojson }}{{- ', "name": "' + tool_call.function.name + '"}\n</tool_call> ' }}
+        {%- endfor %}
+        {{- '<|im_end|>\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}
+"""
+THINKING = QWEN.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}")  # the thought is begun where an answer is asked for
 OTHERS = {
     "shows no tools": CHATML.replace("if tools ", "if false "),
     "loses the description": CHATML.replace("tool['function'] | tojson", "tool['function']['name'] + ' probe_key'"),
@@ -97,6 +114,11 @@ def test_a_form_is_found_in_what_a_template_writes() -> None:
     own, qwen = Template().form({START, END}), Template(QWEN).form({START, END})
     assert own == qwen
     assert own is not None and (own.opening, own.closing, own.between, own.speaks) == ("<tool_call>", "</tool_call>", "\n", True)
+    assert "<think>" in THINKING and Template(THINKING).form({START, END}) == own
+    hermes = Template(HERMES).form({START, END})
+    assert hermes is not None
+    assert (hermes.head, hermes.middle, hermes.tail) == ('<tool_call>\n{ "arguments": ', ', "name": "', '"}\n</tool_call> ')
+    assert (hermes.closing, hermes.between, hermes.speaks, hermes.name_first) == ("</tool_call>", "\n", False, False)
     llama = Template(LLAMA, {"bos_token": "<b>"}).form({"<b>", "<sh>", "<eh>", "<eot>"})
     assert llama is not None
     assert (llama.head, llama.middle, llama.tail, llama.between, llama.speaks) == ('{"name": "', '", "parameters": ', "}", None, False)
@@ -182,6 +204,19 @@ def test_a_template_of_one_call_and_no_words_refuses_the_rest() -> None:
         llama.segments([*ASKED, Message("assistant", "はい", CALLS[:1])], True, ())
 
 
+def test_what_is_learned_is_what_is_asked(directory: Path) -> None:
+    """The ids of a training conversation begin with those of each question, tools and calls included; trained is what is said after it."""
+    tokenizer, tools = fast.load(directory), [WEATHER, CLOCK]
+    ids, trained = template.encode_training(tokenizer, TALK, tools)
+    said = [i for i, message in enumerate(TALK) if message.role == "assistant"]
+    for i in said:
+        asked = template.encode(tokenizer, TALK[:i], tools=tools)
+        assert ids[: len(asked)] == asked and trained[len(asked)] and not trained[len(asked) - 1]
+    shown = tokenizer.decode([id for id, on in zip(ids, trained, strict=True) if on])
+    calls = "\n".join(f'<tool_call>\n{{"name": "{call.name}", "arguments": {call.arguments}}}\n</tool_call>' for call in CALLS)
+    assert shown == f"調べます。\n{calls}{END}晴れです。{END}"
+
+
 # ── a model with random weights
 
 
@@ -240,7 +275,11 @@ def test_it_is_the_same_together_and_its_usage_is_what_was_read_and_written(mode
     for events in (alone, found):
         used = next(event for event in events if isinstance(event, Usage))
         assert used.prompt_tokens == model.count(ASKED, (WEATHER, CLOCK)) > model.count(ASKED) + 100
-        assert used.completion_tokens == sum(len(event.tokens) for event in events if isinstance(event, Text)), "told as they come"
+        texts = [event for event in events if isinstance(event, Text)]
+        assert used.completion_tokens == sum(len(event.tokens) for event in texts)
+        assert max(len(event.tokens) for event in texts) < 20, (
+            "told as they come, once the mark is whole: whoever hangs up in the middle of a call has had them"
+        )
 
 
 def test_a_call_cut_off_is_text_and_its_end_is_length(model: LocalModel) -> None:
@@ -320,6 +359,23 @@ def test_without_marks_text_is_what_begins_otherwise(model: LocalModel) -> None:
     ]
 
 
+def test_the_arguments_may_come_before_the_name(model: LocalModel) -> None:
+    form = Template(HERMES).form({START, END})
+    assert form is not None
+    sampling = calling.held(form, Options(Sampling(), tools=(STRICT, CLOCK), calls=(1, None)))
+    call = '<tool_call>\n{ "arguments": {"所": "東京", "日": 3}, "name": "weather"}\n</tool_call> '
+    for text, good in (
+        (call, True),
+        (f"{call}\n{call}", True),
+        (call.replace("weather", "clock"), False),
+        (call.replace("東", "西"), False),
+    ):
+        assert fits(model, sampling, text) == good
+    assert [part.arguments for part in parsed(f"{call}\n{call}", form, ["weather"]) if isinstance(part, ToolCall)] == [
+        '{"所": "東京", "日": 3}'
+    ] * 2
+
+
 def test_a_schema_that_cannot_be_followed_is_refused_where_it_must_be() -> None:
     odd = {"type": "object", "properties": {"a": {"not": {}}}}
     assert calling.schema_of({"function": {"name": "f", "parameters": odd}}) == {"type": "object"}
@@ -343,3 +399,11 @@ def test_a_model_of_a_template_without_tools_refuses_them(tmp_path: Path) -> Non
     (directory / template.FILE).write_text("{% for m in messages %}{{ m.content }}{% endfor %}", encoding="utf-8")
     with pytest.raises(ConfigError, match="ツールを使えません"):
         answer(LocalModel(directory), Options(Sampling(), tools=(WEATHER,)))
+
+
+def test_what_only_this_template_refuses_is_the_fault_of_the_request(tmp_path: Path) -> None:
+    directory = toy.make(tmp_path / "m")
+    picky = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ m.content }}{% endfor %}"
+    (directory / template.FILE).write_text(picky, encoding="utf-8")
+    with pytest.raises(ConfigError, match="no system"):
+        answer(LocalModel(directory), Options(Sampling()), [Message("system", "あ")])

@@ -28,7 +28,8 @@ SAMPLE = Path(__file__).parent.parent / "data" / "ryoriten.txt"
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model")
+    path = tmp_path_factory.mktemp("run") / "model"
+    path.mkdir()
     tokenizer = fast.train("bpe", [SAMPLE.read_text(encoding="utf-8")], 600)
     shape = Shape(
         vocab_size=600, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, max_position_embeddings=512
@@ -74,7 +75,9 @@ def test_the_numbers_follow_from_each_other(measured: tuple[dict[str, Any], str]
     assert reached["batch_mbu"] == pytest.approx(speeds["batch_tokens_per_second"] / 16 * model["token_bytes"] / read)
     assert reached["batch_mfu"] == pytest.approx(speeds["batch_tokens_per_second"] * model["token_flops"] / products)
     assert reached["prefill_mfu"] == pytest.approx(speeds["prefill_tokens_per_second"] * model["prompt_token_flops"] / products)
-    energy = found["energy"]  # 36 W for a second are 36 J; a million tokens of a joule each are 1 / 3.6 kWh
+    energy = found["energy"]
+    assert energy["served"] == directory.parent.name, "as it is served, not as its directory"
+    # 36 W for a second are 36 J; a million tokens of a joule each are 1 / 3.6 kWh
     assert energy["output_kwh"] == pytest.approx(10 / speeds["decode_tokens_per_second"])
     assert energy["input_kwh"] == pytest.approx(10 / speeds["prefill_tokens_per_second"])
     assert model["parameters"] == sum(weight.numel() for weight in weights.load(directory).parameters())
@@ -100,13 +103,13 @@ def test_nobody_is_charged_for_a_guess(measured: tuple[dict[str, Any], str], mon
     from tsuzuri.recipe import measure
 
     monkeypatch.setattr(measure, "ENERGY", tmp_path / "none")
-    assert bench._energy(measured[0], None) is None
+    assert bench._energy(measured[0], None, tmp_path) is None
     assert "--watts" in bench._told_energy({**measured[0], "energy": None})
     counter = tmp_path / "energy"
     monkeypatch.setattr(measure, "ENERGY", counter)
     told = iter(["1000000", "9000000"])
     monkeypatch.setattr(measure, "_energy", lambda: int(next(told)))
-    found = bench._energy(measured[0], None)
+    found = bench._energy(measured[0], None, tmp_path)
     assert found is not None and "RAPL" in found["how"]
 
 

@@ -169,17 +169,6 @@ def test_budgets_are_set_and_shown_in_yen(run: Ran, db: Callable[[], Database]) 
         assert run("budget", "set", "--all", "--", wrong, status=1).exception.found  # type: ignore[union-attr]
 
 
-def test_what_was_kept_with_a_record_is_read_and_erased(run: Ran, db: Callable[[], Database]) -> None:
-    with db() as opened:
-        seq = audit.append(opened, "chat", {}, content="社外秘")
-    assert run("audit", "content", seq).stdout == "社外秘\n"
-    assert told(run, "audit", "erase", seq) == {"erased": True}
-    assert "消去" in str(run("audit", "content", seq, status=1).exception)
-    assert told(run, "audit", "erase", seq) == {"erased": False}
-    with db() as opened:
-        assert [record.kind for record in audit.records(opened)] == ["chat", "audit.content_read", "audit.erased"]
-
-
 def test_prices_are_shown_with_their_sources_and_what_a_dollar_is(run: Ran, tmp_path: Path) -> None:
     shown = run("budget", "prices").stdout
     assert "claude-haiku-4-5" in shown and "https://" in shown and "未設定" in shown
@@ -190,6 +179,17 @@ def test_prices_are_shown_with_their_sources_and_what_a_dollar_is(run: Ran, tmp_
     found = {row["model"]: row for row in told(run, "budget", "prices", "--prices", own)}
     assert (found["tiny"]["input"], found["tiny"]["unit"], found["tiny"]["yen"]) == ("0.1", "JPY", "1")
     assert found["openai/gpt-5-nano"]["yen"] == "150" and found["openai/gpt-5-nano"]["source"]
+
+
+def test_what_was_kept_with_a_record_is_read_and_erased(run: Ran, db: Callable[[], Database]) -> None:
+    with db() as opened:
+        seq = audit.append(opened, "chat", {}, content="社外秘")
+    assert run("audit", "content", seq).stdout == "社外秘\n"
+    assert told(run, "audit", "erase", seq) == {"erased": True}
+    assert "消去" in str(run("audit", "content", seq, status=1).exception)
+    assert told(run, "audit", "erase", seq) == {"erased": False}
+    with db() as opened:
+        assert [record.kind for record in audit.records(opened)] == ["chat", "audit.content_read", "audit.erased"]
 
 
 def test_the_audit_is_verified_anchored_exported_and_pruned(run: Ran, db: Callable[[], Database], tmp_path: Path) -> None:

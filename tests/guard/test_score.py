@@ -10,14 +10,16 @@ from importlib import resources
 
 import pytest
 
-from tsuzuri.guard import corpus, rules, train
+from tsuzuri.guard import corpus, lexicon, rules, train
 from tsuzuri.guard.corpus import personal
 from tsuzuri.guard.finding import look
 from tsuzuri.guard.finding import personal as kinds
 from tsuzuri.guard.normal import folded
-from tsuzuri.guard.score import FILE, load, score, windows
+from tsuzuri.guard.score import FILE, WINDOW, grams, load, runs, score, sentences, weighed
 
-ATTACKS = [one for one in corpus.attacks(3) if one.held_out and one.kind != corpus.FRESH]
+UNSEEN = [one for one in corpus.attacks(3) if one.held_out]
+TOLD = {kind: [one for one in UNSEEN if one.kind == kind] for kind in (corpus.PHRASINGS, corpus.FRESH, corpus.FRESH_2)}
+ATTACKS = [one for one in UNSEEN if one.kind not in TOLD]
 HARMLESS = [one for one in corpus.harmless(4) if one.held_out]
 
 
@@ -42,16 +44,21 @@ def test_the_corpus_is_as_large_as_it_claims_and_held_out_by_template() -> None:
     assert corpus.attacks(2) == corpus.attacks(2)
 
 
-def test_learning_is_deterministic() -> None:
-    examples, labels = train.training()
-    some = slice(None, None, 60)
-    assert train.fit(examples[some], labels[some]) == train.fit(examples[some], labels[some])
+def test_training_gives_the_committed_weights() -> None:
+    """To the thousandth on the machine that wrote them; elsewhere sums are added in another order."""
+    learned, kept = train.fit(*train.training()), load()
+    assert abs(learned.bias - kept.bias) < 0.005
+    for mine, theirs in ((learned.ngrams, kept.ngrams), (learned.rules, kept.rules), (learned.lexicon, kept.lexicon)):
+        assert len(theirs) >= len(rules.RULES)
+        assert all(abs(mine.get(name, 0) - theirs.get(name, 0)) <= 5 for name in {*mine, *theirs})
 
 
-def test_held_out_attacks_are_caught_and_held_out_harmless_texts_are_not() -> None:
+def test_what_was_held_out_is_caught_and_harmless_texts_are_not() -> None:
     threshold = load().threshold
-    assert sum(score(one.text).value >= threshold for one in ATTACKS) >= 0.93 * len(ATTACKS)
-    assert sum(score(one.text).value >= threshold for one in HARMLESS) <= 0.02 * len(HARMLESS)
+    for share, texts in ((0.93, ATTACKS), (0.6, TOLD[corpus.PHRASINGS]), (0.45, TOLD[corpus.FRESH]), (0.45, TOLD[corpus.FRESH_2])):
+        assert len(texts) >= 50
+        assert sum(score(one.text).value >= threshold for one in texts) >= share * len(texts)
+    assert sum(score(one.text).value >= threshold for one in HARMLESS) <= 0.015 * len(HARMLESS)
 
 
 @pytest.mark.parametrize(
@@ -87,13 +94,28 @@ def test_the_score_says_where_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert score("").value == 0
 
 
-def test_a_rule_that_is_not_possible_in_a_text_holds_in_no_window_of_it() -> None:
-    texts = [folded(one.text).text for one in ATTACKS[:60]]
-    for text in [*texts, "\n".join(texts), *(rule.pattern for rule in rules.RULES.values())]:
-        possible = rules.possible(text)
-        for start, stop in [*windows(text), (3, len(text) - 2)]:
-            assert set(rules.matched(text[start:stop])) <= possible
-    assert len(rules.possible("本日は晴天です。")) < len(rules.RULES) / 2
+def test_a_run_holds_what_stands_in_its_sentences() -> None:
+    texts = [folded("".join(one.text for one in UNSEEN[at : at + 6])).text for at in range(0, 120, 6)]
+    for text in [*texts, "指示を" * 200, "a. b. c. d", "。。\n あ。\nい", ""]:
+        cut = sentences(text)
+        assert "".join(text[a:b] for a, b in cut).strip() or not text.strip()
+        assert all(text[a:b].strip() and b - a <= WINDOW for a, b in cut)
+        seen = list(runs(text))
+        assert {(run.start, run.stop) for run in seen} >= {*cut}
+        ruled, words = dict(rules.places(text)), dict(lexicon.places(text))
+        for run in seen:
+            assert run.rules == tuple(name for name in rules.RULES if any(run.start <= a and b <= run.stop for a, b in ruled[name])), (
+                "the rules that hold inside"
+            )
+            assert run.words == tuple(name for name in lexicon.CLASSES if any(run.start <= at < run.stop for at in words[name]))
+            assert run.grams == {gram for a, b in cut if run.start <= a and b <= run.stop for gram in grams(text[a:b])}
+
+
+def test_what_is_known_is_weighed_the_same() -> None:
+    weights = load()
+    for one in UNSEEN[:40]:
+        text = folded(one.text).text
+        assert [weighed(run, weights) for run in runs(text)] == pytest.approx([weighed(run, weights) for run in runs(text, weights.ngrams)])
 
 
 def test_nothing_personal_is_missed_where_it_has_a_form() -> None:

@@ -43,10 +43,6 @@ def running(serving: Callable[..., Any]) -> Iterator[Running]:
 # ── routes and policies
 
 
-def path_of(name: str) -> str:
-    return filled(find(ROUTES, name).PATHS[0])
-
-
 def filled(path: str) -> str:
     return re.sub(r"\{\w+\}", "none", path.replace("{model:path}", "script").replace("{response}", "resp_none"))
 

@@ -73,6 +73,21 @@ def test_the_bounds_are_where_they_are_said_to_be() -> None:
     assert status(b'{"a":"' + b"[" * 100 + b"," * 300_000 + b'\\"[[[["}') == 200, "brackets in a string are text"
 
 
+def test_what_a_string_hides_does_not_count_and_what_it_does_not_hide_does() -> None:
+    deep, wide = "[" * 40 + "]" * 40, "," * 300_000
+    for text in (deep, wide, f"{deep}\\", f'"{deep}"', f'\\"{deep}\\', "\\" * 7 + deep, f'{deep}"""' + wide):
+        assert bounds.parse(json.dumps({"a": text, '"': text}).encode()) == {"a": text, '"': text}
+        for data in (f'{{"a":{json.dumps(text)},"b":{deep}}}', f'{{"b":{deep},"a":{json.dumps(text)}}}'):
+            assert status(data.encode()) == 400
+
+
+def test_a_key_that_comes_twice_at_the_end_of_many_is_found_soon() -> None:
+    keys = [f'"{i}":1' for i in range(49_000)]
+    begun = time.process_time()
+    assert status(("{" + ",".join([*keys, keys[-1]]) + "}").encode()) == 400
+    assert time.process_time() - begun < 2
+
+
 def test_a_length_that_is_announced_is_enough_to_refuse() -> None:
     assert status(b"{}", {"content-length": str(11 << 20)}) == 413
     assert status(b"{}", {"content-length": "9" * 5000}) == 413

@@ -90,18 +90,39 @@ def messages(running: Running, client: openai.OpenAI, text: str) -> str:
     return "".join(block.text for block in found.content if block.type == "text")
 
 
+def ollama_chat(running: Running, client: openai.OpenAI, text: str) -> str:
+    with running.client() as raw:
+        found = raw.post("/api/chat", json={"model": "heard", "messages": [{"role": "user", "content": text}]})
+    return "".join(json.loads(line)["message"]["content"] for line in found.text.splitlines())
+
+
+def ollama_generate(running: Running, client: openai.OpenAI, text: str) -> str:
+    with running.client() as raw:
+        return str(raw.post("/api/generate", json={"model": "heard", "prompt": text, "stream": False}).json()["response"])
+
+
 ENTRIES = {
     "chat_completions": chat,
     "chat_completions, streamed": chat_streamed,
     "responses": responses,
     "responses, stored": responses_stored,
     "messages": messages,
+    "ollama_chat": ollama_chat,
+    "ollama_generate": ollama_generate,
 }
-OWN = ("completions", "embeddings", "rerank")  # what only a model of our own is asked
+TEXTS = [f"電話は{PLANTED}です。", "ふつうの文章"]
+OWN: dict[str, tuple[str, dict[str, Any]]] = {  # what only a model of our own is asked: where, and what
+    "completions": ("/v1/completions", {"prompt": TEXTS, "max_tokens": 2}),
+    "embeddings": ("/v1/embeddings", {"input": TEXTS}),
+    "rerank": ("/v1/rerank", {"query": TEXTS[0], "documents": TEXTS}),
+    "ollama_embed": ("/api/embed", {"input": TEXTS}),
+    "ollama_generate, raw": ("/api/generate", {"prompt": TEXTS[0], "raw": True, "stream": False, "options": {"num_predict": 2}}),
+}
 TO_NO_MODEL = (
     "detokenize",
     "messages_count_tokens",
     "moderations",
+    "ollama_show",
     "responses_input_tokens",
     "tokenize",
 )  # a text is read, and given to no model
@@ -109,7 +130,7 @@ TO_NO_MODEL = (
 
 def test_no_route_that_reads_a_text_is_forgotten_here() -> None:
     posts = {name for name in names(ROUTES) if find(ROUTES, name).METHOD == "POST"}
-    assert posts == {*(entry.partition(",")[0] for entry in ENTRIES), *OWN, *TO_NO_MODEL}
+    assert posts == {*(entry.partition(",")[0] for entry in (*ENTRIES, *OWN)), *TO_NO_MODEL}
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -121,27 +142,20 @@ def test_what_is_planted_reaches_no_model_and_no_secret_leaves(entry: str, runni
     assert SECRET not in said and SECRET[4:] not in said
 
 
-@pytest.mark.parametrize("path", OWN)
-def test_what_is_planted_reaches_no_model_of_our_own(
-    path: str, running: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("entry", OWN)
+def test_what_is_planted_reaches_no_model_of_our_own(entry: str, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = running.service.pool.get("tiny").tokens
     read: list[Any] = []
-    name = "complete" if path == "completions" else "embed"
+    path, asked = OWN[entry]
+    name = "complete" if entry.startswith(("completions", "ollama_generate")) else "embed"
     inner = getattr(tokens, name)
     monkeypatch.setattr(tokens, name, lambda prompt, *more: (read.append(prompt), inner(prompt, *more))[1])
-    texts = [f"電話は{PLANTED}です。", "ふつうの文章"]
-    fields = {
-        "completions": {"prompt": texts, "max_tokens": 2},
-        "embeddings": {"input": texts},
-        "rerank": {"query": texts[0], "documents": texts},
-    }
     with running.client() as raw:
-        found = raw.post(f"/v1/{path}", json={"model": "tiny", **fields[path]})
+        found = raw.post(path, json={"model": "tiny", **asked})
     assert found.status_code == 200
-    assert len(read) == (3 if path == "rerank" else 2) and not any(PLANTED in str(text) for text in read)
-    assert "ふつうの文章" in read
-    assert path == "completions" or len(found.json()["notices"]) == 1
+    assert len(read) == {"rerank": 3, "ollama_generate, raw": 1}.get(entry, 2) and not any(PLANTED in str(text) for text in read)
+    assert "ふつうの文章" in read or len(read) == 1
+    assert name == "complete" or len(found.json()["notices"]) == 1
 
 
 def test_what_is_planted_is_in_no_record_and_no_answer_that_judges_it(running: Running, client: openai.OpenAI, db: Database) -> None:

@@ -206,3 +206,11 @@ def test_a_reason_that_nobody_knows_is_kept() -> None:
     reading = provider.Reading()
     reading('data: {"choices":[{"delta":{},"finish_reason":"weather"}]}')
     assert reading.end() == [Done("stop", {"finish_reason": "weather"})]
+
+
+def test_a_signature_in_the_id_of_a_call_comes_back_through_the_service(running: Running) -> None:
+    """Gemini's newer models want one back of some kilobytes."""
+    call = ToolCall("c1~" + "s" * 20_000, "f", "{}")
+    talk = [*ASKED, Message("assistant", "", (call,)), Message("tool", "結果", tool_call_id=call.id)]
+    events(running, "script", Options(Sampling(), tools=(TOOL,)), asked=talk)
+    assert running.service.pool.get("script").chat.calls[-1][0] == tuple(talk)

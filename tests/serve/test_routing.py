@@ -96,7 +96,8 @@ def test_long_prompts_and_tools_go_where_the_rules_say(routing: Callable[..., An
 
 def test_where_a_model_of_our_own_is_among_them_its_tokens_are_counted(routing: Callable[..., Any], tiny: Path) -> None:
     model = from_directory(tiny)
-    with routing(route(("a", {"tokens_over": 30}), ("b", {"tokens_up_to": 30}), ("tiny", {"tokens_over": 10_000})), model) as running:
+    made = route(("a", {"tokens_over": 30}), ("c", {"tools": True}), ("b", {"tokens_up_to": 30}), ("tiny", {"tokens_over": 10_000}))
+    with routing(made, model) as running:
         with running.client() as client:
             sizes = {}
             for text in ("あ" * count for count in range(1, 30)):
@@ -106,6 +107,7 @@ def test_where_a_model_of_our_own_is_among_them_its_tokens_are_counted(routing: 
         over = min((text for text in sizes if sizes[text] > 30), key=len)
         assert answered(ask(running, under))[0] == "b"
         assert answered(ask(running, over))[0] == "a"
+        assert answered(ask(running, "あ", tools=[TOOL]))[0] in ("a", "c"), "its template may have no place for tools"
 
 
 def test_a_rule_for_some_keys_and_users_is_for_these_alone(routing: Callable[..., Any], make_key: Callable[..., Any], db: Database) -> None:
@@ -195,11 +197,26 @@ def test_before_the_first_event_the_next_one_answers_and_that_is_said(routing: C
             assert found.headers["x-tsuzuri-fallback"] == "a (limited), b (context)"
             assert "やり直します" in found.text and "a (limited), b (context)" in found.text
             assert "途中" not in found.text
+        with running.client() as client:
+            assert 'tsuzuri_fallbacks_total{model="a",reason="limited"} 2.0' in client.get("/metrics").text
         running.stop()
-    found = [record.body for record in audit.records(db, before + 1) if record.kind == "request"]
+    rows = [record.body for record in audit.records(db, before + 1) if record.kind == "request"]
+    found = [row for row in rows if row["route"] == "chat_completions"]
     assert [one["model"] for one in found] == ["c", "c"]
     assert found[0]["marks"] == {"tsuzuri.route": "r", "tsuzuri.fallback": "a (limited), b (context)"}
     assert (found[0]["prompt_tokens"], found[0]["completion_tokens"]) == (3, 2)
+
+
+def test_a_model_that_does_not_begin_in_its_time_is_passed_over_and_its_work_ends(routing: Callable[..., Any]) -> None:
+    slow = Served("a", says("遅い", Notice("待っています"), 5.0))
+    with routing(route("a", "b", wait=0.3), slow) as running:
+        found = ask(running)
+        assert answered(found)[0] == "b" and found.headers["x-tsuzuri-fallback"] == "a (timeout)"
+        assert slow.chat.closed == 1  # type: ignore[union-attr]
+    with routing(route("a", wait=0.3), slow) as running:
+        assert ask(running).status_code == 502
+    with routing(route("a", "b", wait=0.3), Served("a", Repeated(Text("は"), 0.6, Text("い"), Done("stop")))) as running:
+        assert answered(ask(running))[0] == "はい", "once it has begun it may take its time"
 
 
 def test_after_the_first_event_nobody_else_is_asked(routing: Callable[..., Any]) -> None:
@@ -300,6 +317,7 @@ def test_money_is_set_aside_for_the_dearest_and_taken_by_the_one_that_answers(
         ("routes: {r: {models: [{model: a, when: {share: 0}}]}}", "share"),
         ("routes: {r: {models: [{model: a, when: {tokens_over: 5, tokens_up_to: 5}}]}}", "tokens_over"),
         ("routes: {r: {models: [{model: a}], fallback: [rain]}}", "limited"),
+        ("routes: {r: {models: [{model: a}], wait: 0}}", "wait"),
         ("remotes: {a: {model: m, provider: nobody}}", "anthropic"),
         ("remotes: {a: {model: m}}", "address"),
         ("remotes: {a: {model: m, provider: azure_openai}}", "address"),

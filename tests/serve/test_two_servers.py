@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from postgresql import fresh
 from served import Repeated, until
-from store.conftest import cluster, fresh  # noqa: F401  a fixture
 
 from tsuzuri.serve.models import Served
 from tsuzuri.store import database, keys, ledger
@@ -71,7 +71,7 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def shared(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:  # noqa: F811
+def shared(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     place = tmp_path_factory.mktemp("two")
     yield fresh(cluster), place
 

@@ -234,3 +234,13 @@ def test_an_encoders_directory_is_served_by_the_command(places: Path, tmp_path: 
             with pytest.raises(openai.BadRequestError) as caught:
                 client.chat.completions.create(model="modern", messages=[{"role": "user", "content": "あ"}])
             assert caught.value.param == "model"
+
+
+def test_what_has_no_price_costs_nothing_on_a_machine_of_our_own(
+    serving: Callable[..., Any], places: Path, make_key: Callable[..., Any], db: Any
+) -> None:
+    key, secret = make_key("embeddings")
+    ledger.set_limit(db, f"key:{key.id}", 1)
+    with serving(from_directory(places / "modern"), cost=lambda model, **_: None) as running, running.client() as raw:
+        found = raw.post("/v1/embeddings", json={"model": "modern", "input": CAT}, headers={"authorization": f"Bearer {secret}"})
+    assert found.status_code == 200

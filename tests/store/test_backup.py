@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import stat
 import threading
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import zstandard
 from sqlalchemy import select
 
 from tsuzuri.errors import ConfigError, FormatError, MissingError
-from tsuzuri.store import audit, database, keys, ledger, users
+from tsuzuri.store import audit, database, keys, ledger, responses, users
 from tsuzuri.store.backup import backup, check, restore
 from tsuzuri.store.database import Database
 from tsuzuri.store.ledger import ALL, Reservation
@@ -34,6 +36,7 @@ def filled(db: Database) -> tuple[str, str]:
     assert isinstance(held, Reservation)
     ledger.settle(db, held, 70)
     ledger.reserve(db, key, "r2", 50)
+    responses.keep(db, "user u", "resp_1", {"input": [], "response": {}, "previous": None}, days=1)
     audit.append(db, "chat", {"n": 1}, content="中身")
     return secret, old_secret
 
@@ -159,6 +162,30 @@ def test_other_secrets_are_told_before_anything_is_written(db: Database, another
         restore(tmp_path / "all.backup", place, other)
     with database.connect(place, other) as untouched, untouched.read() as connection:
         assert database.version(connection) is None
+
+
+def test_a_backup_of_the_first_schema_is_restored_and_brought_up_to_date(
+    db: Database, another: Callable[[str], str | Path], secret_place: Path, tmp_path: Path
+) -> None:
+    """As that version wrote it: without the table that came later."""
+    secret, _ = filled(db)
+    backup(db, tmp_path / "new")
+    text = zstandard.ZstdDecompressor().stream_reader((tmp_path / "new").read_bytes()).read().decode()
+    heading, *lines = text.splitlines()[:-1]
+    old, table = [json.dumps({**json.loads(heading), "schema": "v0001"})], ""
+    for line in lines:
+        value = json.loads(line)
+        table = value["table"] if isinstance(value, dict) else table
+        old += [line] if table != "responses" else []
+    data = "".join(f"{line}\n" for line in old).encode()
+    end = json.dumps({"sha256": hashlib.sha256(data).hexdigest()}).encode() + b"\n"
+    (tmp_path / "old").write_bytes(zstandard.ZstdCompressor().compress(data + end))
+    place = another(db.dialect)
+    assert "responses" not in restore(tmp_path / "old", place, secret_place).rows
+    with database.open(place, secret_place) as restored:
+        assert everything(restored) == {**everything(db), "responses": []}
+        assert keys.find(restored, secret, "8.8.8.8")
+        responses.keep(restored, "user u", "resp_2", {"input": [], "response": {}, "previous": None}, days=1)
 
 
 def test_a_backup_of_a_newer_schema_is_refused(

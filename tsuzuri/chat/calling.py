@@ -27,7 +27,7 @@ def held(form: Form, options: Options) -> Sampling:
     (least, most), sampling = options.calls, options.sampling
     if not least and sampling.constraint is None and not any(strict(tool) for tool in options.tools):
         return sampling
-    around = Around(form.head, form.middle, form.tail, form.between)
+    around = Around(form.head, form.middle, form.tail, form.between, form.name_first)
     arguments = {name_of(tool): schema_of(tool) for tool in options.tools}
     return replace(sampling, constraint=constraint.calls(around, arguments, least, most, sampling.constraint))
 

@@ -26,6 +26,7 @@ from tsuzuri.chat.settings import Distribution, Settings, Stop, known, options
 from tsuzuri.chat.together import Answer, Together, cannot_call, no_tools
 from tsuzuri.engine.batch import Stream
 from tsuzuri.engine.beam import Beams, search
+from tsuzuri.engine.choosing import sayable
 from tsuzuri.engine.constrain import Vocabulary
 from tsuzuri.engine.disk import fingerprint
 from tsuzuri.engine.engine import Generation, LocalEngine
@@ -273,18 +274,21 @@ class LocalModel:
         sampling = sampling or Sampling(**given)
         ids = self.ids_of(prompt)
         self.engine.check(ids, room=0)
-        if not 1 <= k <= self.model.vocab_size:
+        most = self.tokenizer.vocab_size
+        if not 1 <= k <= most:
             raise ConfigError(
                 Words(f"次のトークンの候補を {k} 個求められました。", f"Asked for {k} next tokens."),
-                found=Words(f"1 から {self.model.vocab_size} までです。", f"There are 1 to {self.model.vocab_size}."),
+                found=Words(f"1 から {most} までです。", f"There are 1 to {most}."),
                 todo=Words("個数を直してください。", "Correct the number."),
             )
         logits = self.engine.after(ids)
         matcher = self.engine.matcher(sampling)
         ends = {*self.engine.eos_ids, *sampling.stop_token_ids}
         ruled_out = None if matcher is None else matcher.ruled_out(len(logits), ends)
-        sampled = distribution(logits, sampling, History(self.engine.first(ids), ruled_out=ruled_out))
-        own, order = logits.softmax(-1).topk(k)
+        kept = sayable(logits, self.engine.known_ids, ends)
+        sampled = distribution(kept, sampling, History(self.engine.first(ids), ruled_out=ruled_out))
+        order = kept.topk(k).indices
+        own = logits.softmax(-1)[order]
         return [Candidate(int(id), self.show(int(id)), float(p), float(sampled[id])) for p, id in zip(own, order, strict=True)]
 
     def show(self, id: int) -> str:
@@ -340,7 +344,17 @@ class LocalModel:
     def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
         for message in messages:
             utf8(message.content)  # before the template moves its characters
-        ids = self.template.encode(self.tokenizer, messages, tools=tools)
+        try:
+            ids = self.template.encode(self.tokenizer, messages, tools=tools)
+        except FormatError as error:  # it could be read when it was loaded: what it refuses is this conversation
+            raise ConfigError(
+                error.asked,
+                found=error.found,
+                todo=Words(
+                    "役割の順序とツールの書き方を、このモデルの書式に合わせてください。",
+                    "Follow the template of this model in the order of roles and in what tools say.",
+                ),
+            ) from error
         return ids if ids[-1:] == self._source_end else [*ids, *self._source_end]
 
     def ids_of(self, prompt: str | Ids) -> list[int]:

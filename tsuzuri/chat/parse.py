@@ -20,15 +20,17 @@ Part: TypeAlias = str | ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a template writes a call: `head` name `middle` arguments `tail`, which is JSON between two marks, or without any."""
+    """How a template writes a call: `head` name `middle` arguments `tail`, or with the arguments before the name; together it is JSON
+    between two marks, or without any."""
 
-    head: str  # '<tool_call>\\n{"name": "'
+    head: str  # '<tool_call>\n{"name": "'
     middle: str  # '", "arguments": '
-    tail: str  # '}\\n</tool_call>'
+    tail: str  # '}\n</tool_call>'
     name: str  # the keys of the JSON
     arguments: str
     between: str | None  # white space between two calls; None: an answer has one call at most
     speaks: bool  # whether words before a call are shown, too
+    name_first: bool = True
 
     @property
     def opening(self) -> str:
@@ -36,7 +38,7 @@ class Form:
 
     @property
     def closing(self) -> str:
-        return self.tail.strip()[1:].strip()
+        return self.tail.partition("}")[2].strip()
 
 
 def call_id() -> str:

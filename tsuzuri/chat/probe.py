@@ -36,46 +36,48 @@ def _probed(render: Render, special: Collection[str]) -> Form | None:
     start = render([ASKED], True, (TOOL,))
     if not all(part in start for part in (NAME, TOLD, KEY)):
         return None
-    alone = _after(start, render([ASKED, Message("assistant", "", (CALL,))], False, (TOOL,)))
-    spoken = _after(start, render([ASKED, Message("assistant", SAID, (CALL,))], False, (TOOL,)))
-    plain = _after(start, render([ASKED, Message("assistant", SAID)], False, (TOOL,)))
+    alone = render([ASKED, Message("assistant", "", (CALL,))], False, (TOOL,))
+    spoken = _after_question(render([ASKED, Message("assistant", SAID, (CALL,))], False, (TOOL,)))
+    plain = _after_question(render([ASKED, Message("assistant", SAID)], False, (TOOL,)))
     answered = render([ASKED, Message("assistant", "", (CALL,)), Message("tool", ANSWER, tool_call_id=CALL.id)], True, (TOOL,))
-    if alone is None or spoken is None or plain is None or SAID not in plain or ANSWER not in answered:
+    speaks = SAID in spoken
+    if SAID not in plain or ANSWER not in answered or not (speaks or alone.startswith(start)):
         return None
     end = plain.partition(SAID)[2]  # what ends a turn
-    speaks = SAID in spoken
-    cut = _cut(spoken.partition(SAID)[2] if speaks else alone, end)
+    cut = _cut(spoken.partition(SAID)[2] if speaks else alone[len(start) :], end)
     if cut is None:
         return None
-    head, middle, tail = cut
-    keys = _keys(head, middle, tail)
+    head, middle, tail, name_first = cut
+    keys = _keys(head, middle, tail, name_first=name_first)
     if keys is None or any(token in head + middle + tail for token in special):
         return None
-    between = _between(render, start, head, tail) if head[: head.rindex("{")].strip(SPACES) else None
-    return Form(head, middle, tail, *keys, between, speaks)
+    between = _between(render, head, tail) if head[: head.rindex("{")].strip(SPACES) else None
+    return Form(head, middle, tail, *keys, between, speaks, name_first)
 
 
-def _after(start: str, text: str) -> str | None:
-    """What was said: it must stand where it is asked for."""
-    return text[len(start) :] if text.startswith(start) else None
+def _after_question(text: str) -> str:
+    return text.rpartition(ASKED.content)[2]
 
 
-def _cut(text: str, end: str) -> tuple[str, str, str] | None:
-    """What stands around the name and the arguments of a call."""
-    head, name, rest = text.partition(NAME)
-    middle, arguments, tail = rest.partition(ARGUMENTS)
-    if not name or not arguments or not tail.endswith(end):
+def _cut(text: str, end: str) -> tuple[str, str, str, bool] | None:
+    """What stands around the name and the arguments of a call, and whether the name comes first."""
+    name_first = 0 <= text.find(NAME) < text.find(ARGUMENTS)
+    one, two = (NAME, ARGUMENTS) if name_first else (ARGUMENTS, NAME)
+    head, first, rest = text.partition(one)
+    middle, second, tail = rest.partition(two)
+    if not first or not second or not tail.endswith(end):
         return None
-    return head.lstrip(SPACES), middle, tail.removesuffix(end)
+    return head.lstrip(SPACES), middle, tail.removesuffix(end), name_first
 
 
-def _keys(head: str, middle: str, tail: str) -> tuple[str, str] | None:
+def _keys(head: str, middle: str, tail: str, *, name_first: bool) -> tuple[str, str] | None:
     """Under which names the JSON has the name and the arguments; None where it is no such JSON."""
     brace = head.rfind("{")
-    if brace < 0 or not tail.strip(SPACES).startswith("}"):
+    if brace < 0 or "}" not in tail:
         return None
+    one, two = (NAME, ARGUMENTS) if name_first else (ARGUMENTS, NAME)
     try:
-        made: Any = json.loads(head[brace:] + NAME + middle + ARGUMENTS + "}")
+        made: Any = json.loads(head[brace:] + one + middle + two + tail[: tail.index("}") + 1])
     except ValueError:
         return None
     kept = {name: key for key, name in made.items() if isinstance(name, str)}
@@ -83,12 +85,13 @@ def _keys(head: str, middle: str, tail: str) -> tuple[str, str] | None:
     return (kept[NAME], others[0]) if len(made) == 2 and NAME in kept and len(others) == 1 else None
 
 
-def _between(render: Render, start: str, head: str, tail: str) -> str | None:
+def _between(render: Render, head: str, tail: str) -> str | None:
     """White space between two calls of one answer; None where there cannot be two."""
+    second = ToolCall("probe0002", NAME, ARGUMENTS)
     try:
-        twice = _after(start, render([ASKED, Message("assistant", "", (CALL, ToolCall("probe0002", NAME, ARGUMENTS)))], False, (TOOL,)))
+        twice = _after_question(render([ASKED, Message("assistant", "", (CALL, second))], False, (TOOL,)))
     except FormatError:
         return None
-    between = (twice or "").partition(ARGUMENTS)[2].partition(NAME)[0]
-    space = between.removeprefix(tail).removesuffix(head)
-    return space if between == tail + space + head and not space.strip(SPACES) else None
+    _, first, rest = twice.partition(head)
+    space = rest.partition(tail)[2].partition(head)
+    return space[0] if first and space[1] and not space[0].strip(SPACES) else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsuzuri.commands._model import model_options, open_model
+from tsuzuri.commands._model import model_options, named, open_model
 from tsuzuri.errors import Words
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def command(
     taken = measure.others(begun, measure.clock())
     spreads = {name: Spread(tuple(each)) for name, each in samples.items()}
     result = _result(model, measures, spreads, rounds, load, taken)
-    result["energy"] = _energy(result, watts)
+    result["energy"] = _energy(result, watts, named(directory))
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
     else:
@@ -145,10 +145,11 @@ def _result(
     return result | {"warnings": [str(words) for words in _warnings(result, spreads)]}
 
 
-def _energy(result: dict[str, Any], given: float | None) -> dict[str, Any] | None:
-    """What tokens draw: kWh for a million, as a table of prices takes them. One text alone, the dearest way. None where the power is
-    neither given nor told by the machine: nobody is charged for a guess."""
+def _energy(result: dict[str, Any], given: float | None, directory: Path) -> dict[str, Any] | None:
+    """What tokens draw: kWh for a million, as a table of prices takes them, by the name under which the model is served. One text alone,
+    the dearest way. None where the power is neither given nor told by the machine: nobody is charged for a guess."""
     from tsuzuri.recipe import measure  # noqa: PLC0415
+    from tsuzuri.serve.models import name_of  # noqa: PLC0415
 
     found = measure.power(given)
     if not found.known:
@@ -157,7 +158,8 @@ def _energy(result: dict[str, Any], given: float | None) -> dict[str, Any] | Non
         name: found.watts / result["speeds"][f"{name}_tokens_per_second"]["median"] / 3.6  # 10^6 tokens, 3.6 × 10^6 J
         for name in ("prefill", "decode")
     }
-    return {"watts": found.watts, "how": str(found.how), "input_kwh": kwh["prefill"], "output_kwh": kwh["decode"]}
+    name = name_of(directory)
+    return {"served": name, "watts": found.watts, "how": str(found.how), "input_kwh": kwh["prefill"], "output_kwh": kwh["decode"]}
 
 
 def _warnings(result: dict[str, Any], spreads: dict[str, Spread]) -> Iterator[Words]:
@@ -226,7 +228,7 @@ def _told_energy(result: dict[str, Any]) -> str:
             )
         )
     amounts = f"input: {energy['input_kwh']:.4g}, cached: 0, output: {energy['output_kwh']:.4g}"
-    line = f"{result['model']['name']}: [{{from: {date.today()}, currency: kWh, {amounts}}}]"
+    line = f"{energy['served']}: [{{from: {date.today()}, currency: kWh, {amounts}}}]"
     return f"{Words('電力', 'power')} {energy['watts']:.0f} W ({energy['how']})  {line}"
 
 

@@ -233,7 +233,7 @@ def command(
     plan = _plan(remotes, routes_file)
     guard = Guard(_checks(no_mask, refuse, injection, secrets))
     costs = (table.load(prices).over(table.listed()) if prices else table.listed()).free(free)
-    older = milliseconds(audit_keep) if audit_keep else None
+    keep_records = milliseconds(audit_keep) if audit_keep else None
     behind = Proxies(proxies)
     address = server.Address(host, port, tls_cert, tls_key, plain_http, share_port)
     with server.listen(address) as at, opened(data) as db:
@@ -248,7 +248,7 @@ def command(
             hosts=address.hosts(names),
             keep=keep,
             keep_content=audit_content,
-            keep_ms=older,
+            keep_ms=keep_records,
             proxies=behind,
             shared_limits=shared_limits,
         )
@@ -347,7 +347,7 @@ def _tell_unpriced(models: Sequence[Served], costs: Prices) -> None:
     from tsuzuri.store.tables import now_ms  # noqa: PLC0415
 
     at = now_ms()
-    elsewhere = [model for model in models if model.tokens is None and model.route is None]
+    elsewhere = [model for model in models if model.mine is None and model.route is None]
     unpriced = [one.name for one in elsewhere if all(costs.cost(n, input=1, output=1, at=at) is None for n in (one.name, one.priced))]
     if unpriced:
         listed = "、".join(unpriced), ", ".join(unpriced)

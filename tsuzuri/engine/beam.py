@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tsuzuri.engine.choosing import total_of
+from tsuzuri.engine.choosing import sayable, total_of
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.paged import Part, Place
 from tsuzuri.engine.pages import Pages
@@ -103,7 +103,7 @@ class _Search:
         room = one.context_length - len(self.first)
         self.most = room if settings.max_tokens is None else min(room, settings.max_tokens)
         self.ends = sorted({*settings.stop_token_ids, *(() if settings.ignore_eos else one.eos_ids)})
-        size = page_size(one)
+        self.known, size = one.known_ids, page_size(one)
         count = -(-len(self.first) // size) + 2 * settings.width * (-(-self.most // size) + 1)  # parents and children side by side
         self.runner, self.pages = runner(one, count), Pages(count, size)
         self.start = Place(len(self.first) + self.most, memory=one.memory(ids))
@@ -157,6 +157,7 @@ class _Search:
             total_of(row)
         logprobs = torch.stack(list(rows)).double().log_softmax(-1).cpu()  # (beams, V)
         sums = logprobs + torch.tensor([beam.logprob for beam in group.live], dtype=torch.double)[:, None]
+        sums = sayable(sums, self.known, self.ends)
         if length < self.settings.min_tokens and self.ends:
             sums[:, self.ends] = -math.inf
         ranked = sums

@@ -33,13 +33,14 @@ class Choosing:
         context_length: int,
         matcher: Matcher | None = None,
         lookup: int = 0,
+        known: int | None = None,
     ) -> None:
         """`first`: what the model read before; `eos_ids` end the output unless the sampling ignores them; `matcher` of its constraint;
-        `lookup`: the most guesses at once."""
+        `lookup`: the most guesses at once; `known`: ids from here on say nothing (None: all do) and never come."""
         ends = {*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_ids)}
         self.history, self.logprob = History(first, ends=ends), 0.0
         self._sampling, self._generator, self._room = sampling, generator(sampling.seed), context_length - len(first)
-        self._matcher = matcher
+        self._matcher, self._known = matcher, known
         self._most, self._lookup = lookup, Lookup(first) if lookup else None
         self.offered = self.accepted = 0
 
@@ -71,6 +72,7 @@ class Choosing:
     def __call__(self, logits: Tensor) -> Token:
         """float32 (V,) on the CPU -> the next token. Raises FormatError where they are no numbers."""
         total = total_of(logits)
+        logits = sayable(logits, self._known, self.history.ends)
         if self._matcher is not None:
             self.history.ruled_out = self._matcher.ruled_out(len(logits), self.history.ends)
         id = choose(logits, self._sampling, self.history, self._generator)
@@ -103,6 +105,18 @@ class Choosing:
             return "stop"
         count = len(self.history.output)
         return "length" if count == self._room or count == self._sampling.max_tokens else None
+
+
+def sayable(logits: Tensor, known: int | None, ends: Collection[int]) -> Tensor:
+    """(..., V) with what says nothing ruled out: ids from `known` on, that fill up a vocabulary to a round number, but for those that
+    end the output."""
+    if known is None or known >= logits.shape[-1]:
+        return logits
+    kept = [id for id in ends if id >= known]
+    found = logits.clone()
+    found[..., known:] = -math.inf
+    found[..., kept] = logits[..., kept]
+    return found
 
 
 def total_of(logits: Tensor) -> float:

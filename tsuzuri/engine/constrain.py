@@ -45,7 +45,7 @@ class Vocabulary:
 
     def __init__(self, token_bytes: Callable[[int], bytes], size: int, never: Collection[int] = ()) -> None:
         """Ids 0 … size - 1; `never`: those that no text says, the special ones."""
-        self._bytes, self._size, self._never = token_bytes, size, frozenset(never)
+        self._bytes, self.size, self._never = token_bytes, size, frozenset(never)
         self.apart: Apart | None = None
         self._lock, self._compiling = threading.Lock(), threading.Lock()
         self._tokens: LLTokenizer | None = None
@@ -62,7 +62,7 @@ class Vocabulary:
                 while sum(EACH + len(each.text.encode()) for each in self._kept) > KEPT:
                     self._kept.popitem(last=False)
                 found = compiled.deep_copy()
-        return Matcher(found, self._size)
+        return Matcher(found, self.size)
 
     def _known(self, constraint: Constraint) -> LLMatcher | None:
         with self._lock:
@@ -88,7 +88,7 @@ class Vocabulary:
     def _read(self, guidance: Any) -> LLTokenizer:
         """Behind the ids stands one of our own, which means that the output is whole: llguidance has to have one. What says nothing is
         never allowed."""
-        said = [b"" if id in self._never else self._bytes(id) for id in range(self._size)]
+        said = [b"" if id in self._never else self._bytes(id) for id in range(self.size)]
         said = [b"" if token.startswith(b"\xff") else token for token in said]  # its own mark; no byte of UTF-8
         return guidance.LLTokenizer(_Tokens([*said, b"<end>"]))  # type: ignore[no-any-return]
 
@@ -111,7 +111,7 @@ class Matcher:
 
     def __init__(self, inner: LLMatcher, size: int) -> None:
         """`size`: of the vocabulary."""
-        self._inner, self._size = inner, size
+        self._inner, self.size = inner, size
 
     def ruled_out(self, size: int, ends: Collection[int]) -> NDArray[np.bool_]:
         """(size,): which ids of the model must not come next. The `ends` may where the output is whole, and then alone if nothing may
@@ -119,8 +119,8 @@ class Matcher:
         bits = np.unpackbits(np.frombuffer(self._inner.compute_bitmask(), np.uint8), bitorder="little").astype(bool)
         self._check()
         found = np.ones(size, dtype=bool)  # the model may have more ids than anything says
-        found[: self._size] = ~bits[: self._size]
-        found[list(ends)] = not bits[self._size]
+        found[: self.size] = ~bits[: self.size]
+        found[list(ends)] = not bits[self.size]
         if found.all():
             raise InputError(
                 Words("制約に従って次のトークンを選ぼうとしました。", "Choosing the next token under the constraint."),
@@ -183,11 +183,12 @@ def _literal(text: str) -> str:
 
 def _calls(made: Any) -> Iterator[str]:
     """Rules. Text that goes on to a call ends with the first mark that it meets (`lazy`), and other text meets none."""
-    (head, middle, tail, between), (least, most) = made["around"], made["calls"]
+    (head, middle, tail, between, name_first), (least, most) = made["around"], made["calls"]
     mark = head[: head.rindex("{")].strip()
     for number, (name, schema) in enumerate(made["arguments"].items()):
         yield f"arguments_{number}: {_json(schema)}"
-        yield f"one_{number}: {_literal(name + middle)} arguments_{number} {_literal(tail)}"
+        named, others = _literal(name + middle), _literal(middle + name + tail)
+        yield f"one_{number}: " + (f"{named} arguments_{number} {_literal(tail)}" if name_first else f"arguments_{number} {others}")
     yield "any: " + " | ".join(f"one_{number}" for number in range(len(made["arguments"])))
     yield f"call: {_literal(head)} any"
     more = (SEVERAL if most is None else most) - 1

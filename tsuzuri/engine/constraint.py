@@ -79,6 +79,7 @@ class Around:
     middle: str
     tail: str  # from the end of the arguments on
     between: str | None  # between two calls; None: there is one at most
+    name_first: bool = True  # or the arguments
 
 
 def calls(around: Around, arguments: Mapping[str, Any], least: int, most: int | None, answer: Constraint | None = None) -> Constraint:
@@ -90,7 +91,7 @@ def calls(around: Around, arguments: Mapping[str, Any], least: int, most: int | 
             Words("JSON スキーマを使うか、ツールを外してください。", "Use a JSON schema, or leave the tools out."),
         )
     made = {
-        "around": [around.head, around.middle, around.tail, around.between],
+        "around": [around.head, around.middle, around.tail, around.between, around.name_first],
         "arguments": dict(arguments),
         "calls": [least, 1 if around.between is None else most],
         "answer": None if answer is None else [answer.kind, answer.text],
@@ -102,7 +103,7 @@ def _calls(text: str) -> str:
     """Each schema without its remarks."""
     try:
         made = json.loads(text)
-        arguments, (least, most), (head, _, tail, _) = made["arguments"], made["calls"], made["around"]
+        arguments, (least, most), (head, _, tail, _, _) = made["arguments"], made["calls"], made["around"]
         good = least in (0, 1) and (most is None or least <= most) and "{" in head and "}" in tail
     except (ValueError, KeyError, TypeError, RecursionError):
         good = False

@@ -113,7 +113,12 @@ class LocalEngine:
 
     def choosing(self, first: Sequence[int], sampling: Sampling) -> Choosing:
         """What chooses the tokens of one request that begins with `first`. Raises what `matcher` raises."""
-        return Choosing(first, sampling, self.eos_ids, self.context_length, self.matcher(sampling), self.lookup)
+        return Choosing(first, sampling, self.eos_ids, self.context_length, self.matcher(sampling), self.lookup, self.known_ids)
+
+    @property
+    def known_ids(self) -> int | None:
+        """How many ids say something; None where that is not known. A model may have more, that fill up its vocabulary."""
+        return None if self.vocabulary is None else self.vocabulary.size
 
     @property
     def reads_source(self) -> bool:

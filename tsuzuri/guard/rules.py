@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tsuzuri.errors import Words
@@ -81,17 +81,10 @@ RULES = {
 }
 
 
-def matched(text: str, among: Collection[str] | None = None) -> list[str]:
-    """The names of the rules that hold for a folded text, in the order of RULES; of those `among`, if given."""
-    return [name for name, pattern in _compiled() if (among is None or name in among) and pattern.search(text)]
-
-
-def possible(text: str) -> frozenset[str]:
-    """The rules that may hold somewhere in a text: all others hold in none of its parts."""
-    return frozenset(name for name, pattern in _compiled() if _AT_AN_END.search(pattern.pattern) or pattern.search(text))
-
-
-_AT_AN_END = re.compile(r"\(\?:\^|[=|(]\$|\\b|\(\?!")  # a part of a text has ends of its own
+def places(text: str) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """(rule, the stretches of a folded text in which it holds), in the order of RULES."""
+    for name, pattern in _compiled():
+        yield name, [match.span() for match in pattern.finditer(text)]
 
 
 @functools.cache

@@ -1,6 +1,6 @@
-"""How much a text looks like an injection: rules and character n-grams, weighed together, between 0 and 1, with reasons.
+"""How much a text looks like an injection: rules, classes of words and n-grams, weighed together, between 0 and 1, with reasons.
 
-In: a text. Out: `Score`. The text is read in windows of a few sentences, so that one sentence in a long document is not lost in it; what
+In: a text. Out: `Score`. Every sentence is read alone and with the one or two behind it, so that none is lost in a long document; what
 is written in Base64, hexadecimal, percent-encoding or ROT13 is read as well. The weights come from `train.py`. It refuses nothing:
 people who know it will get past it, and what a tool may do must not depend on it.
 """
@@ -15,16 +15,18 @@ import json
 import math
 import re
 import urllib.parse
-from collections.abc import Collection, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 
 from tsuzuri.errors import Words
-from tsuzuri.guard import rules
+from tsuzuri.guard import lexicon, rules
 from tsuzuri.guard.normal import Normal, fold, plain
 
-WINDOW = 160  # folded characters; longer than nearly every attack, shorter than a document
-STRIDE = 64  # the next window begins at least so far on: any sentence of 96 is whole in some window
+WINDOW = 160  # folded characters of a run of sentences; longer than nearly every attack, shorter than a document
+SENTENCES = 3  # in a run
 SIZES = (1, 2, 3)  # of the n-grams
 _ENDS = re.compile(r"[。！？!?\n]+|\.\s")
 FILE = "injection.json"
@@ -32,23 +34,24 @@ FILE = "injection.json"
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """`ngrams` and `rules` in thousandths; `threshold` is the one at which one harmless text in a hundred is taken for an attack."""
+    """`ngrams`, `rules` and `lexicon` in thousandths; `threshold` is the one at which one harmless text in a hundred is taken for an attack."""
 
     ngrams: Mapping[str, int]
     rules: Mapping[str, int]
+    lexicon: Mapping[str, int]
     bias: float
     threshold: float
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The highest window's value, where it stands in the original, what spoke for it, and how it was written if not plainly."""
+    """The highest run's value, where it stands in the original, what spoke for it, and how it was written if not plainly."""
 
     value: float
     start: int
     stop: int
     rules: tuple[str, ...]
-    window: str  # folded
+    text: str  # folded
     written: str = "plain"
 
     def reasons(self, weights: Weights | None = None) -> list[str]:
@@ -56,7 +59,7 @@ class Score:
         told = [str(rules.RULES[name].called) for name in self.rules]
         if self.written != "plain":
             told.append(str(Words(f"{self.written} で書かれている", f"it is written in {self.written}")))
-        grams = heaviest(self.window, weights or load())
+        grams = heaviest(self.text, weights or load())
         if grams:
             told.append(str(Words(f"攻撃によくある文字の並び：{'、'.join(grams)}", f"sequences usual in attacks: {', '.join(grams)}")))
         return told
@@ -68,50 +71,104 @@ def score(text: str, weights: Weights | None = None) -> Score:
 
 
 def scores(seen: Normal, weights: Weights) -> Iterator[Score]:
-    """Of every window, and of what is written in another way, each in places of the original."""
+    """Of every run, and of what is written in another way, each in places of the original."""
     folded = fold(seen)
-    among = rules.possible(folded.text)
-    for start, stop in windows(folded.text):
-        value, held = weighed(folded.text[start:stop], weights, among)
-        yield Score(value, *folded.span(start, stop), held, folded.text[start:stop])
+    for run in runs(folded.text, weights.ngrams):
+        yield Score(weighed(run, weights), *folded.span(run.start, run.stop), run.rules, folded.text[run.start : run.stop])
     for written, start, stop, hidden in _hidden(seen):
         inside = fold(plain(hidden)).text
-        for a, b in windows(inside):
-            value, held = weighed(inside[a:b], weights)
-            yield Score(value, *seen.span(start, stop), held, inside[a:b], written)
+        for run in runs(inside, weights.ngrams):
+            yield Score(weighed(run, weights), *seen.span(start, stop), run.rules, inside[run.start : run.stop], written)
 
 
-def windows(text: str) -> list[tuple[int, int]]:
-    """Stretches of whole sentences, each as long as WINDOW allows, one beginning at each sentence; a longer sentence in overlapping parts."""
-    ends = [match.end() for match in _ENDS.finditer(text) if text[: match.start()].strip()]
-    borders = [0, *(end for end in ends if end < len(text)), len(text)]
-    cut = [0]
-    for end in borders[1:]:
-        while end - cut[-1] > WINDOW:
-            cut.append(cut[-1] + WINDOW // 2)
-        cut.append(end)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Sentences one behind the other, as places of a folded text, and what is in them: what is learned from, and what is weighed. `size`: the
+    different n-grams of each sentence, added up."""
+
+    start: int
+    stop: int
+    size: int
+    grams: frozenset[str]
+    rules: tuple[str, ...]
+    words: tuple[str, ...]  # classes of the lexicon
+
+
+def runs(text: str, known: Container[str] | None = None) -> Iterator[Run]:
+    """Every sentence of a folded text alone, and with those behind it as far as SENTENCES and WINDOW allow. Of the n-grams, only those
+    that are known, if given."""
+    cut = sentences(text)
+    ruled, words = _ruled(text, cut), _worded(text, cut)
+    every = [grams(text[start:stop]) for start, stop in cut]
+    sizes = [*map(len, every)]
+    if known is not None:
+        every = [{gram for gram in one if gram in known} for one in every]
+    for first, (start, _) in enumerate(cut):
+        together: frozenset[str] = frozenset()
+        size = classes = 0
+        for last in range(first, min(first + SENTENCES, len(cut))):
+            stop = cut[last][1]
+            if last > first and stop - start > WINDOW:
+                break
+            together, size, classes = together | every[last], size + sizes[last], classes | words[last]
+            yield Run(start, stop, size, together, _named(RULES, ruled.get((first, last), 0)), _named(CLASSES, classes))
+
+
+def _worded(text: str, cut: Sequence[tuple[int, int]]) -> list[int]:
+    """Of each sentence, the classes of words in it: a bit for each."""
+    starts, held = [start for start, _ in cut], [0] * len(cut)
+    for bit, (_, places) in enumerate(lexicon.places(text)):
+        for place in places:
+            at = bisect_right(starts, place) - 1
+            held[at] |= 1 << bit
+            if at and place < cut[at - 1][1]:  # parts of a long sentence overlap
+                held[at - 1] |= 1 << bit
+    return held
+
+
+def _ruled(text: str, cut: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """(first, last sentence of a run) -> the rules that hold inside: a bit for each."""
+    starts, stops = [start for start, _ in cut], [stop for _, stop in cut]
+    held: dict[tuple[int, int], int] = {}
+    for bit, (_, spans) in enumerate(rules.places(text)):
+        for start, stop in spans:
+            latest, earliest = bisect_right(starts, start) - 1, bisect_left(stops, stop)  # a run holds it that begins and ends so
+            for first in range(max(earliest - SENTENCES + 1, 0), latest + 1):
+                for last in range(max(first, earliest), first + SENTENCES):
+                    held[first, last] = held.get((first, last), 0) | 1 << bit
+    return held
+
+
+@functools.lru_cache(4096)
+def _named(names: tuple[str, ...], bits: int) -> tuple[str, ...]:
+    return tuple(name for at, name in enumerate(names) if bits >> at & 1)
+
+
+RULES, CLASSES = tuple(rules.RULES), tuple(lexicon.CLASSES)
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Where they begin and end; of one longer than WINDOW, overlapping parts of so many characters. None is empty."""
+    first = len(text) - len(text.lstrip())
+    borders = [0, *(match.end() for match in _ENDS.finditer(text) if match.start() > first), len(text)]
     found: list[tuple[int, int]] = []
-    for at, start in enumerate(cut[:-1]):
-        if found and start - found[-1][0] < STRIDE and cut[at + 1] <= found[-1][1]:
-            continue
-        stop = max((end for end in cut[at + 1 : at + 12] if end - start <= WINDOW), default=cut[at + 1])
-        if not (found and stop <= found[-1][1]) and text[start:stop].strip():  # what lies inside the window before says nothing new
-            found.append((start, stop))
+    for start, stop in pairwise(borders):
+        if text[start:stop].strip():
+            found += [(at, min(at + WINDOW, stop)) for at in range(start, max(stop - WINDOW // 2, start + 1), WINDOW // 2)]
     return found
 
 
-def weighed(text: str, weights: Weights, among: Collection[str] | None = None) -> tuple[float, tuple[str, ...]]:
-    """(value, rules that hold) of one folded window; `among`: the rules that may."""
-    held = tuple(rules.matched(text, among))
-    every = grams(text)
-    logit = weights.bias + sum([weights.rules.get(name, 0) for name in held]) / 1000
+def weighed(run: Run, weights: Weights) -> float:
+    """How much a run looks like an injection."""
     known = weights.ngrams
-    logit += sum([known[gram] for gram in every if gram in known]) / 1000 / math.sqrt(max(len(every), 1))
-    return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit)))), held
+    thousandths = sum([known[gram] for gram in run.grams if gram in known]) / math.sqrt(max(run.size, 1))
+    thousandths += sum([weights.rules.get(name, 0) for name in run.rules])
+    thousandths += sum([weights.lexicon.get(name, 0) * value for name, value in lexicon.features(run.words)])
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, weights.bias + thousandths / 1000))))
 
 
 def heaviest(text: str, weights: Weights) -> tuple[str, ...]:
-    """The n-grams of a folded window that weighed most, each in no longer one; three at most."""
+    """The n-grams of a folded text that weighed most, each in no longer one; three at most."""
     most = sorted(((weights.ngrams.get(gram, 0), gram) for gram in grams(text)), reverse=True)[:12]
     return tuple(
         [gram for weight, gram in most if weight > 0 and len(gram) > 1 and not any(gram in more for _, more in most if more != gram)][:3]
@@ -131,12 +188,13 @@ _DIGITS = re.compile(r"[0-9]+")
 def load() -> Weights:
     """The weights that come with the package."""
     read = json.loads(resources.files("tsuzuri.guard").joinpath(FILE).read_text(encoding="utf-8"))
-    return Weights(read["ngrams"], read["rules"], read["bias"], read["threshold"])
+    return Weights(read["ngrams"], read["rules"], read["lexicon"], read["bias"], read["threshold"])
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{20,4096}={0,2}")
 _HEXADECIMAL = re.compile(r"(?:[0-9a-fA-F]{2}[ :]?){12,2048}")
 _PERCENT = re.compile(r"(?:[A-Za-z0-9._~+-]{0,40}%[0-9a-fA-F]{2}){6,1024}[A-Za-z0-9._~+-]{0,40}")
+_ENGLISH = re.compile(r"\b(?:the|you|your|and|all|to|of|is|in|me|my|do|not|no|it|as|for|with|any|are)\b", re.IGNORECASE)  # in what is text
 _LATIN = re.compile(r"[A-Za-z][A-Za-z ,.'!?:;-]{23,400}")
 
 
@@ -157,4 +215,6 @@ def _hidden(seen: Normal) -> Iterator[tuple[str, int, int, str]]:
     for match in _PERCENT.finditer(text):
         yield "percent-encoding", *match.span(), urllib.parse.unquote(match[0], errors="replace")
     for match in _LATIN.finditer(text):
-        yield "ROT13", *match.span(), codecs.decode(match[0], "rot13")
+        turned = codecs.decode(match[0], "rot13")
+        if _ENGLISH.search(turned):
+            yield "ROT13", *match.span(), turned

@@ -1,7 +1,7 @@
 """The weights of the injection score, learned from the templates that are not held out: `python -m tsuzuri.guard.train`.
 
-In: the corpus. Out: `injection.json`, the same bytes every time on one machine. A logistic regression over rules and n-grams; the
-threshold lies MARGIN above the score that all but FALSE_ALARMS of harmless texts stay below, each scored by weights that did not see its
+In: the corpus. Out: `injection.json`, the same bytes every time on one machine. A logistic regression over rules, classes of words and n-grams; the
+threshold is the score that all but FALSE_ALARMS of harmless texts stay below, each scored by weights that did not see its
 template (five folds of groups). It reads no text of a held-out template.
 """
 
@@ -10,41 +10,44 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsuzuri.directory import write_text
-from tsuzuri.guard import corpus, rules
+from tsuzuri.guard import corpus, lexicon, rules
 from tsuzuri.guard.normal import folded
-from tsuzuri.guard.score import FILE, Weights, grams, score, windows
+from tsuzuri.guard.score import FILE, WINDOW, Run, Weights, runs
 
+EACH = 4  # fillings of a template
 MOST = 9000  # n-grams
 SEEN_IN = 3  # templates at least
-FALSE_ALARMS, MARGIN = 0.0005, 0.3  # of training texts; in logits above that: new templates bring new words
+FALSE_ALARMS = 0.008  # of training texts; those held out come to about as many
 FOLDS = 5
-STEPS, RATE, DECAY = 400, 0.05, 1e-5
+STEPS, RATE, DECAY = 200, 0.05, 1e-5
 
 
 def main() -> None:
     """Writes the weights beside this file."""
     examples, labels = training()
-    weights = fit(examples, labels)
-    threshold = choose(examples, labels)
+    table = Table(examples, labels)
+    weights, threshold = table.weights(*table.fit(table.everyone())), choose(table)
     record = {
         "card": {
-            "what": "logistic regression over rules and character n-grams of folded text; see tsuzuri/guard/score.py",
+            "what": "logistic regression over rules, classes of words and character n-grams of folded text; see tsuzuri/guard/score.py",
             "learned_from": {"attacks": sum(labels), "harmless": len(labels) - sum(labels), "templates": len({e.group for e in examples})},
             "corpus": fingerprint(examples),
             "false_alarms_in_training": FALSE_ALARMS,
             "not_for": "a boundary: what a model may do must not depend on this score",
         },
-        "bias": round(weights.bias, 4),
+        "bias": weights.bias,
         "threshold": round(threshold, 4),
         "rules": dict(weights.rules),
+        "lexicon": dict(weights.lexicon),
         "ngrams": dict(sorted(weights.ngrams.items())),
     }
     write_text(Path(__file__).parent / FILE, json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -52,8 +55,8 @@ def main() -> None:
 
 def training() -> tuple[list[corpus.Example], list[int]]:
     """The texts to learn from, 1 for an attack."""
-    attacks = [one for one in corpus.attacks() if not one.held_out]
-    harmless = [one for one in corpus.harmless() if not one.held_out]
+    attacks = [one for one in corpus.attacks(EACH) if not one.held_out]
+    harmless = [one for one in corpus.harmless(EACH) if not one.held_out]
     return [*attacks, *harmless], [1] * len(attacks) + [0] * len(harmless)
 
 
@@ -62,91 +65,122 @@ def fingerprint(examples: Sequence[corpus.Example]) -> str:
     return hashlib.sha256("\0".join(one.text for one in examples).encode()).hexdigest()[:16]
 
 
-def choose(examples: Sequence[corpus.Example], labels: Sequence[int]) -> float:
-    """The threshold, from scores of texts whose templates the weights did not see."""
-    groups = sorted({one.group for one in examples})
-    fold = {group: at % FOLDS for at, group in enumerate(np.random.default_rng(1).permutation(groups))}
-    found = []
-    for part in range(FOLDS):
-        inside = [at for at, one in enumerate(examples) if fold[one.group] != part]
-        weights = fit([examples[at] for at in inside], [labels[at] for at in inside])
-        found += [
-            score(one.text, weights).value for one, label in zip(examples, labels, strict=True) if fold[one.group] == part and not label
-        ]
-    highest = sorted(found)[int(len(found) * (1 - FALSE_ALARMS))]
-    return 1 / (1 + math.exp(-math.log(highest / (1 - highest)) - MARGIN))
-
-
 def fit(examples: Sequence[corpus.Example], labels: Sequence[int]) -> Weights:
-    """Logistic regression by Adam over all texts at once, each template counting once, attacks as much as the rest."""
-    texts, target, groups = [], [], []
-    for one, label in zip(examples, labels, strict=True):
-        whole = folded(one.text).text
-        for start, stop in windows(whole) if not label else windows(whole)[:1]:
-            texts.append(whole[start:stop])
-            target.append(label)
-            groups.append(one.group)
-    vocabulary = _vocabulary(texts, groups)
-    names = list(rules.RULES)
-    rows, columns, values = _matrix(texts, vocabulary, names)
-    y = np.array(target, np.float64)
-    size = Counter(groups)
-    share = np.array([1 / size[group] for group in groups])
-    for label in (0, 1):
-        share[y == label] /= share[y == label].sum()
-    weight, bias = _descend(rows, columns, values, y, share, len(vocabulary) + len(names))
-    thousandths = [round(1000 * float(w)) for w in weight]
-    return Weights(
-        {gram: thousandths[at] for gram, at in vocabulary.items() if thousandths[at]},
-        {name: thousandths[len(vocabulary) + at] for at, name in enumerate(names)},
-        bias,
-        0.5,
-    )
+    """Logistic regression by Adam over all runs at once, each template counting once, attacks as much as the rest."""
+    table = Table(examples, labels)
+    return table.weights(*table.fit(table.everyone()))
 
 
-def _vocabulary(texts: Sequence[str], groups: Sequence[str]) -> dict[str, int]:
+def choose(table: Table) -> float:
+    """The threshold, from scores of texts whose templates the weights did not see."""
+    groups = sorted(set(table.groups))
+    fold = {group: at % FOLDS for at, group in enumerate(np.random.default_rng(1).permutation(groups))}
+    folds = np.array([fold[group] for group in table.groups])
+    highest: dict[int, float] = {}
+    for part in range(FOLDS):
+        logits = table.logits(*table.fit(folds != part))
+        for at in np.flatnonzero((folds == part) & (table.labels == 0) & table.alone):
+            highest[table.texts[at]] = max(highest.get(table.texts[at], -30.0), float(logits[at]))
+    least = sorted(highest.values())[int(len(highest) * (1 - FALSE_ALARMS))]
+    return 1 / (1 + math.exp(-least))
+
+
+class Table:
+    """What is learned from: a row for every run of the texts, with what `score.weighed` adds up. Of an attack there is the longest run alone; of
+    a harmless text every run, and those in which it stands among others, as in a document."""
+
+    def __init__(self, examples: Sequence[corpus.Example], labels: Sequence[int]) -> None:
+        rows = list(_runs(examples, labels))
+        self.texts = [text for text, *_ in rows]
+        self.groups = [examples[text].group for text in self.texts]
+        self.labels = np.array([labels[text] for text in self.texts])
+        self.alone = np.array([alone for _, alone, _ in rows])
+        runs = [run for *_, run in rows]
+        vocabulary = _vocabulary(runs, self.groups)
+        words = dict.fromkeys(name for run in runs for name, _ in lexicon.features(run.words))
+        self.names = [*(f"g {gram}" for gram in vocabulary), *(f"r {name}" for name in rules.RULES), *(f"l {name}" for name in words)]
+        places = {name: at for at, name in enumerate(self.names)}
+        width, starts, columns, values = len(self.names), [], [], []
+        for run in runs:
+            starts.append(len(columns))
+            held = [
+                (place, 1 / math.sqrt(max(run.size, 1))) for gram in sorted(run.grams) if (place := places.get(f"g {gram}")) is not None
+            ]
+            held += [(places[f"r {name}"], 1.0) for name in run.rules]
+            held += [(places[f"l {name}"], value) for name, value in lexicon.features(run.words)]
+            held += [(width, 0.0)]  # so that no row is empty
+            columns += [place for place, _ in held]
+            values += [value for _, value in held]
+        self._starts, self._columns, self._values = np.array(starts), np.array(columns), np.array(values)
+
+    def everyone(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.groups), bool)
+
+    def fit(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+        """(weights, bias), from the chosen rows."""
+        size = Counter(group for group, one in zip(self.groups, chosen, strict=True) if one)
+        share = np.array([1 / size[group] if one else 0.0 for group, one in zip(self.groups, chosen, strict=True)])
+        for label in (0, 1):
+            share[self.labels == label] /= share[self.labels == label].sum()
+        sizes = np.diff(np.append(self._starts, len(self._columns)))
+        rows = np.repeat(np.arange(len(sizes)), sizes)
+        inside = np.flatnonzero(chosen[rows])
+        columns, values, rows = self._columns[inside], self._values[inside], rows[inside]
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        present = rows[starts]
+        weight = np.zeros(len(self.names) + 2)  # that of the column of nothing, and the bias, last
+        first, second = np.zeros_like(weight), np.zeros_like(weight)
+        for step in range(1, STEPS + 1):
+            logits = weight[-1] + np.add.reduceat(values * weight[columns], starts)
+            error = share[present] * (1 / (1 + np.exp(-logits)) - self.labels[present])
+            slope = np.bincount(columns, values * np.repeat(error, sizes[present]), minlength=len(weight)) + DECAY * weight
+            slope[-1] = error.sum()
+            first = 0.9 * first + 0.1 * slope
+            second = 0.999 * second + 0.001 * slope**2
+            weight -= RATE * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        return weight[:-1], float(weight[-1])
+
+    def logits(self, weight: NDArray[np.float64], bias: float) -> NDArray[np.float64]:
+        """Of every row."""
+        found: NDArray[np.float64] = bias + np.add.reduceat(self._values * weight[self._columns], self._starts)
+        return found
+
+    def weights(self, weight: NDArray[np.float64], bias: float) -> Weights:
+        """In thousandths, as they are kept."""
+        kept = [(name, round(1000 * float(one))) for name, one in zip(self.names, weight, strict=False)]
+        part = {which: {name[2:]: one for name, one in kept if name[0] == which and one} for which in "grl"}
+        return Weights(part["g"], part["r"], part["l"], round(bias, 4), 0.5)
+
+
+def _runs(examples: Sequence[corpus.Example], labels: Sequence[int]) -> Iterator[tuple[int, bool, Run]]:
+    """(number of the example, whether it stands alone, run)."""
+    calm = [one.text for one, label in zip(examples, labels, strict=True) if not label]
+    for at, (one, label) in enumerate(zip(examples, labels, strict=True)):
+        alone = list(runs(folded(one.text).text))
+        if label:
+            yield at, True, max(alone, key=lambda run: run.stop - run.start)
+            continue
+        yield from ((at, True, run) for run in alone)
+        among = _among(one.text, calm, random.Random(one.text))  # noqa: S311  not for secrets
+        yield from ((at, False, run) for run in runs(folded(among).text) if run.stop - run.start > WINDOW // 2)
+
+
+def _among(text: str, calm: Sequence[str], draw: random.Random) -> str:
+    """The text and harmless ones before or behind it, as many as a run holds."""
+    parts = [text]
+    while sum(map(len, parts)) + len(other := draw.choice(calm)) < WINDOW:
+        parts.insert(draw.choice((0, len(parts))), other)
+    return "\n".join(parts)
+
+
+def _vocabulary(every: Sequence[Run], groups: Sequence[str]) -> list[str]:
     """The n-grams that occur in the most templates."""
     where: dict[str, set[str]] = {}
-    for text, group in zip(texts, groups, strict=True):
-        for gram in grams(text):
+    for run, group in zip(every, groups, strict=True):
+        for gram in run.grams:
             where.setdefault(gram, set()).add(group)
     often = sorted((gram for gram in where if len(where[gram]) >= SEEN_IN), key=lambda gram: (-len(where[gram]), gram))
-    return {gram: at for at, gram in enumerate(often[:MOST])}
-
-
-Matrix = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-
-
-def _matrix(texts: Sequence[str], vocabulary: dict[str, int], names: list[str]) -> Matrix:
-    """(row, column, value) of what is not zero: what `score.weighed` adds up."""
-    rows, columns, values = [], [], []
-    for row, text in enumerate(texts):
-        every = grams(text)
-        for gram in sorted(every):
-            if gram in vocabulary:
-                rows.append(row)
-                columns.append(vocabulary[gram])
-                values.append(1 / np.sqrt(len(every)))
-        for name in rules.matched(text):
-            rows.append(row)
-            columns.append(len(vocabulary) + names.index(name))
-            values.append(1.0)
-    return np.array(rows), np.array(columns), np.array(values)
-
-
-def _descend(
-    rows: NDArray[np.int64], columns: NDArray[np.int64], values: NDArray[np.float64], y: NDArray[np.float64], share: NDArray[np.float64], width: int
-) -> tuple[NDArray[np.float64], float]:  # fmt: skip
-    weight = np.zeros(width + 1)
-    first, second = np.zeros(width + 1), np.zeros(width + 1)
-    for step in range(1, STEPS + 1):
-        logits = weight[-1] + np.bincount(rows, values * weight[columns], minlength=len(y))
-        error = share * (1 / (1 + np.exp(-logits)) - y)
-        slope = np.append(np.bincount(columns, values * error[rows], minlength=width) + DECAY * weight[:-1], error.sum())
-        first = 0.9 * first + 0.1 * slope
-        second = 0.999 * second + 0.001 * slope**2
-        weight -= RATE * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
-    return weight[:-1], float(weight[-1])
+    return often[:MOST]
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ class Service:
         shared_limits: bool = False,
     ) -> None:
         """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is. `keep_content`: what is said is
-        kept with the audit, sealed. `keep_ms`: how long records of the audit are kept; None: for ever. `shared_limits`: several servers
-        count together on SQLite, too; on PostgreSQL they always do."""
+        kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever. `shared_limits`: several servers count
+        together on SQLite, too; on PostgreSQL they always do."""
         self.pool, self.guard, self.proxies = pool, guard, proxies
         self.db, self.access = db, Access(db, most_at_once, Shared(db) if shared_limits else None)
         self.books, self.metrics = Books(db, cost), Metrics()

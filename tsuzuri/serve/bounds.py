@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import re
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NoReturn
 
@@ -19,14 +19,15 @@ from tsuzuri.serve.refusal import Refusal
 MAX_BYTES = 10 << 20
 MAX_DEPTH = 32
 MAX_NODES = 250_000
+MAX_KEYS = 50_000  # of all objects together: decoding them takes longest
 MAX_WORD = 400  # digits of a number
 MAX_SECONDS = 60  # until a body is whole
 CLOSE = {"connection": "close"}  # what is left of it is not read
 LET_PASS = 64 << 20  # bytes that are thrown away as they come, so that whoever sends them hears the answer
 OFF_LOOP = 1 << 16  # bytes from which on decoding happens in a thread, so that the others do not wait
-# A string that never ends is one, too: it would be looked for again from each of its quotes, in time that grows with the square.
-STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
+NOT_MARKS = bytes(set(range(256)) - set(b'"[]{},:'))
+BRACKETS = bytes.maketrans(b"{}", b"[]")
+SPACE, BLANK = b" \t\r\n", 4096  # bytes of space before the object
 
 
 async def body(chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> dict[str, Any]:
@@ -53,47 +54,57 @@ async def body(chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> dict
 
 def parse(data: bytes) -> dict[str, Any]:
     """Strict JSON within the bounds. Raises Refusal."""
-    _bounded(data)
+    if not data[:BLANK].lstrip(SPACE).startswith(b"{"):
+        raise _no_json(Words("{…} の形ではありません。", "It is no object."))
+    halves = _bounded(data)
     try:
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
-        if "\\u" in text:
+        value: dict[str, Any] = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+        if halves:
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except UnicodeError as error:
         raise _no_json(Words("UTF-8 の文字列ではありません。", "It is not UTF-8.")) from error
     except (ValueError, RecursionError) as error:
         place = f"{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _no_json(Words(f"JSON として読めません（{place}）。", f"It is not JSON ({place}).")) from error
-    if not isinstance(value, dict):
-        raise _no_json(Words("{…} の形ではありません。", "It is no object."))
     return value
 
 
-def _bounded(data: bytes) -> None:
-    """One pass over the bytes: strings go, and of the rest only brackets and commas stay."""
-    structure = STRING.sub(b"", data).translate(None, NOT_STRUCTURE)
-    if len(structure) > 3 * MAX_NODES:
+def _bounded(data: bytes) -> bool:
+    """Whether halves of surrogate pairs may be spelled in it. Whole passes over the bytes and no loop over them: of what is no text,
+    brackets, commas and colons are counted. Raises Refusal.
+
+    First what is escaped goes: pairs of backslashes, then quotes behind one. What stands before the first backslash outside of a string,
+    which is no JSON, is counted right; nothing behind it is ever decoded.
+    """
+    single = data.replace(b"\\\\", b"") if b"\\" in data else data
+    escaped = b"\\" in single
+    marks = (single.replace(b'\\"', b"") if escaped else single).translate(None, NOT_MARKS).replace(b'""', b"")
+    quotes = marks.count(b'"')
+    if quotes % 2:
+        raise _no_json(Words("文字列が閉じていません。", "A string does not end."))
+    if quotes > 4 * MAX_NODES:
         raise _no_json(Words(f"値が {MAX_NODES:,} 個を超えています。", f"It has more than {MAX_NODES:,} values."))
-    depth = nodes = 0
-    for byte in structure:
-        if byte in b"[{":
-            depth += 1
-            nodes += 1
-            if depth > MAX_DEPTH:
-                raise _no_json(Words(f"入れ子が {MAX_DEPTH} 段を超えています。", f"It is nested deeper than {MAX_DEPTH}."))
-        elif byte in b"]}":
-            depth -= 1
-        else:
-            nodes += 1
-    if nodes > MAX_NODES:
+    marks = b"".join(marks.split(b'"')[::2]).translate(BRACKETS)
+    if marks.count(b"[") + marks.count(b",") > MAX_NODES:
         raise _no_json(Words(f"値が {MAX_NODES:,} 個を超えています。", f"It has more than {MAX_NODES:,} values."))
+    if marks.count(b":") > MAX_KEYS:
+        raise _no_json(Words(f"項目が {MAX_KEYS:,} 個を超えています。", f"It has more than {MAX_KEYS:,} fields."))
+    brackets = marks.translate(None, b",:")
+    for _ in range(MAX_DEPTH):  # each round takes the innermost pairs away
+        left = brackets.replace(b"[]", b"")
+        if len(left) == len(brackets):
+            break
+        brackets = left
+    if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:
+        raise _no_json(Words(f"入れ子が {MAX_DEPTH} 段を超えています。", f"It is nested deeper than {MAX_DEPTH}."))
+    return escaped and (b"\\ud" in single or b"\\uD" in single)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)[:80]
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0][:80]
         raise _no_json(Words(f"「{twice}」が二度あります。", f"'{twice}' stands twice."))
     return found
 

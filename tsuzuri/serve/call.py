@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -82,6 +83,12 @@ class Call:
         self.model = found
         return found
 
+    def allowed(self) -> list[Served]:
+        """The models that the key may use."""
+        assert self.who is not None
+        only = self.who.models
+        return [model for model in self.service.pool.all() if only is None or model.name in only]
+
     def head(self, kind: str, model: Served) -> Head:
         return Head(f"{kind}{secrets.token_hex(12)}", self.service.now(), model.name, model.tokens.spell if model.tokens else None)
 
@@ -89,7 +96,7 @@ class Call:
         """The events of each choice. Raises Refusal for what the model cannot do."""
         self.marks = asked.marks
         tried = await routing.models(self, model, asked)  # the model itself, or those of its route
-        prompts = {one.name: await _length(one, asked) for one in tried}
+        prompts = {one.name: await self._length(model, one, asked) for one in tried}
         events = routing.answered(self, model, tried, lambda one: self._asking(one, asked, prompts[one.name]))
         async with self._reserved(tried, asked, prompts) as account, closing(events):
             async for found in events:
@@ -107,6 +114,27 @@ class Call:
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
         return side_by_side(streams, self.meter)
 
+    async def reads(self, model: Served, asked: Asked) -> int:
+        """Tokens of a conversation; 0 where they are not known, and for what the model cannot read, which it says in its turn. Raises
+        ContextError, soon, where they are far too many."""
+        if model.tokens is None:
+            return 0
+        try:
+            able(model, asked)
+        except Refusal:
+            return 0
+        await model.tokens.fits(asked.messages)
+        return len(await model.tokens.conversation(asked.messages, asked.options.tools))
+
+    async def _length(self, model: Served, one: Served, asked: Asked) -> int:
+        """What `one` of a route reads: another one may have the room that it lacks."""
+        try:
+            return await self.reads(one, asked)
+        except ContextError:
+            if model.route is None:
+                raise
+            return 0
+
     async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The same of texts to be continued: n choices of the first prompt, n of the second …"""
         tokens = model.ours(Words("文章の続き", "the continuation of a text"))
@@ -114,6 +142,8 @@ class Call:
         streams: list[AsyncIterator[Event]] = []
         reading = 0
         for prompt in asked.prompts:
+            if isinstance(prompt, str):
+                await tokens.fits(prompt)
             count = len(await tokens.source(prompt)) if isinstance(prompt, str) else len(prompt)
             reading += count
             for index in range(asked.choices):
@@ -139,6 +169,8 @@ class Call:
         read: list[tuple[str, str | Sequence[int], list[str]]] = []
         for place, each in inputs:
             with _at(place, ConfigError):
+                if isinstance(each, str) and model.tokens is not None:
+                    await model.tokens.fits(each)
                 text, notices = await self.service.guard.text(each if isinstance(each, str) else await reader.decode(each))
             read.append((place, text if notices or isinstance(each, str) else each, notices))  # ids stay ids unless something is masked
         asked = Asked(model.name, Options(Sampling(max_tokens=1)), prompts=tuple("" for _ in read), marks=marks)
@@ -157,17 +189,6 @@ class Call:
         assert self.who is not None
         stopping = self.service.stopping.is_set
         return self.service.books.reserved(self.who, self.id, models, asked, self.meter, prompts, lambda: self.model or models[0], stopping)
-
-
-async def _length(model: Served, asked: Asked) -> int:
-    """How many tokens it is to read; 0 where that is not known, and for what it cannot read, which it says in its turn."""
-    if model.tokens is None:
-        return 0
-    try:
-        able(model, asked)
-    except Refusal:
-        return 0
-    return len(await model.tokens.conversation(asked.messages, asked.options.tools))
 
 
 @contextmanager
@@ -246,6 +267,21 @@ def streamed(
             yield last
 
     return Answer(frames=frames(), failed=failed)
+
+
+def line_by_line(
+    events: AsyncIterator[tuple[int, Event]],
+    each: Maker,
+    end: Callable[[], Sequence[Mapping[str, Any]]],
+    shape: Callable[[Refusal, str], Mapping[str, Any]],
+) -> Answer:
+    """`streamed`, as lines of JSON: Ollama's way. No other line may stand among them, so silence is not broken."""
+    made = streamed(events, each, end, _line, failed=lambda refusal, request_id: _line(shape(refusal, request_id)))
+    return replace(made, headers={"content-type": "application/x-ndjson"}, ping=b"")
+
+
+def _line(chunk: Mapping[str, Any]) -> bytes:
+    return f"{dumps(chunk)}\n".encode()
 
 
 def data_frame(chunk: Mapping[str, Any]) -> bytes:

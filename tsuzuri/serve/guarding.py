@@ -18,20 +18,22 @@ from tsuzuri.types import Chat, Message
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    checks: Checks
+    """`checks` None: nothing is done, and everything passes as it is."""
+
+    checks: Checks | None = None
 
     def chat(self, chat: Chat) -> Chat:
-        return chat if self is NOTHING else guarded(chat, self.checks)
+        return guarded(chat, self.checks) if self.checks else chat
 
     async def messages(self, messages: Sequence[Message]) -> Sequence[Message]:
         """A conversation as a model reads it: masked. For whoever only counts it."""
-        if not self.checks.mask:
+        if not (self.checks and self.checks.mask):
             return messages
         return (await asyncio.to_thread(masked_messages, messages, self.checks.mask, Vault()))[0]
 
     async def text(self, text: str) -> tuple[str, list[str]]:
         """What a model reads that gives no text back: masked, away from the event loop, and what is to be told of it."""
-        if not self.checks.mask:
+        if not (self.checks and self.checks.mask):
             return text, []
         masked, found = await asyncio.to_thread(mask, text, Vault(), self.checks.mask)
         return masked, [str(told_masked(found))] if found else []
@@ -45,4 +47,4 @@ class Guard:
         return sure
 
 
-NOTHING = Guard(Checks(mask=(), injection="ignore"))
+NOTHING = Guard()

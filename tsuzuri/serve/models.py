@@ -48,6 +48,7 @@ class Tokens(Protocol):
     context_length: int
 
     def spell(self, id: int) -> bytes: ...  # the bytes of a token
+    async def fits(self, said: str | Sequence[Message]) -> None: ...  # ContextError, soon, for what is too long however it is cut
     async def encode(self, text: str) -> list[int]: ...
     async def decode(self, ids: Sequence[int]) -> str: ...
     async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]: ...  # as it is read
@@ -169,13 +170,18 @@ async def _never(messages: Sequence[Message], options: Options) -> AsyncIterator
     yield  # it is a generator
 
 
+def name_of(directory: Path) -> str:
+    """What a model of our own is called: as its directory, or as the run it belongs to where that is called `model`."""
+    path = directory.resolve()
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
+
+
 def from_directory(directory: Path, **how: object) -> Served:
-    """A model of our own, named as its directory, or as the run it belongs to where that is called `model`; one that only reads, too."""
+    """A model of our own; one that only reads, too."""
     from tsuzuri.serve import reading  # noqa: PLC0415  torch loads here
     from tsuzuri.serve.local import Local  # noqa: PLC0415
 
-    path = directory.resolve()
-    name = path.parent.name if path.name == "model" and path.parent.name else path.name
+    name = name_of(directory)
     reader = reading.reader(directory, **how)  # type: ignore[arg-type]
     if reader is not None:
         return Served(name, None, reader=reader)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -66,14 +67,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Models in the order in which they are asked. `fallback`: reasons for which the next one is. Raises ConfigError for none."""
+    """Models in the order in which they are asked. `fallback`: reasons for which the next one is. `wait`: seconds that each has for its
+    first event; None: as long as it takes. Raises ConfigError for no model and for no time."""
 
     models: tuple[Candidate, ...]
     fallback: tuple[Reason, ...] = USUAL
+    wait: float | None = None
 
     def __post_init__(self) -> None:
         if not self.models:
             raise _wrong("models", Words("モデルが一つもありません。", "There is no model."))
+        if self.wait is not None and not 0 < self.wait < math.inf:
+            raise _wrong("wait", Words("0 より大きい秒数が要ります。", "It takes a number of seconds above 0."))
 
 
 async def models(call: Call, model: Served, asked: Asked) -> list[Served]:
@@ -120,13 +125,16 @@ async def answered(
             try:
                 events = ask(one)
                 await stack.enter_async_context(closing(events))
-                async for found in events:
-                    held.append(found)
-                    if not isinstance(found[1], Notice):
-                        break
+                with _late(one.name):
+                    async with asyncio.timeout(model.route.wait):
+                        async for found in events:
+                            held.append(found)
+                            if not isinstance(found[1], Notice):
+                                break
             except (TsuzuriError, Refusal) as error:
                 reason = _reason(error)
                 failed[one.name] = reason
+                call.service.metrics.fallbacks.labels(one.name, reason).inc()
                 told |= {(index, event.text): None for index, event in held if isinstance(event, Notice)}
                 call.marks = {**call.marks, "tsuzuri.fallback": _list(failed)}
                 if one is tried[-1] or reason not in model.route.fallback:
@@ -144,6 +152,19 @@ async def answered(
             async for found in events:
                 yield found
             return
+
+
+@contextmanager
+def _late(name: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise RemoteError(
+            Words(f"モデル {name} に尋ねました。", f"Asking the model {name}."),
+            found=Words("決められた時間内に答え始めませんでした。", "It did not begin to answer in the time it has."),
+            todo=Words("時間をおいてもう一度試してください。", "Try again later."),
+            code="timeout",
+        ) from error
 
 
 def _reason(error: TsuzuriError | Refusal) -> str:
@@ -188,9 +209,8 @@ class _Facts:
         """Whether it is one of those who are meant."""
         who = self._call.who
         assert who is not None
-        keys = not when.keys or any(
-            one in when.keys for one in (who.id, who.replaces if isinstance(who, Key) else None)
-        )  # or has taken the place of one
+        ids = (who.id, who.replaces if isinstance(who, Key) else None)  # or has taken the place of one
+        keys = not when.keys or any(one in when.keys for one in ids)
         share = when.share is None or place(route, self._call.tenant) < when.share
         return keys and share and (not when.users or who.user_id in when.users)
 
@@ -198,13 +218,13 @@ class _Facts:
         return bool(self._asked.options.tools) or any(one.tool_calls or one.role == "tool" for one in self._asked.messages)
 
     async def _tokens(self) -> int:
-        """As the first model of our own among them reads it; where there is none, an estimate from the bytes."""
+        """As the first model of our own among them reads it; where none can, an estimate from the bytes."""
         if self._length is None:
+            self._length = -(-sum(len(text.encode()) for text in _texts(self._asked.messages)) // BYTES_A_TOKEN)
             ours = next((one.tokens for one in self._served if one.tokens is not None), None)
             if ours is not None:
-                self._length = len(await ours.conversation(self._asked.messages))
-            else:
-                self._length = -(-sum(len(text.encode()) for text in _texts(self._asked.messages)) // BYTES_A_TOKEN)
+                with suppress(TsuzuriError):  # it cannot read tools
+                    self._length = len(await ours.conversation(self._asked.messages, self._asked.options.tools))
         return self._length
 
     async def _found(self) -> bool:

@@ -28,7 +28,7 @@ ALWAYS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`body` at once, or `frames` as they come; then `failed` makes the last frame of an error. `pings`: whether a comment may come between."""
+    """`body` at once, or `frames` as they come; then `failed` makes the last frame of an error. `ping` breaks a long silence."""
 
     body: Mapping[str, Any] | bytes = b""
     status: int = 200
@@ -36,7 +36,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     frames: AsyncIterator[bytes] | None = None
     failed: Callable[[Refusal, str], bytes] | None = None
-    pings: bool = True
+    ping: bytes = PING_FRAME  # what breaks a long silence; b"": nothing may
 
 
 class Sender:
@@ -64,15 +64,16 @@ class Sender:
         if answer.frames is None:
             await self._whole(answer)
             return
-        pinging = asyncio.create_task(self._ping(answer) if answer.pings else asyncio.sleep(0))
+        pinging = asyncio.create_task(self._ping(answer)) if answer.ping else None
         try:
             async with closing(answer.frames):
                 async for frame in answer.frames:
                     await self._start(answer.status, {**STREAM, **answer.headers})
                     await self._bytes(frame)
         finally:
-            pinging.cancel()
-            await asyncio.gather(pinging, return_exceptions=True)
+            if pinging is not None:
+                pinging.cancel()
+                await asyncio.gather(pinging, return_exceptions=True)
         await self._end()
 
     async def refuse(self, refusal: Refusal, shape: Callable[[Refusal, str], Mapping[str, Any]]) -> None:
@@ -120,5 +121,5 @@ class Sender:
             silent = time.monotonic() - self._last
             if silent >= PING:
                 await self._start(answer.status, {**STREAM, **answer.headers})
-                await self._bytes(PING_FRAME)
+                await self._bytes(answer.ping)
             await asyncio.sleep(max(0.01, PING - silent) if silent < PING else PING)

@@ -83,9 +83,9 @@ class Prices:
         """Micro-yen. `cached` is a part of `input`; `at` in ms since 1970. None where there is no price, or no rate for it."""
         assert 0 <= cached <= input and output >= 0
         found = self.on(model, at)
-        if found is None or found[1] is None:
+        price, rate = found or (None, None)
+        if price is None or rate is None:
             return None
-        price, rate = found
         each = price.above if price.above and input > price.above.tokens else price
         exact = (each.input * (input - cached) + each.cached * cached + each.output * output) * rate
         return int(exact.to_integral_value(ROUND_CEILING))

@@ -59,6 +59,13 @@ class FastTokenizer:
         return self._state
 
     @property
+    def longest(self) -> int | None:
+        """The most bytes that one id stands for; None where a text may become shorter before it is cut, so that its length says nothing."""
+        swallows = any(token["lstrip"] or token["rstrip"] for token in self._state["added_tokens"])
+        changed = self._state.get("normalizer") or self._state.get("truncation") or swallows or not _pieces_are_bytes(self._state)
+        return None if changed else max(map(len, self._bytes))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical tokenizer.json: same fingerprint, same ids."""
         return hashlib.sha256(self._canonical().encode()).hexdigest()

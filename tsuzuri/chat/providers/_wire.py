@@ -12,9 +12,9 @@ import json
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, Protocol
@@ -38,6 +38,7 @@ LONGEST_WAIT = 20.0  # seconds that a server may ask for: somebody is waiting fo
 AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)  # statuses that another try may better
 WRONG = (400, 404, 413, 422)  # statuses that say the request is at fault
 LARGEST = 1 << 53  # a number of tokens that can be one
+SIGNED = "~"  # between the id of a call and what is to come back with it
 ASKED = Words("モデルのサーバーに尋ねました。", "Asking the server of the model.")
 NO_SETTING = Words("このモデルのサーバーには、その設定がありません。", "The server of this model has no such setting.")
 
@@ -70,9 +71,9 @@ def chat(place: Place, request: Callable[[Sequence[Message], Options], Mapping[s
                     if response.status_code == 200:
                         begun = True
                         async for line in _lines(response):
-                            for event in _read(came, line):
+                            for event in _read(came, line, place.key):
                                 yield event
-                        for event in came.end():
+                        for event in _at_most(options.calls[1], came.end()):
                             yield event
                         return
                     failed = _Failed(response.status_code, await _start(response), response.headers)
@@ -226,6 +227,12 @@ def arguments(call: ToolCall) -> dict[str, Any]:
 # ── and back
 
 
+def bare(message: Message) -> Message:
+    """The ids of calls without what another service's model wants back in them (`gemini.py`)."""
+    calls = tuple(replace(call, id=call.id.partition(SIGNED)[0]) for call in message.tool_calls)
+    return replace(message, tool_calls=calls, tool_call_id=message.tool_call_id and message.tool_call_id.partition(SIGNED)[0])
+
+
 def called(calls: Sequence[ToolCall], finish: Finish) -> list[Event]:
     """Calls once they are whole. One that the limit of length cut in two is not made, and that is told."""
     found: list[Event] = []
@@ -285,11 +292,32 @@ def told(body: Mapping[str, Any], key: str | None = None) -> str:
     return (line.replace(key, "…") if key else line)[:MAX_TOLD]
 
 
-def _read(reading: Reading, line: str) -> list[Event]:
+def _at_most(most: int | None, events: Sequence[Event]) -> Iterator[Event]:
+    """Calls beyond those that were asked for are left out, and that is told: not every service can be asked for few."""
+    calls = sum(isinstance(event, ToolCall) for event in events)
+    over = 0 if most is None else max(0, calls - most)
+    if over:
+        yield Notice(str(Words(f"余分なツール呼び出し {over} 件を除きました。", f"Calls beyond those asked for were left out: {over}.")))
+    given = 0
+    for event in events:
+        given += isinstance(event, ToolCall)
+        if not (isinstance(event, ToolCall) and most is not None and given > most):
+            yield event
+
+
+def _read(reading: Reading, line: str, key: str | None) -> list[Event]:
     try:
         return reading(line)
+    except RemoteError as error:
+        raise _without(key, error) from error
     except (TypeError, AttributeError, KeyError, ValueError, IndexError) as error:
         raise broken(Words("届いたものの形が違います。", "What came has another form.")) from error
+
+
+def _without(key: str | None, error: RemoteError) -> RemoteError:
+    """An error told in the stream, should the server have repeated the key."""
+    found = Words(*(words.replace(key, "…") if key else words for words in error.found))
+    return RemoteError(error.asked, found=found, todo=error.todo, code=error.code)
 
 
 async def _lines(response: httpx2.Response) -> AsyncIterator[str]:
@@ -365,7 +393,7 @@ def _patience(failed: _Failed | httpx2.HTTPError, tried: int) -> float | None:
     """Seconds until the next try; None where there is to be none. What the server says of it goes before what its status means."""
     if tried >= TRIES:
         return None
-    usual = WAIT * 2 ** (tried - 1) * random.uniform(0.75, 1)  # noqa: S311  so that those who were refused together do not return together
+    usual: float = WAIT * 2 ** (tried - 1) * random.uniform(0.75, 1)  # noqa: S311  so that those who were refused together do not return together
     if isinstance(failed, httpx2.HTTPError):
         unsent = isinstance(failed, httpx2.ConnectError | httpx2.ConnectTimeout)
         return usual if unsent or isinstance(failed, httpx2.RemoteProtocolError | httpx2.ReadError) else None

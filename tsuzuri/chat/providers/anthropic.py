@@ -57,6 +57,10 @@ def request(model: str, messages: Sequence[Message], options: Options) -> dict[s
         made["stop_sequences"] = list(options.stop)
     if options.tools:
         made["tools"] = [_tool(function) for function in _wire.functions(options.tools, ("name", "description", "parameters", "strict"))]
+        least, most = options.calls
+        if least or most is not None:
+            one = {"disable_parallel_tool_use": True} if most == 1 else {}
+            made["tool_choice"] = {"type": "any" if least else "auto", **one}
     return made
 
 
@@ -68,7 +72,7 @@ def _tool(function: Mapping[str, Any]) -> dict[str, Any]:
 def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Results of tools are said by the user there, all that answer one turn together."""
     made: list[dict[str, Any]] = []
-    for message in messages:
+    for message in map(_wire.bare, messages):
         if message.role == "tool":
             result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
             if made and made[-1]["role"] == "user" and isinstance(made[-1]["content"], list):

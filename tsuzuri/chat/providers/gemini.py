@@ -32,9 +32,8 @@ NAMES = {
 FINISH: Mapping[str, Finish] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
-    **dict.fromkeys(("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"), "content_filter"),  # type: ignore[dict-item]
+    **dict.fromkeys(("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"), "content_filter"),
 }
-SIGNED = "~"
 
 
 def chat(address: str, model: str, key: str | None = None) -> Chat:
@@ -69,6 +68,8 @@ def request(messages: Sequence[Message], options: Options) -> dict[str, Any]:
     if options.tools:
         functions = _wire.functions(options.tools, ("name", "description", "parameters"))
         made["tools"] = [{"functionDeclarations": [_declared(function) for function in functions]}]
+        if options.calls[0]:
+            made["toolConfig"] = {"functionCallingConfig": {"mode": "ANY"}}
     return made
 
 
@@ -103,7 +104,7 @@ def _contents(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    id, signed, signature = call.id.partition(SIGNED)
+    id, signed, signature = call.id.partition(_wire.SIGNED)
     part: dict[str, Any] = {"functionCall": {"id": id, "name": call.name, "args": _wire.arguments(call)}}
     return part | ({"thoughtSignature": signature} if signed else {})
 
@@ -116,7 +117,7 @@ def _result(message: Message, names: Mapping[str, str]) -> dict[str, Any]:
             found=Words("どの呼び出しの結果なのかわかりません。", "There is no call that it answers."),
             todo=Words("tool_call_id を、前の呼び出しの id にしてください。", "Let tool_call_id be the id of a call before it."),
         )
-    return {"functionResponse": {"id": id.partition(SIGNED)[0], "name": names[id], "response": {"result": message.content}}}
+    return {"functionResponse": {"id": id.partition(_wire.SIGNED)[0], "name": names[id], "response": {"result": message.content}}}
 
 
 # ── and back
@@ -151,7 +152,7 @@ class Reading:
             call = part["functionCall"]
             id = str(call.get("id") or f"call_{secrets.token_hex(8)}")
             signature = part.get("thoughtSignature")
-            id = f"{id}{SIGNED}{signature}" if signature else id
+            id = f"{id}{_wire.SIGNED}{signature}" if signature else id
             self._calls.append(ToolCall(id, str(call["name"]), json.dumps(call.get("args") or {}, ensure_ascii=False)))
         text = part.get("text")
         return [] if not text else [Thought(str(text))] if part.get("thought") else [Text(str(text))]

@@ -15,12 +15,14 @@ from importlib import resources
 
 _GAP = re.compile(r"\{(\w+)\}")
 SHARE = 0.35  # of the groups that are held out
-FRESH = "fresh"  # the kind of what was written last, and is held out whole
+PHRASINGS = "phrasings"  # the file of phrasings without gaps
+FRESH = "fresh"  # the kind of what was written after the templates and before the phrasings, and is held out whole
+FRESH_2 = "fresh_2"  # and of what was written after both
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`kind` is the part of the file the template stands in, `group` the template itself."""
+    """`kind` is the part of the file the template stands in (of phrasings.yaml and fresh_2.yaml, the file), `group` the template itself."""
 
     text: str
     kind: str
@@ -28,7 +30,7 @@ class Example:
 
     @property
     def held_out(self) -> bool:
-        return self.kind == FRESH or held_out(self.group)
+        return self.kind in (FRESH, FRESH_2) or held_out(self.group)
 
 
 def held_out(group: str) -> bool:
@@ -37,13 +39,13 @@ def held_out(group: str) -> bool:
 
 
 def attacks(each: int = 10, seed: int = 1) -> list[Example]:
-    """Up to `each` fillings of every template of attacks.yaml and fresh.yaml, none twice."""
-    return [*_filled("attacks", "attacks", each, seed), *_filled(FRESH, "attacks", each, seed)]
+    """Up to `each` fillings of every template of attacks.yaml, phrasings.yaml and the fresh ones, none twice."""
+    return [one for file in ("attacks", PHRASINGS, FRESH, FRESH_2) for one in _filled(file, "attacks", each, seed)]
 
 
 def harmless(each: int = 14, seed: int = 1) -> list[Example]:
-    """The same of harmless.yaml and fresh.yaml."""
-    return [*_filled("harmless", "harmless", each, seed), *_filled(FRESH, "harmless", each, seed)]
+    """The same of harmless.yaml, phrasings.yaml and the fresh ones."""
+    return [one for file in ("harmless", PHRASINGS, FRESH, FRESH_2) for one in _filled(file, "harmless", each, seed)]
 
 
 def read(name: str) -> dict[str, object]:
@@ -57,9 +59,10 @@ def read(name: str) -> dict[str, object]:
 
 def _filled(name: str, part: str, each: int, seed: int) -> Iterator[Example]:
     file = read(name)
-    fill, kinds = file["fill"], file[part]
+    fill, kinds = file.get("fill", {}), file[part]
     assert isinstance(fill, dict) and isinstance(kinds, dict)
-    for kind, templates in kinds.items():
+    for kind, written in kinds.items():
+        templates = [line.replace("⏎", "\n") for line in written.splitlines()] if isinstance(written, str) else written
         for template in templates:
             seen: set[str] = set()
             draw = random.Random(f"{seed} {template}")  # noqa: S311  not for secrets
@@ -67,7 +70,7 @@ def _filled(name: str, part: str, each: int, seed: int) -> Iterator[Example]:
                 text = filled(template, fill, draw)
                 if text not in seen and len(seen) < each:
                     seen.add(text)
-                    yield Example(text, kind, template)
+                    yield Example(text, name if name in (PHRASINGS, FRESH_2) else kind, template)
 
 
 def filled(template: str, fill: Mapping[str, Sequence[str]], draw: random.Random) -> str:

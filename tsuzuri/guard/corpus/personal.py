@@ -185,6 +185,22 @@ def _account(draw: random.Random) -> str:
     return draw.choice([number, number, number.translate(WIDE)])
 
 
+def _pension(draw: random.Random) -> str:
+    number = f"{_digits(draw, 4)}-{_digits(draw, 6)}"
+    return draw.choice([number, number, number.translate(WIDE), number.replace("-", ""), number.replace("-", "−")])
+
+
+def _insurance(draw: random.Random) -> str:
+    number = draw.choice([_digits(draw, 8), _digits(draw, 6), _digits(draw, 4)])
+    return draw.choice([number, number.translate(WIDE)])
+
+
+def _address_of_machine(draw: random.Random) -> str:
+    four = ".".join(["203", "0", "113", str(draw.randint(1, 254))]) if draw.random() < 0.5 else f"198.51.100.{draw.randint(1, 254)}"
+    six = f"2001:db8:{draw.randint(1, 9999)}::{draw.randint(1, 9999)}"
+    return draw.choice([four, four, four.translate(WIDE), six])
+
+
 def _passport(draw: random.Random) -> str:
     number = draw.choice(["TR", "TK", "TZ", "MU", "TT"]) + _digits(draw, 7)
     return draw.choice([number, number, number.translate(str.maketrans("0123456789TRKZMU", "０１２３４５６７８９ＴＲＫＺＭＵ"))])
@@ -229,6 +245,7 @@ def _address(draw: random.Random) -> str:
 VALUES: dict[str, Callable[[random.Random], str]] = {
     "my_number": _my_number, "corporate_number": _corporate, "telephone": _telephone, "postal_code": _postal, "bank_account": _account,
     "drivers_licence": _licence, "passport": _passport, "card": _card, "email": _email, "name": _name, "full_name": _full, "postal_address": _address,
+    "basic_pension": _pension, "health_insurance": _insurance, "ip_address": _address_of_machine,
 }  # fmt: skip
 WRONG: dict[str, Callable[[random.Random], str]] = {
     "my_number": lambda draw: _my_number(draw, draw.randint(1, 9)),

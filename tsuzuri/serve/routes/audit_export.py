@@ -18,7 +18,7 @@ BATCH = 1000  # records that are read at once: nobody holds the database while a
 
 async def answer(call: Call) -> Answer:
     start = numbers(call.request.query_params, {"start": (1, 1, 1 << 53)})["start"]
-    return Answer(frames=_lines(call, start), headers={"content-type": "application/x-ndjson"}, pings=False)
+    return Answer(frames=_lines(call, start), headers={"content-type": "application/x-ndjson"}, ping=b"")
 
 
 async def _lines(call: Call, start: int) -> AsyncIterator[bytes]:

@@ -19,8 +19,7 @@ async def answer(call: Call) -> Answer:
     head, events = call.head("msg_", model), call.conversation(model, asked)
     if not asked.stream:
         return await whole(events, 1, lambda answers: anthropic_messages.whole(head, asked, answers[0]))
-    prompt = len(await model.tokens.conversation(asked.messages, asked.options.tools)) if model.tokens else 0
-    chunks = anthropic_messages.Chunks(head, asked, prompt)
+    chunks = anthropic_messages.Chunks(head, asked, await call.reads(model, asked))
     return streamed(events, chunks.event, chunks.end, named_frame, failed=_failed)
 
 

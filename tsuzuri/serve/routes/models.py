@@ -10,6 +10,4 @@ METHOD, PATHS, POLICY = "GET", ("/v1/models", "/models"), ("chat", "embeddings",
 
 
 async def answer(call: Call) -> Answer:
-    assert call.who is not None
-    allowed = call.who.models
-    return Answer(listed([model for model in call.service.pool.all() if allowed is None or model.name in allowed]))
+    return Answer(listed(call.allowed()))

@@ -16,7 +16,7 @@ from tsuzuri.errors import Words
 from tsuzuri.serve.wire import fields, forms
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, finish_reason, kept
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, needed, recorded, refused, several, string, used
-from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, Choice, choice_of, tool_form
+from tsuzuri.serve.wire.openai_tools import MOST_ID, MOST_MESSAGES, MOST_TOOLS, Choice, choice_of, tool_form
 from tsuzuri.types import Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall, Usage
 
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -110,7 +110,9 @@ def _result(block: JSON, place: str) -> Message:
     content = block.get("content")
     text = "" if content is None or content == [] else _text(content, f"{place}.content")
     failed = fields.boolean(block, "is_error", place=f"{place}.")
-    return Message("tool", f"[error] {text}" if failed else text, tool_call_id=needed(block, "tool_use_id", most=256, place=f"{place}."))
+    return Message(
+        "tool", f"[error] {text}" if failed else text, tool_call_id=needed(block, "tool_use_id", most=MOST_ID, place=f"{place}.")
+    )
 
 
 def _assistant(blocks: Sequence[tuple[JSON, str]]) -> Message:
@@ -122,7 +124,7 @@ def _assistant(blocks: Sequence[tuple[JSON, str]]) -> Message:
                 arguments = json.dumps(mapping(block.get("input"), f"{place}.input"), ensure_ascii=False)
                 calls.append(
                     ToolCall(
-                        needed(block, "id", most=256, place=f"{place}."), needed(block, "name", most=256, place=f"{place}."), arguments
+                        needed(block, "id", most=MOST_ID, place=f"{place}."), needed(block, "name", most=256, place=f"{place}."), arguments
                     )
                 )
             case "thinking" | "redacted_thinking":

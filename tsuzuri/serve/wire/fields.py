@@ -75,7 +75,7 @@ def _shown(value: object) -> str:
 
 
 def _unknown(name: str, known: Iterable[str]) -> Refusal:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6) if len(name) <= 80 else []
     name = name[:80]
     ja = f"「{'」「'.join(near)}」のことではありませんか。" if near else "綴りを確かめるか、外してください。"
     en = f"Did you mean {' or '.join(near)}?" if near else "Check its spelling, or leave it out."

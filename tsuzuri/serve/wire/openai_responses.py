@@ -15,7 +15,7 @@ from tsuzuri.errors import Words
 from tsuzuri.serve.wire import fields, forms
 from tsuzuri.serve.wire.asked import Asked, Head, finish_reason, kept
 from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, needed, recorded, refused, several, string, used
-from tsuzuri.serve.wire.openai_tools import MOST_MESSAGES, MOST_TOOLS, ROLES, Choice, Placed, chosen, tool_form
+from tsuzuri.serve.wire.openai_tools import MOST_ID, MOST_MESSAGES, MOST_TOOLS, ROLES, Choice, Placed, chosen, tool_form
 from tsuzuri.types import Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall, Usage
 
 LONGEST_ID = 64  # characters
@@ -241,7 +241,7 @@ def _item(item: JSON, place: str, found: list[Message]) -> None:
             else:
                 found.append(Message("assistant", "", (call,)))
         case "function_call_output":
-            call_id = needed(item, "call_id", most=256, place=f"{place}.")
+            call_id = needed(item, "call_id", most=MOST_ID, place=f"{place}.")
             found.append(Message("tool", _text(item.get("output"), f"{place}.output"), tool_call_id=call_id))
         case "reasoning":
             pass  # no model reads its earlier thoughts again

@@ -21,6 +21,7 @@ from tsuzuri.serve.wire.fields import JSON, Field, hint, invalid, mapping, neede
 from tsuzuri.types import Message, Role, ToolCall
 
 MOST_MESSAGES, MOST_TOOLS, MOST_CALLS = 2048, 128, 128
+MOST_ID = 1 << 15  # characters of the id of a call: some models elsewhere want a signature back, which travels in it
 ROLES: Mapping[str, Role] = {
     "system": "system",
     "developer": "system",  # its later name
@@ -55,7 +56,7 @@ def _message(one: JSON, place: str) -> Message:
     if role not in ROLES:
         raise invalid(f"{place}.role", Words(f"{'、'.join(ROLES)} のどれかです。", f"It is one of {', '.join(ROLES)}."))
     calls = tuple(_call(mapping(call, f"{place}.tool_calls[{i}]"), f"{place}.tool_calls[{i}]") for i, call in enumerate(_calls(one, place)))
-    answers = string(one, "tool_call_id", most=256, place=f"{place}.", required=role == "tool")
+    answers = string(one, "tool_call_id", most=MOST_ID, place=f"{place}.", required=role == "tool")
     if calls and role != "assistant":
         raise invalid(f"{place}.tool_calls", Words("assistant だけが使えます。", "Only the assistant has them."))
     if answers is not None and role != "tool":
@@ -68,13 +69,13 @@ def _message(one: JSON, place: str) -> Message:
 
 def _checked(one: JSON, table: Sequence[Field], place: str) -> None:
     """`check`, with the place of the message in front of its fields."""
-    known = {field.name for field in table}
-    unknown = next((name for name in one if name not in known), None)
-    if unknown is not None:
-        raise invalid(f"{place}.{unknown[:80]}", Words("そのような項目はありません。", "There is no such field."), code="unknown_parameter")
-    for field in table:
-        if field.use == "refused" and one.get(field.name) is not None and one[field.name] not in field.neutral:
-            raise invalid(f"{place}.{field.name}", field.words, code="unsupported_parameter")
+    for name in one:  # there may be thousands of messages: a table is not turned over for each
+        field = next((field for field in table if field.name == name), None)
+        if field is None:
+            words = Words("そのような項目はありません。", "There is no such field.")
+            raise invalid(f"{place}.{name[:80]}", words, code="unknown_parameter")
+        if field.use == "refused" and one[name] is not None and one[name] not in field.neutral:
+            raise invalid(f"{place}.{name}", field.words, code="unsupported_parameter")
 
 
 def text(content: object, place: str) -> str:
@@ -108,7 +109,7 @@ def _call(call: JSON, place: str) -> ToolCall:
         raise invalid(f"{place}.type", Words("function だけです。", "Only function."), code="unsupported_content")
     function = mapping(call.get("function"), f"{place}.function")
     name = needed(function, "name", most=256, place=f"{place}.function.")
-    return ToolCall(needed(call, "id", most=256, place=f"{place}."), name, needed(function, "arguments", place=f"{place}.function."))
+    return ToolCall(needed(call, "id", most=MOST_ID, place=f"{place}."), name, needed(function, "arguments", place=f"{place}.function."))
 
 
 Placed: TypeAlias = tuple[str, JSON]  # where its schema stands in the request, and the tool
