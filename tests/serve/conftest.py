@@ -40,8 +40,8 @@ def serving(db: database.Database) -> Callable[..., Any]:
     _, secret = keys.create(db, "all", scopes=keys.SCOPES, concurrent=64)
 
     @contextmanager
-    def start(*models: Served, grace: float = 0.2, **how: Any) -> Iterator[Running]:
-        service = Service(Pool(models), db, **how)
+    def start(*models: Served, grace: float = 0.2, store: database.Database | None = None, **how: Any) -> Iterator[Running]:
+        service = Service(Pool(models), store or db, **how)
         at = listen(Address(port=0))
         server = Server(service, Address(), grace)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)
