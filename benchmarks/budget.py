@@ -56,9 +56,9 @@ async def run(place: Path, address: str | Path, calls: int, paid: int, servers: 
                         if found.status_code == 200 or "insufficient_quota" in found.text:
                             ends["taken" if found.status_code == 200 else "refused"] += 1
                             return
-                        if found.status_code not in (429, 503):
+                        if found.status_code not in (429, 502, 503):
                             raise RuntimeError(found.text)
-                        ends["asked again"] += 1
+                        ends["the model was not reached" if found.status_code == 502 else "asked again"] += 1
                         await asyncio.sleep(0.2 + chance.random())
 
                 await asyncio.gather(*[call(number) for number in range(calls)])
