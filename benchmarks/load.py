@@ -229,6 +229,12 @@ def serving(place: Path, packages: Path | None) -> Iterator[tuple[Peer, Peer]]:
             process.wait(30)
 
 
+def missing(packages: Path | None) -> bool:
+    path = os.pathsep.join(filter(None, [str(packages or ""), os.environ.get("PYTHONPATH", "")]))
+    line = [sys.executable, "-c", "import llama_cpp.server.app"]
+    return subprocess.run(line, env={**os.environ, "PYTHONPATH": path}, capture_output=True).returncode != 0
+
+
 def until_up(peer: Peer, process: subprocess.Popen[bytes]) -> None:
     for _ in range(1200):
         if process.poll() is not None:
@@ -267,6 +273,9 @@ def main() -> None:
     parser.add_argument("--peer-packages", type=Path, help="a directory with what llama_cpp.server needs, where it is not installed")
     parser.add_argument("--short", action="store_true", help="the 20 M model, two rounds")
     options = parser.parse_args()
+    if missing(options.peer_packages):
+        print("llama_cpp.server is not whole here: nothing is measured. See --peer-packages.")
+        return
     size, count = ("20m", 2) if options.short else (options.size, options.rounds)
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
