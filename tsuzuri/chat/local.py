@@ -18,7 +18,8 @@ from torch import Tensor
 
 from tsuzuri import config
 from tsuzuri.chat.labels import Candidate
-from tsuzuri.chat.loading import BOUNDARY, opened, whole_number
+from tsuzuri.chat.loading import BOUNDARY as BOUNDARY
+from tsuzuri.chat.loading import opened, whole_number
 from tsuzuri.chat.loading import source_end as source_end
 from tsuzuri.chat.settings import Distribution, Settings, Stop, known, options
 from tsuzuri.chat.stopping import Stopping

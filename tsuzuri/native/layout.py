@@ -36,7 +36,7 @@ def packed(values: Tensor, scales: Tensor | None = None) -> Tensor:
     start = -(-head.shape[1] // LINE) * LINE
     found = head.new_zeros(len(head), start + body.shape[1] * ROWS * 4)
     found[:, : head.shape[1]] = head
-    found[:, start:].view(torch.int32).unflatten(1, body.shape[1:]).copy_(body)
+    found[:, start:].view(torch.int32).view(body.shape).copy_(body)
     return found
 
 
