@@ -231,6 +231,20 @@ def test_the_noise_of_8_bits_is_the_activations_alone(pool: Pool, form: str) -> 
     torch.testing.assert_close(found, model.hidden(ids, Causal(torch.arange(60))), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_8_bit_head_adds_no_noise_of_its_own(pool: Pool, tied: bool) -> None:
+    """Its inputs have 16 bits: the logits are those of its weights on the hidden states themselves, but for half a 254th of a step of 8
+    bits an input, which is what is left over at most."""
+    model, ids = built("q8_0", tie_word_embeddings=tied), some_ids(60)
+    compiled = Compiled(model, pool, kept=torch.float32)
+    past = Causal(torch.arange(60))
+    hidden, logits = compiled.hidden(ids, past), compiled(ids, past)
+    half = hidden.unflatten(-1, (-1, 32)).abs().amax(-1, keepdim=True).expand(-1, -1, 32).flatten(-2) / 127 / 254 / 2  # (60, D)
+    most = half @ model.logits(torch.eye(hidden.shape[1])).abs()
+    assert bool(((logits - model.logits(hidden)).abs() <= most + 1e-6).all())
+    assert float(most.max()) < float(logits.std()) / 200
+
+
 def test_an_engine_says_the_same_with_and_without(pool: Pool) -> None:
     model, prompt = built(), some_ids(150).tolist()
     texts, scores = [], []

@@ -102,7 +102,7 @@ struct Bytes {  // exactly as many as are needed, on a cache line: a byte read p
 static float normal() { return std::normal_distribution<float>(0, 1)(random_numbers); }
 
 static int64_t block_bytes(int format, int64_t k) {
-    return format == Q8 ? scales_bytes(k) + k * 16 : format == Q4 ? scales_bytes(k) + k * 8 : format == BF16 ? (k + 1) / 2 * 64 : k * 64;
+    return format == Q8 || format == Q8_16 ? scales_bytes(k) + k * 16 : format == Q4 ? scales_bytes(k) + k * 8 : format == BF16 ? (k + 1) / 2 * 64 : k * 64;
 }
 
 static void fill_block(int format, int64_t k, uint8_t* block) {
@@ -120,7 +120,7 @@ static void fill_block(int format, int64_t k, uint8_t* block) {
         for (int64_t i = 0; i < k / GROUP * ROWS; i++) reinterpret_cast<uint16_t*>(block)[i] = uint16_t(upto(0, 1) << 15 | upto(0x0400, 0x2fff));
         for (int64_t i = scales_bytes(k); i < block_bytes(format, k); i++) {
             block[i] = uint8_t(upto(0, 255));
-            if (format == Q8 && block[i] == 0x80) block[i] = 0x81;  // -128 is no number of q8_0
+            if (format != Q4 && block[i] == 0x80) block[i] = 0x81;  // -128 is no number of q8_0
         }
     }
 }
@@ -131,7 +131,7 @@ static void near(const float* a, const float* b, int64_t n, float scale, const c
 
 static void tiles(const Kernels& tried, const Kernels& plain, int rounds) {
     for (int round = 0; round < rounds; round++)
-        for (int format : {F32, BF16, Q8, Q4}) {
+        for (int format : {F32, BF16, Q8, Q4, Q8_16}) {
             const int64_t k = format >= Q8 ? GROUP * upto(1, 12) : upto(1, 200), stride = column_bytes(k);
             const int count = upto(1, tried.most_columns);
             Bytes block(block_bytes(format, k)), mine(stride * count), theirs(stride * count);
@@ -145,6 +145,8 @@ static void tiles(const Kernels& tried, const Kernels& plain, int rounds) {
                 tried.prepare(format, x.data(), k, mine.p + c * stride);
                 plain.prepare(format, x.data(), k, theirs.p + c * stride);
                 if (format >= Q8) CHECK(!memcmp(mine.p + c * stride, theirs.p + c * stride, size_t(k)), "activations of %s", tried.name);
+                if (format == Q8_16)
+                    CHECK(!memcmp(mine.p + c * stride + finer(k), theirs.p + c * stride + finer(k), size_t(k)), "rests of %s", tried.name);
                 for (auto v : x) size += v * v;
             }
             tried.tile(format, block.p, k, mine.p, stride, count, sums);
@@ -162,7 +164,7 @@ static void tiles(const Kernels& tried, const Kernels& plain, int rounds) {
 }
 
 static void odd_numbers(const Kernels& tried) {
-    for (int format : {Q8, Q4})
+    for (int format : {Q8, Q4, Q8_16})
         for (float odd : {NAN, INFINITY, -INFINITY}) {
             const int64_t k = 64;
             Bytes block(block_bytes(format, k)), column(column_bytes(k));
@@ -201,7 +203,7 @@ static void others(const Kernels& tried, const Kernels& plain, int rounds) {
 static std::vector<float> program(const Kernels& kernels, Pool& pool, uint32_t seed, int columns_at_once) {
     random_numbers.seed(seed);
     const int size = 2 * upto(1, 20), kv_heads = upto(1, 3), heads = kv_heads * upto(1, 3), width = 32 * upto(1, 3), inner = upto(1, 50), vocab = upto(2, 40);
-    const int padded = (size + 15) / 16 * 16, page_size = 16 * upto(1, 2), pages = 8, tokens = upto(1, pages * page_size - 1), format = upto(0, 3);
+    const int padded = (size + 15) / 16 * 16, page_size = 16 * upto(1, 2), pages = 8, tokens = upto(1, pages * page_size - 1), format = upto(0, 4);
     std::vector<Bytes*> kept;
     const auto matrix = [&](int64_t rows, int64_t k, int form) {
         const int64_t blocks = (rows + 15) / 16, bytes = block_bytes(form, k);

@@ -20,7 +20,7 @@ def test_unpacked_is_what_was_packed(rows: int, columns: int, form: layout.Forma
     elif columns % layout.GROUP:
         return
     else:
-        given = quantize.FORMS["q8_0" if form == "q8" else "q4_0"](weight)
+        given = quantize.FORMS["q4_0" if form == "q4" else "q8_0"](weight)
     blocks = layout.packed(*given)
     assert blocks.shape == (-(-rows // layout.ROWS), block_bytes(form, columns))
     for before, after in zip(given, layout.unpacked(blocks, form, rows, columns), strict=True):

@@ -2,13 +2,12 @@
 
 In: text, ids or messages. Out: text, whole or as it comes; log-probabilities; events, as a `Chat`.
 Everything that answers goes through `told`: `generate`, `stream` and `chat` run it in place, `chat_events` in a thread
-of its own, so that an event loop lives on. Which model it is, is the directory's business.
+of its own, so that an event loop lives on. Which model it is, is the directory's business; how it is opened, that of `loading.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import operator
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,31 +17,27 @@ import torch
 from torch import Tensor
 
 from tsuzuri import config
-from tsuzuri import device as devices
-from tsuzuri.chat import calling, labels, template
+from tsuzuri.chat import calling
 from tsuzuri.chat.labels import Candidate
+from tsuzuri.chat.loading import BOUNDARY as BOUNDARY
+from tsuzuri.chat.loading import opened, whole_number
+from tsuzuri.chat.loading import source_end as source_end
 from tsuzuri.chat.reading import Reading
 from tsuzuri.chat.settings import Distribution, Settings, Stop, known, options
 from tsuzuri.chat.together import Answer, Together, cannot_call, no_tools
 from tsuzuri.engine.batch import Stream
 from tsuzuri.engine.beam import Beams, search
 from tsuzuri.engine.choosing import sayable
-from tsuzuri.engine.constrain import Vocabulary
 from tsuzuri.engine.disk import fingerprint
-from tsuzuri.engine.engine import Generation, LocalEngine
+from tsuzuri.engine.engine import Generation
 from tsuzuri.engine.running import page_size
 from tsuzuri.engine.sampling import History, Sampling, copies, distribution
-from tsuzuri.errors import ConfigError, FormatError, InputError, MissingError, Words
-from tsuzuri.model import compiled, weights
+from tsuzuri.errors import ConfigError, FormatError, InputError, Words
+from tsuzuri.model import compiled
 from tsuzuri.model.adapt import quantize as quantisation
 from tsuzuri.model.past import Causal
-from tsuzuri.text import fast
 from tsuzuri.text.bytelevel import utf8
 from tsuzuri.types import Done, Event, Finish, Message, Options, Text, Token, Usage
-
-BOUNDARY = "<|endoftext|>"
-ENDS = (template.END, BOUNDARY)  # end an answer, where the directory does not say what does
-
 
 TOGETHER = 64  # prompts that have room at once in `generate_all`; more take turns
 CONVERSATION: Settings = {"temperature": 0.7, "top_p": 0.95}  # of `chat`, where nothing else is asked for
@@ -86,38 +81,13 @@ class LocalModel:
         device: str = "auto",
         lookup: int = 0,
     ) -> None:
-        path = _existing(Path(directory))
-        if threads is not None:
-            devices.threads(_count(threads))
-        place = devices.choose(device)
-        self.name = path.resolve().name
-        self.model = weights.load(path, dtype=None if dtype is None else devices.dtype(dtype, place), device=place, quantised=True)
-        if labels.is_encoder(self.model):
-            raise _encoder(path.name)
-        if quantize is not None:
-            _quantised(self.model, quantize)
-        native = compiled.made(self.model, torch.get_num_threads()) if place.type == "cpu" else None
-        if dtype is None and self._weights:
-            self.model.to(devices.fit(self._weights[0].dtype, place))
-        self.tokenizer = fast.load(path)
-        self.context_length = self.model.context_length
-        self.template = template.load(path)
+        found = opened(directory, dtype=dtype, quantize=quantize, threads=threads, device=device, lookup=lookup)
+        self.name, self.model, self.engine = found.name, found.model, found.engine
+        self.tokenizer, self.template, self.context_length = found.tokenizer, found.template, found.model.context_length
         self.calls = self.template.form(self.tokenizer.special)  # how it writes calls of tools; None: it cannot
         self._special = frozenset(self.tokenizer.special.values())
-        vocabulary = Vocabulary(self.tokenizer.token_bytes, self.tokenizer.vocab_size, self._special)
-        ends = _eos_ids(path, self.tokenizer)
-        self.engine = LocalEngine(native or self.model, ends, self.context_length, place, vocabulary=vocabulary, lookup=lookup)
-        self._source_end = source_end(path) if self.engine.reads_source else []
+        self._source_end = found.source_end
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tsuzuri-{self.name}")
-        if self.tokenizer.vocab_size > self.model.vocab_size:
-            raise FormatError(
-                Words(f"モデル {path.name} を読もうとしました。", f"Loading the model {path.name}."),
-                found=Words(
-                    f"トークナイザの語彙 {self.tokenizer.vocab_size} がモデルの {self.model.vocab_size} より大きいです。",
-                    f"The tokenizer has {self.tokenizer.vocab_size} tokens, the model {self.model.vocab_size}.",
-                ),
-                todo=Words("同じモデルのファイルを揃えてください。", "Put files of the same model together."),
-            )
 
     def __repr__(self) -> str:
         if not self._weights:
@@ -415,18 +385,10 @@ def _no_messages(found: Words) -> ConfigError:
     return ConfigError(Words("会話を読もうとしました。", "Reading a conversation."), found=found, todo=MESSAGES)
 
 
-def _whole(value: Any) -> int | None:
-    """A whole number of any library; None for what only looks like one: nothing is rounded."""
-    try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None
-
-
 def _whole_ids(row: Sequence[object]) -> list[int]:
     found: list[int] = []
     for place, value in enumerate(row, 1):
-        id = _whole(value)
+        id = whole_number(value)
         if id is None:
             shown = repr(value)[:40]
             raise _no_ids(Words(f"{place} 番目が整数ではありません（{shown}）。", f"Number {place} is no whole number ({shown})."))
@@ -440,34 +402,6 @@ def _no_ids(found: Words) -> InputError:
         found=found,
         todo=Words("文章か、整数を一列に並べたものを渡してください。", "Give a text, or one row of whole numbers."),
     )
-
-
-def _count(threads: object) -> int:
-    found = _whole(threads)
-    if found is None:
-        shown = repr(threads)[:40]
-        raise ConfigError(
-            Words(f"スレッド数に {shown} が指定されました。", f"threads was given {shown}."),
-            found=Words("整数ではありません。", "It is no whole number."),
-            todo=Words("threads を直してください。", "Correct threads."),
-        )
-    return found
-
-
-def _quantised(model: torch.nn.Module, form: str) -> None:
-    """Raises ConfigError for a model that is quantised otherwise already: a second rounding would be a third model."""
-    stored = quantisation.form_of(model)
-    if stored == form:
-        return
-    if stored is not None:
-        raise ConfigError(
-            Words(f"モデルを {form} に量子化しようとしました。", f"Quantising the model to {form}."),
-            found=Words(f"すでに {stored} に量子化されています。", f"It is quantised to {stored} already."),
-            todo=Words(
-                "量子化していないモデルを使うか、quantize を外してください。", "Use the model before quantisation, or leave quantize out."
-            ),
-        )
-    quantisation.quantize(model, form)
 
 
 def _with(event: Event, waiting: list[Token]) -> Event:
@@ -486,54 +420,3 @@ def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:
                 yield event.text
     finally:
         events.close()
-
-
-def _encoder(name: str) -> ConfigError:
-    return ConfigError(
-        Words(f"モデル {name} に文章を書かせようとしました。", f"Having the model {name} write text."),
-        found=Words("文章を読むためのエンコーダで、続きは書けません。", "It is an encoder, which reads texts and cannot continue them."),
-        todo=Words(
-            "tsuzuri label を使うか、Python からは tsuzuri.load_encoder で開いてください。",
-            "Use tsuzuri label, or open it from Python with tsuzuri.load_encoder.",
-        ),
-    )
-
-
-def _existing(path: Path) -> Path:
-    asked = Words(f"モデル {path} を読もうとしました。", f"Loading the model {path}.")
-    try:
-        there = path.is_dir()
-    except OSError as error:
-        raise MissingError(
-            asked,
-            found=Words(f"開けません（{error.strerror}）。", f"It cannot be opened ({error.strerror})."),
-            todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
-        ) from error
-    if not there:
-        raise MissingError(
-            asked,
-            found=Words("そのディレクトリはありません。", "There is no such directory."),
-            todo=Words(
-                "make tiny で作るか、モデルのディレクトリを指定してください。", "Make one with make tiny, or name a model directory."
-            ),
-        )
-    return path
-
-
-def _eos_ids(directory: Path, tokenizer: fast.FastTokenizer) -> set[int]:
-    """What ends a text: `eos_token_id` of generation_config.json and config.json, and the ends that we know."""
-    found = {tokenizer.special[name] for name in ENDS if name in tokenizer.special}
-    for name in ("generation_config.json", "config.json"):
-        value = weights.read_json(directory / name).get("eos_token_id") if (directory / name).is_file() else None
-        found |= {id for id in (value if isinstance(value, list) else [value]) if isinstance(id, int)}
-    return found
-
-
-def source_end(directory: Path) -> list[int]:
-    """What ends the source of an encoder-decoder: the first `eos_token_id`, as its tokenizer would add it."""
-    for name in ("generation_config.json", "config.json"):
-        value = weights.read_json(directory / name).get("eos_token_id") if (directory / name).is_file() else None
-        first = value[0] if isinstance(value, list) and value else value
-        if isinstance(first, int) and not isinstance(first, bool):
-            return [first]
-    return []

@@ -7,6 +7,7 @@ Queries, keys and values become one matrix; gate and up take turns, block by blo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ class Packing:
         self.bytes = sum(part[0].numel() for part in self._parts)
         self.read = self.bytes - (0 if head == embedding else self._parts[embedding][0].numel())  # by a token, but for its own row
         placed = self._fill(library)
-        self.embedding, self.head = placed[embedding], placed[head]
+        self.embedding, self.head = placed[embedding], finely(placed[head])
         self.layers = [Matrices(*(None if i is None else placed[i] for i in plan)) for plan in plans]  # type: ignore[arg-type]
 
     def _add(self, modules: Sequence[Any], bias: Tensor | None = None) -> int:
@@ -79,6 +80,12 @@ class Packing:
             start += size
         self._parts = []
         return placed
+
+
+def finely(matrix: Matrix) -> Matrix:
+    """The head in 8 bits with activations in 16. Its rounding falls on the choice itself, with no layer behind it to level it out; and it
+    is computed for the tokens alone whose logits are wanted."""
+    return replace(matrix, form="q8_16") if matrix.form == "q8" else matrix
 
 
 def plain_matrix(module: nn.Module) -> bool:

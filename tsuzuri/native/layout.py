@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Format: TypeAlias = Literal["f32", "bf16", "q8", "q4"]
-FORMATS: tuple[Format, ...] = ("f32", "bf16", "q8", "q4")  # by their number in kernels.h
+Format: TypeAlias = Literal["f32", "bf16", "q8", "q4", "q8_16"]
+FORMATS: tuple[Format, ...] = ("f32", "bf16", "q8", "q4", "q8_16")  # by their number in kernels.h
 ROWS = 16  # of a block
 GROUP = 32  # inputs that share a scale
 LINE = 64  # bytes of a cache line: where the weights of a block begin
@@ -25,17 +25,19 @@ def packed(values: Tensor, scales: Tensor | None = None) -> Tensor:
     -> uint8 (blocks, bytes of a block). The nibbles are those of GGML's q4_0: byte i of the 16 of a group holds inputs i and i + 16.
     """
     rows = _whole_blocks(values)
+    if values.dtype == torch.bfloat16:
+        rows = F.pad(rows, (0, rows.shape[1] % 2))
+    if rows.dtype != torch.float32:  # what stays together moves as one: four bytes at a time, a quarter of the time
+        rows = rows.contiguous().view(torch.int32)
     if scales is None:
-        if values.dtype == torch.bfloat16:
-            rows = F.pad(rows, (0, rows.shape[1] % 2))
-            rows = rows.view(len(rows), -1, 2)  # (rows, K/2, 2)
-        blocks = _in_blocks(rows).transpose(1, 2)  # (blocks, K or K/2, 16, ...)
-        return _bytes(blocks)
-    groups = scales.shape[1]
-    every = _in_blocks(_whole_blocks(scales)).transpose(1, 2)  # (blocks, groups, 16)
-    head = _bytes(every)
-    body = rows.reshape(-1, ROWS, groups, rows.shape[1] // groups // 4, 4)  # (blocks, 16, groups, 8 or 4, 4)
-    return torch.cat((F.pad(head, (0, -head.shape[1] % LINE)), _bytes(body.permute(0, 2, 3, 1, 4))), 1)
+        return _bytes(_in_blocks(rows).transpose(1, 2))  # (blocks, K or K/2, 16)
+    head = _bytes(_in_blocks(_whole_blocks(scales)).transpose(1, 2))  # (blocks, groups, 16)
+    body = _in_blocks(rows).transpose(1, 2)  # (blocks, groups · 8 or 4, 16)
+    start = -(-head.shape[1] // LINE) * LINE
+    found = head.new_zeros(len(head), start + body.shape[1] * ROWS * 4)
+    found[:, : head.shape[1]] = head
+    found[:, start:].view(torch.int32).view(body.shape).copy_(body)
+    return found
 
 
 def unpacked(blocks: Tensor, form: Format, rows: int, columns: int) -> tuple[Tensor, Tensor | None]:
@@ -45,12 +47,12 @@ def unpacked(blocks: Tensor, form: Format, rows: int, columns: int) -> tuple[Ten
         dtype, pair = (torch.float32, 1) if form == "f32" else (torch.bfloat16, 2)
         found = blocks.view(dtype).view(count, -1, ROWS, pair).transpose(1, 2).reshape(count * ROWS, -1)
         return found[:rows, :columns].contiguous(), None
-    groups, steps = columns // GROUP, 8 if form == "q8" else 4
+    groups, steps = columns // GROUP, 4 if form == "q4" else 8
     start = -(-groups * ROWS * 2 // LINE) * LINE
     scales = blocks[:, : groups * ROWS * 2].contiguous().view(torch.float16).view(count, groups, ROWS).transpose(1, 2)
     body = blocks[:, start:].reshape(count, groups, steps, ROWS, 4).permute(0, 3, 1, 2, 4).reshape(count * ROWS, -1)
     values = body[:rows].contiguous()
-    return values.view(torch.int8) if form == "q8" else values, scales.reshape(count * ROWS, groups)[:rows].contiguous()
+    return values if form == "q4" else values.view(torch.int8), scales.reshape(count * ROWS, groups)[:rows].contiguous()
 
 
 def paired(gate: Tensor, up: Tensor) -> Tensor:

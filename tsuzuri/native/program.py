@@ -253,7 +253,7 @@ def block_bytes(form: Format, columns: int) -> int:
     if form == "bf16":
         return -(-columns // 2) * ROWS * 4
     scales = -(-columns // GROUP * ROWS * 2 // 64) * 64
-    return scales + columns * ROWS // (1 if form == "q8" else 2)
+    return scales + columns * ROWS // (2 if form == "q4" else 1)
 
 
 def room(library: Library, count: int) -> Tensor:

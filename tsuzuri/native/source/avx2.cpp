@@ -45,6 +45,10 @@ static void prepare(int32_t format, const float* x, int64_t k, uint8_t* column) 
             memset(a + g * GROUP, 0, GROUP);
             scales[g] = NAN;
             corrections[g] = 0;
+            if (format == Q8_16) {
+                memset(column + finer(k) + g * GROUP, 0, GROUP);
+                memset(column + finer(k) + k + g * GROUP, 0, GROUP);
+            }
             continue;
         }
         __m128 m = _mm_max_ps(_mm256_castps256_ps128(top), _mm256_extractf128_ps(top, 1));
@@ -59,12 +63,73 @@ static void prepare(int32_t format, const float* x, int64_t k, uint8_t* column) 
         const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
         _mm256_storeu_si256((__m256i*)(q + g * GROUP), bytes);
         _mm256_storeu_si256((__m256i*)(a + g * GROUP), _mm256_abs_epi8(bytes));
+        if (format == Q8_16) {
+            uint8_t* rest = column + finer(k) + g * GROUP;
+            for (int i = 0; i < 4; i++) {
+                __m256 exact = _mm256_mul_ps(v[i], factor);
+                asm("" : "+x"(exact));
+                const __m256 over = _mm256_sub_ps(exact, _mm256_cvtepi32_ps(n[i]));
+                n[i] = _mm256_cvtps_epi32(_mm256_round_ps(_mm256_mul_ps(over, _mm256_set1_ps(FINER)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+            }
+            const __m256i pair = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
+            const __m256i more = _mm256_permutevar8x32_epi32(pair, order);
+            _mm256_storeu_si256((__m256i*)rest, more);
+            _mm256_storeu_si256((__m256i*)(rest + k), _mm256_abs_epi8(more));
+        }
         if (format == Q4) {  // -8 · Σ of inputs 0, 1 and of inputs 2, 3 of every four, as two int16
             const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);  // 16 sums of two
             __m128i s = _mm_add_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
             s = _mm_add_epi16(s, _mm_srli_si128(s, 8));
             s = _mm_add_epi16(s, _mm_srli_si128(s, 4));
             corrections[g] = _mm_cvtsi128_si32(_mm_mullo_epi16(s, _mm_set1_epi16(-8)));
+        }
+    }
+}
+
+// Four inputs of 16 rows against one column of activations and their absolute values.
+static inline void four(__m256i& low, __m256i& high, __m256i w0, __m256i w1, const uint8_t* column, int64_t k) {
+    const __m256i q = broadcast(column), a = broadcast(column + k), ones = _mm256_set1_epi16(1);
+    low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_maddubs_epi16(a, _mm256_sign_epi8(w0, q)), ones));
+    high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_maddubs_epi16(a, _mm256_sign_epi8(w1, q)), ones));
+    keep(low);
+    keep(high);
+}
+
+// With activations in 16 bits: two columns fill the registers.
+template <int C>
+static void tile_q8_16(const uint8_t* block, int64_t k, const uint8_t* columns, int64_t stride, float* out) {
+    if constexpr (C > 2) {
+        tile_q8_16<2>(block, k, columns, stride, out);
+        tile_q8_16<C - 2>(block, k, columns + 2 * stride, stride, out + 2 * ROWS);
+    } else {
+        const int64_t groups = k / GROUP, left = finer(k);
+        const uint8_t *scales = block, *w = block + scales_bytes(k);
+        const __m256 step = _mm256_set1_ps(1.0f / FINER);
+        __m256 first[C], second[C];
+        for (int c = 0; c < C; c++) first[c] = second[c] = _mm256_setzero_ps();
+        for (int64_t g = 0; g < groups; g++, w += 512, scales += 32) {
+            __m256i low[2][C], high[2][C];
+            for (int c = 0; c < C; c++) low[0][c] = high[0][c] = low[1][c] = high[1][c] = _mm256_setzero_si256();
+            const uint8_t* column = columns + g * GROUP;
+            for (int s = 0; s < 8; s++) {
+                const __m256i w0 = _mm256_load_si256((const __m256i*)(w + 64 * s)), w1 = _mm256_load_si256((const __m256i*)(w + 64 * s + 32));
+                for (int c = 0; c < C; c++) {
+                    four(low[0][c], high[0][c], w0, w1, column + c * stride + 4 * s, k);
+                    four(low[1][c], high[1][c], w0, w1, column + c * stride + left + 4 * s, k);
+                }
+            }
+            const __m256 d0 = half(scales), d1 = half(scales + 16);
+            for (int c = 0; c < C; c++) {
+                const __m256 d = _mm256_broadcast_ss((const float*)(columns + c * stride + 2 * k) + g);
+                const __m256 one = _mm256_fmadd_ps(_mm256_cvtepi32_ps(low[1][c]), step, _mm256_cvtepi32_ps(low[0][c]));
+                const __m256 other = _mm256_fmadd_ps(_mm256_cvtepi32_ps(high[1][c]), step, _mm256_cvtepi32_ps(high[0][c]));
+                first[c] = _mm256_fmadd_ps(one, _mm256_mul_ps(d0, d), first[c]);
+                second[c] = _mm256_fmadd_ps(other, _mm256_mul_ps(d1, d), second[c]);
+            }
+        }
+        for (int c = 0; c < C; c++) {
+            _mm256_storeu_ps(out + c * ROWS, first[c]);
+            _mm256_storeu_ps(out + c * ROWS + 8, second[c]);
         }
     }
 }
@@ -209,6 +274,7 @@ template <int C>
 static void tile_of(int32_t format, const uint8_t* block, int64_t k, const uint8_t* columns, int64_t stride, float* out) {
     switch (format) {
         case Q8: tile_q8<C>(block, k, columns, stride, out); break;
+        case Q8_16: tile_q8_16<C>(block, k, columns, stride, out); break;
         case Q4: tile_q4<C>(block, k, columns, stride, out); break;
         case BF16: tile_bf16<C>(block, k, columns, stride, out); break;
         default: tile_f32<C>(block, k, columns, stride, out); break;

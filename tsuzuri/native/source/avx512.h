@@ -11,6 +11,12 @@ static inline int32_t word(const void* p) {
     return found;
 }
 
+static void leave_nothing(uint8_t* rest, int64_t k, int64_t g) {
+    memset(rest + g * GROUP, 0, GROUP);
+    memset(rest + k + g * GROUP, 0, GROUP);
+    memset(rest + 2 * k + g * 4, 0, 4);
+}
+
 static void prepare(int32_t format, const float* x, int64_t k, uint8_t* column) {
     if (format == F32 || format == BF16) {
         if ((const uint8_t*)x != column) memcpy(column, x, (size_t)k * 4);
@@ -29,14 +35,29 @@ static void prepare(int32_t format, const float* x, int64_t k, uint8_t* column) 
             memset(a + g * GROUP, 0, GROUP);
             scales[g] = NAN;
             corrections[g] = 0;
+            if (format == Q8_16) leave_nothing(column + finer(k), k, g);
             continue;
         }
         scales[g] = largest / 127.0f;
         const __m512 factor = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
-        const __m512i n0 = _mm512_cvtps_epi32(_mm512_mul_ps(v0, factor)), n1 = _mm512_cvtps_epi32(_mm512_mul_ps(v1, factor));
+        __m512 s0 = _mm512_mul_ps(v0, factor), s1 = _mm512_mul_ps(v1, factor);
+        ROUNDED(s0);
+        ROUNDED(s1);
+        const __m512i n0 = _mm512_cvtps_epi32(s0), n1 = _mm512_cvtps_epi32(s1);
         const __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(n0)), _mm512_cvtepi32_epi8(n1), 1);
         _mm256_storeu_si256((__m256i*)(q + g * GROUP), bytes);
         _mm256_storeu_si256((__m256i*)(a + g * GROUP), _mm256_abs_epi8(bytes));
+        if (format == Q8_16) {
+            const __m512 step = _mm512_set1_ps(FINER);
+            const __m512i r0 = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(s0, _mm512_cvtepi32_ps(n0)), step));
+            const __m512i r1 = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(s1, _mm512_cvtepi32_ps(n1)), step));
+            const __m256i more = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(r0)), _mm512_cvtepi32_epi8(r1), 1);
+            uint8_t* rest = column + finer(k);
+            const int32_t correction = VNNI ? _mm512_reduce_add_epi32(_mm512_add_epi32(r0, r1)) * -128 : 0;
+            _mm256_storeu_si256((__m256i*)(rest + g * GROUP), more);
+            _mm256_storeu_si256((__m256i*)(rest + k + g * GROUP), _mm256_abs_epi8(more));
+            memcpy(rest + 2 * k + g * 4, &correction, 4);
+        }
         if (VNNI) {
             corrections[g] = _mm512_reduce_add_epi32(_mm512_add_epi32(n0, n1)) * (format == Q4 ? -8 : -128);
         } else {  // -8 · Σ of inputs 0, 1 and of inputs 2, 3 of every four, as two int16
@@ -49,34 +70,45 @@ static void prepare(int32_t format, const float* x, int64_t k, uint8_t* column) 
     }
 }
 
-template <int C>
+#if VNNI
+#define PRODUCTS(part, base) part[c] = _mm512_dpbusd_epi32(part[c], raised, _mm512_set1_epi32(word((base) + c * stride + 4 * s)))
+#else
+#define PRODUCTS(part, base)                                                                                                  \
+    {                                                                                                                         \
+        const __m512i q = _mm512_set1_epi32(word((base) + c * stride + 4 * s)), a = _mm512_set1_epi32(word((base) + c * stride + k + 4 * s)); \
+        const __m512i turned = _mm512_mask_sub_epi8(weight, _mm512_movepi8_mask(q), _mm512_setzero_si512(), weight);           \
+        part[c] = _mm512_add_epi32(part[c], _mm512_madd_epi16(_mm512_maddubs_epi16(a, turned), _mm512_set1_epi16(1)));         \
+    }
+#endif
+
+template <int C, bool FINE>
 static void tile_q8(const uint8_t* block, int64_t k, const uint8_t* columns, int64_t stride, float* out) {
-    const int64_t groups = k / GROUP;
+    const int64_t groups = k / GROUP, left = finer(k);
     const uint8_t *scales = block, *w = block + scales_bytes(k);
     __m512 total[C];
     for (int c = 0; c < C; c++) total[c] = _mm512_setzero_ps();
     for (int64_t g = 0; g < groups; g++, w += 512, scales += 32) {
-        __m512i part[C];
+        __m512i part[C], rest[C];
         const uint8_t* column = columns + g * GROUP;
         for (int c = 0; c < C; c++) part[c] = VNNI ? _mm512_set1_epi32(word(columns + c * stride + 2 * k + groups * 4 + g * 4)) : _mm512_setzero_si512();
+        if constexpr (FINE)
+            for (int c = 0; c < C; c++) rest[c] = VNNI ? _mm512_set1_epi32(word(columns + c * stride + left + 2 * k + g * 4)) : _mm512_setzero_si512();
 #pragma GCC unroll 8
         for (int s = 0; s < 8; s++) {
             const __m512i weight = _mm512_loadu_si512(w + 64 * s);
 #if VNNI
             const __m512i raised = _mm512_xor_si512(weight, _mm512_set1_epi8((char)0x80));
-            for (int c = 0; c < C; c++) part[c] = _mm512_dpbusd_epi32(part[c], raised, _mm512_set1_epi32(word(column + c * stride + 4 * s)));
-#else
-            for (int c = 0; c < C; c++) {
-                const __m512i q = _mm512_set1_epi32(word(column + c * stride + 4 * s)), a = _mm512_set1_epi32(word(column + c * stride + k + 4 * s));
-                const __m512i turned = _mm512_mask_sub_epi8(weight, _mm512_movepi8_mask(q), _mm512_setzero_si512(), weight);
-                part[c] = _mm512_add_epi32(part[c], _mm512_madd_epi16(_mm512_maddubs_epi16(a, turned), _mm512_set1_epi16(1)));
-            }
 #endif
+            for (int c = 0; c < C; c++) PRODUCTS(part, column);
+            if constexpr (FINE)
+                for (int c = 0; c < C; c++) PRODUCTS(rest, column + left);
         }
         const __m512 d = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)scales));
         for (int c = 0; c < C; c++) {
             const __m512 e = _mm512_set1_ps(((const float*)(columns + c * stride + 2 * k))[g]);
-            total[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[c]), _mm512_mul_ps(d, e), total[c]);
+            __m512 whole = _mm512_cvtepi32_ps(part[c]);
+            if constexpr (FINE) whole = _mm512_fmadd_ps(_mm512_cvtepi32_ps(rest[c]), _mm512_set1_ps(1.0f / FINER), whole);
+            total[c] = _mm512_fmadd_ps(whole, _mm512_mul_ps(d, e), total[c]);
         }
     }
     for (int c = 0; c < C; c++) _mm512_storeu_ps(out + c * ROWS, total[c]);
@@ -149,7 +181,8 @@ static void tile_bf16(const uint8_t* block, int64_t k, const uint8_t* columns, i
 template <int C>
 static void tile_of(int32_t format, const uint8_t* block, int64_t k, const uint8_t* columns, int64_t stride, float* out) {
     switch (format) {
-        case Q8: tile_q8<C>(block, k, columns, stride, out); break;
+        case Q8: tile_q8<C, false>(block, k, columns, stride, out); break;
+        case Q8_16: tile_q8<C, true>(block, k, columns, stride, out); break;
         case Q4: tile_q4<C>(block, k, columns, stride, out); break;
         case BF16: tile_bf16<C>(block, k, columns, stride, out); break;
         default: tile_f32<C>(block, k, columns, stride, out); break;

@@ -9,9 +9,11 @@
 //   bf16     [K/2][16][2] bfloat16, K rounded up to even                                   2
 //   q8       [K/32][16] float16 scales, to 64 bytes; [K/32][8][16][4] int8                 1.0625
 //   q4       the same scales;                        [K/32][4][16][4] two nibbles          0.5625
+//   q8_16    as q8; its activations are in 16 bits instead of 8                            1.0625
 //
 // A byte of q4 holds input i of its group of 32 in the low and input i + 16 in the high nibble, as GGML's q4_0 does; a
 // nibble n stands for (n - 8) · scale. The numbers are those of GGML's q8_0 and q4_0; only their order is ours.
+// Of q8_16 an activation is scale · (q + r / FINER), two signed bytes: what the first leaves over is rounded once more.
 #pragma once
 #include <math.h>
 #include <string.h>
@@ -20,7 +22,7 @@
 
 namespace tsuzuri {
 
-enum Format : int32_t { F32 = 0, BF16 = 1, Q8 = 2, Q4 = 3 };
+enum Format : int32_t { F32 = 0, BF16 = 1, Q8 = 2, Q4 = 3, Q8_16 = 4 };
 enum Gate : int32_t { GATE_NONE = 0, GATE_SILU = 1, GATE_GELU = 2, GATE_GELU_TANH = 3 };
 enum Shaping : int32_t { SHAPE_NONE = 0, SHAPE_GELU = 1, SHAPE_RELU2 = 2, SHAPE_SILU = 3, SHAPE_GELU_TANH = 4 };
 
@@ -31,8 +33,12 @@ constexpr int MOST_COLUMNS = 8;  // of one tile
 
 constexpr int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 constexpr int64_t scales_bytes(int64_t k) { return aligned(k / GROUP * ROWS * 2); }
-// A prepared column: float32 [K]; or int8 [K], its absolute values [K], a float32 scale and an int32 correction a group.
-constexpr int64_t column_bytes(int64_t k) { return aligned(4 * k); }
+// A prepared column: float32 [K]; or int8 [K], its absolute values [K], a float32 scale and an int32 correction a group. Of q8_16
+// behind that (`finer`) once more int8 [K], its absolute values [K] and an int32 correction a group.
+constexpr int64_t column_bytes(int64_t k) { return aligned(4 * k + k / 2); }
+constexpr int64_t finer(int64_t k) { return 2 * k + k / GROUP * 8; }
+// Every variant rounds the product before it takes q away from it (hence the empty `asm`s): a fused one would give another r.
+constexpr float FINER = 254.0f;  // steps of r in one of q: what is left over is at most half a step, so r is at most 127
 
 // Queries of one tile that look at the same keys: rows (token, head of the group), the page table of their sequence.
 struct Look {

@@ -29,15 +29,23 @@ static void prepare(int32_t format, const float* x, int64_t k, uint8_t* column) 
             memset(q + g * GROUP, 0, GROUP);
             scales[g] = NAN;
             corrections[g] = 0;
+            if (format == Q8_16) memset(column + finer(k) + g * GROUP, 0, GROUP);
             continue;
         }
         const float largest = vmaxvq_f32(top), factor = largest > 0 ? 127.0f / largest : 0.0f;
         scales[g] = largest / 127.0f;
         int32x4_t total = vdupq_n_s32(0);
         for (int i = 0; i < GROUP; i += 8) {
-            const int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(p + i), factor)), b = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(p + i + 4), factor));
+            float32x4_t x = vmulq_n_f32(vld1q_f32(p + i), factor), y = vmulq_n_f32(vld1q_f32(p + i + 4), factor);
+            asm("" : "+w"(x), "+w"(y));
+            const int32x4_t a = vcvtnq_s32_f32(x), b = vcvtnq_s32_f32(y);
             total = vaddq_s32(total, vaddq_s32(a, b));
             vst1_s8(q + g * GROUP + i, vqmovn_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b))));
+            if (format == Q8_16) {
+                const int32x4_t c = vcvtnq_s32_f32(vmulq_n_f32(vsubq_f32(x, vcvtq_f32_s32(a)), FINER));
+                const int32x4_t d = vcvtnq_s32_f32(vmulq_n_f32(vsubq_f32(y, vcvtq_f32_s32(b)), FINER));
+                vst1_s8((int8_t*)column + finer(k) + g * GROUP + i, vqmovn_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d))));
+            }
         }
         corrections[g] = format == Q4 ? -8 * vaddvq_s32(total) : 0;
     }
@@ -119,6 +127,37 @@ static void tile_narrow(int32_t format, const uint8_t* block, int64_t k, const u
         for (int i = 0; i < 4; i++) vst1q_f32(out + c * ROWS + 4 * i, total[c][i]);
 }
 
+// With activations in 16 bits, one column at a time: two sums of 16 rows, and their total.
+static void tile_16(const uint8_t* block, int64_t k, const uint8_t* column, float* out) {
+    const uint8_t* w = block + scales_bytes(k);
+    const int8_t *both[2] = {(const int8_t*)column, (const int8_t*)column + finer(k)};
+    float32x4_t total[4];
+    for (int i = 0; i < 4; i++) total[i] = vdupq_n_f32(0);
+    for (int64_t g = 0; g < k / GROUP; g++, w += 512) {
+        int32x4_t part[2][4];
+        int8x16_t q[2][2];
+        for (int h = 0; h < 2; h++) {
+            for (int i = 0; i < 4; i++) part[h][i] = vdupq_n_s32(0);
+            for (int i = 0; i < 2; i++) q[h][i] = vld1q_s8(both[h] + g * GROUP + 16 * i);
+        }
+#define STEP(s, half, lane)                        \
+    {                                              \
+        const Rows r = rows(w + 64 * (s));         \
+        FOUR(part[0], r, q[0][half], lane)         \
+        FOUR(part[1], r, q[1][half], lane)         \
+    }
+        STEP(0, 0, 0) STEP(1, 0, 1) STEP(2, 0, 2) STEP(3, 0, 3) STEP(4, 1, 0) STEP(5, 1, 1) STEP(6, 1, 2) STEP(7, 1, 3)
+#undef STEP
+        const float e = ((const float*)(column + 2 * k))[g];
+        for (int i = 0; i < 4; i++) {
+            const float32x4_t d = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t*)(block + g * 32 + i * 8))));
+            const float32x4_t whole = vfmaq_n_f32(vcvtq_f32_s32(part[0][i]), vcvtq_f32_s32(part[1][i]), 1.0f / FINER);
+            total[i] = vfmaq_f32(total[i], whole, vmulq_n_f32(d, e));
+        }
+    }
+    for (int i = 0; i < 4; i++) vst1q_f32(out + 4 * i, total[i]);
+}
+
 template <int C>
 static void tile_float(int32_t format, const uint8_t* block, int64_t k, const uint8_t* columns, int64_t stride, float* out) {
     float32x4_t total[C][4];
@@ -141,7 +180,9 @@ static void tile_float(int32_t format, const uint8_t* block, int64_t k, const ui
 
 template <int C>
 static void tile_of(int32_t format, const uint8_t* block, int64_t k, const uint8_t* columns, int64_t stride, float* out) {
-    if (format == Q8 || format == Q4) tile_narrow<C>(format, block, k, columns, stride, out);
+    if (format == Q8_16)
+        for (int c = 0; c < C; c++) tile_16(block, k, columns + c * stride, out + c * ROWS);
+    else if (format == Q8 || format == Q4) tile_narrow<C>(format, block, k, columns, stride, out);
     else tile_float<C>(format, block, k, columns, stride, out);
 }
 

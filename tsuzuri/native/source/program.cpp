@@ -15,7 +15,8 @@ constexpr int64_t LEAST_BYTES = 16384;   // of weights that are worth a unit
 
 int64_t bytes_of_block(const Operation& op) {
     switch (op.format) {
-        case Q8: return scales_bytes(op.columns) + op.columns * ROWS;
+        case Q8:
+        case Q8_16: return scales_bytes(op.columns) + op.columns * ROWS;
         case Q4: return scales_bytes(op.columns) + op.columns * ROWS / 2;
         case BF16: return (op.columns + 1) / 2 * 2 * ROWS * 2;
         default: return op.columns * ROWS * 4;
@@ -43,7 +44,7 @@ float number(const Operation& op, const uint8_t* block, int64_t r, int64_t i) {
     const int64_t g = i / GROUP, j = i % GROUP;
     const float scale = half(block + (g * ROWS + r) * 2);
     const uint8_t* w = block + scales_bytes(op.columns);
-    if (op.format == Q8) return float(int8_t(w[g * 512 + j / 4 * 64 + r * 4 + j % 4])) * scale;
+    if (op.format != Q4) return float(int8_t(w[g * 512 + j / 4 * 64 + r * 4 + j % 4])) * scale;
     const uint8_t byte = w[g * 256 + j % 16 / 4 * 64 + r * 4 + j % 4];
     return float((j < 16 ? byte & 15 : byte >> 4) - 8) * scale;
 }

@@ -33,15 +33,19 @@ static void prepare(int32_t format, const float* x, int64_t k, uint8_t* column) 
             memset(q + g * GROUP, 0, GROUP);
             scales[g] = NAN;
             corrections[g] = 0;
+            if (format == Q8_16) memset(column + finer(k) + g * GROUP, 0, GROUP);
             continue;
         }
         scales[g] = largest / 127.0f;
         const float factor = largest > 0 ? 127.0f / largest : 0.0f;
         int32_t total = 0;
         for (int i = 0; i < GROUP; i++) {
-            const int8_t n = (int8_t)nearbyintf(p[i] * factor);
+            float exact = p[i] * factor;
+            asm("" : "+m"(exact));
+            const int8_t n = (int8_t)nearbyintf(exact);
             q[g * GROUP + i] = n;
             total += n;
+            if (format == Q8_16) ((int8_t*)column)[finer(k) + g * GROUP + i] = (int8_t)nearbyintf((exact - (float)n) * FINER);
         }
         corrections[g] = format == Q4 ? -8 * total : 0;
     }
@@ -61,17 +65,19 @@ static void one(int32_t format, const uint8_t* block, int64_t k, const uint8_t* 
     const float* scales = (const float*)(column + 2 * k);
     const int32_t* corrections = (const int32_t*)(column + 2 * k + groups * 4);
     const uint8_t* w = block + scales_bytes(k);
-    for (int64_t g = 0; g < groups; g++, q += GROUP) {
-        int32_t total[ROWS];
-        for (int r = 0; r < ROWS; r++) total[r] = corrections[g];
-        for (int s = 0; s < (format == Q8 ? 8 : 4); s++, w += 4 * ROWS)
+    const int8_t* left = (const int8_t*)column + finer(k);
+    for (int64_t g = 0; g < groups; g++, q += GROUP, left += GROUP) {
+        int32_t total[ROWS], rest[ROWS];
+        for (int r = 0; r < ROWS; r++) total[r] = corrections[g], rest[r] = 0;
+        for (int s = 0; s < (format == Q4 ? 4 : 8); s++, w += 4 * ROWS)
             for (int r = 0; r < ROWS; r++)
                 for (int i = 0; i < 4; i++) {
                     const uint8_t byte = w[r * 4 + i];
-                    if (format == Q8) total[r] += (int8_t)byte * q[4 * s + i];
-                    else total[r] += (byte & 15) * q[4 * s + i] + (byte >> 4) * q[16 + 4 * s + i];
+                    if (format != Q4) total[r] += (int8_t)byte * q[4 * s + i];
+                    if (format == Q8_16) rest[r] += (int8_t)byte * left[4 * s + i];
+                    if (format == Q4) total[r] += (byte & 15) * q[4 * s + i] + (byte >> 4) * q[16 + 4 * s + i];
                 }
-        for (int r = 0; r < ROWS; r++) out[r] += (float)total[r] * (half(block + (g * ROWS + r) * 2) * scales[g]);
+        for (int r = 0; r < ROWS; r++) out[r] += ((float)total[r] + (float)rest[r] * (1.0f / FINER)) * (half(block + (g * ROWS + r) * 2) * scales[g]);
     }
 }
 

@@ -4,4 +4,7 @@
 #include <immintrin.h>
 #ifdef TSUZURI_EMULATED
 #include "emulated.h"
+#define ROUNDED(x)
+#else
+#define ROUNDED(x) asm("" : "+v"(x))  // not fused with what follows
 #endif
