@@ -81,6 +81,14 @@ def _all(connection: socket.socket, seconds: float) -> bytes:
     return heard
 
 
+async def _as_on_a_quiet_machine(service: Service, secret: str, sent: Any) -> tuple[float, float]:
+    """Seconds, and by how much the machine was slower just then, which they are divided by."""
+    before = hostile.yardstick()
+    took = (await hostile.answered(service, secret, sent)).seconds
+    slower = max(1.0, (before + hostile.yardstick()) / 2 / hostile.YARDSTICK)
+    return took / slower, slower
+
+
 def test_every_refusal_takes_at_most_ten_milliseconds(tiny: Path, db: Database) -> None:
     """Of the server's work, from the request to the last byte of the answer, without the network: 10 ms, and as much again for each whole
     MiB of the body, since it has to be read. Processor time, so that a neighbour takes no part in it; and where a fixed piece of work takes
@@ -98,10 +106,11 @@ def test_every_refusal_takes_at_most_ten_milliseconds(tiny: Path, db: Database) 
             found = await hostile.answered(service, secret, sent)
             if found.status < 400 or found.seconds <= hostile.bound(size):
                 continue
-            tries = sorted([(await hostile.answered(service, secret, sent)).seconds for _ in range(5)])
-            slower = hostile.yardstick() / hostile.YARDSTICK
-            if tries[2] > hostile.bound(size) * max(1.0, slower):
-                late.append(f"{name}: {1000 * tries[2]:.1f} ms for {size:,} bytes on a machine {slower:.1f} times slower")
+            tries = sorted([await _as_on_a_quiet_machine(service, secret, sent) for _ in range(5)])
+            if tries[2][0] > hostile.bound(size):
+                late.append(
+                    f"{name}: {1000 * tries[2][0]:.1f} ms for {size:,} bytes, on a machine {tries[2][1]:.1f} times slower counted so"
+                )
         await service.books.flush()
 
     try:
@@ -112,5 +121,6 @@ def test_every_refusal_takes_at_most_ten_milliseconds(tiny: Path, db: Database) 
 
 
 def test_afterwards_all_is_as_it_was(client: httpx2.Client, running: Running) -> None:
-    assert client.post("/v1/chat/completions", json=SANE).json()["usage"]["completion_tokens"] == 2
+    whole = {**SANE, "ignore_eos": True}
+    assert client.post("/v1/chat/completions", json=whole).json()["usage"]["completion_tokens"] == 2
     assert running.service.access.under_way == 0

@@ -51,6 +51,8 @@ def messages(request: JSON) -> tuple[Message, ...]:
 
 
 def _message(one: JSON, place: str) -> Message:
+    if one.keys() == {"role", "content"} and isinstance(one["content"], str) and one["role"] in ("system", "user", "assistant"):
+        return Message(ROLES[one["role"]], one["content"])  # most are like this, and there may be thousands
     _checked(one, MESSAGE, place)
     role = needed(one, "role", most=20, place=f"{place}.")
     if role not in ROLES:
