@@ -127,7 +127,7 @@ def test_models_are_listed_and_shown(client: httpx2.Client, make_key: Callable[.
     only = {"authorization": f"Bearer {make_key('chat', models=['tiny'])[1]}"}
     assert [one["name"] for one in client.get("/api/tags", headers=only).json()["models"]] == ["tiny"]
     shown = client.post("/api/show", json={"model": "tiny:latest"}).json()
-    assert shown["capabilities"] == ["completion", "embedding"] and shown["model_info"]["tsuzuri.context_length"] == 256
+    assert shown["capabilities"] == ["completion", "embedding", "tools"] and shown["model_info"]["tsuzuri.context_length"] == 256
     assert client.post("/api/show", json={"model": "caller"}).json()["capabilities"] == ["completion", "tools"]
     there, nowhere = (client.post("/api/show", json={"model": name}, headers=only) for name in ("caller", "nobody"))
     assert there.status_code == nowhere.status_code == 404 and there.text.replace("caller", "nobody") == nowhere.text

@@ -87,7 +87,7 @@ MESSAGE = ("role", "content", "images", "tool_calls", "tool_name", "tool_call_id
 def read_chat(request: JSON) -> Asked:
     """Raises Refusal."""
     fields.check(request, CHAT)
-    return _asked(request, messages=_messages(request), tools=openai_tools.tools({"tools": request.get("tools")}))
+    return _asked(request, messages=_messages(request), tools=openai_tools.tools({"tools": request.get("tools")}).tools)
 
 
 def read_generate(request: JSON) -> Asked:
