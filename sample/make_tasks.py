@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 import random
 import re
@@ -52,7 +53,16 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="none: all")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    makers = {"intent": intent, "moral": moral, "topic": topic, "tag": tag, "extract": extract, "embed": embed, "reply": reply, "rewrite": rewrite}
+    makers = {
+        "intent": intent,
+        "moral": moral,
+        "topic": topic,
+        "tag": tag,
+        "extract": extract,
+        "embed": embed,
+        "reply": reply,
+        "rewrite": rewrite,
+    }
     for name in given.tasks or makers:
         for part, size, records in zip(("train", "test"), SIZES[name], makers[name](given.data), strict=True):
             chosen = [*records]
@@ -112,7 +122,7 @@ def reply(data: Path) -> tuple[list[Any], list[Any]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for record in lines(data / "instruct" / "ja_hotel_dialog_asdc.jsonl.zst"):
         said = [message for message in record["messages"] if message["role"] != "system"]
-        for one, other in zip(said, said[1:], strict=False):
+        for one, other in itertools.pairwise(said):
             if one["role"] == "user" and all(6 <= len(message["content"]) <= 60 for message in (one, other)):
                 pair = {"one": f"客：{one['content']}", "other": f"宿：{other['content']}", **origin(record)}
                 found.setdefault(other["content"], []).append(pair)

@@ -121,15 +121,31 @@ def test_transformers_gives_the_same_outputs(ran: Any, name: str) -> None:
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_a_translator_is_taught_measured_and_written(ran: Any) -> None:
-    folder = ran("translate")
+MADE = {"span": ["span"], "rewrite": ["seq2seq"], "translate": ["seq2seq"]}  # the stages that train; else masked and the task
+
+
+def test_spans_are_written_measured_and_shown(ran: Any) -> None:
+    folder = ran("span")
+    found, text = results(folder)["span"], (folder / "report.md").read_text(encoding="utf-8")
+    assert len(found["rivals"]) == 2 and found["score"]["items"] == 8 * round(128 * 0.3)
+    assert all(0 <= one["value"] <= 1 for one in (found["score"], *found["rivals"].values()))
+    assert max(one["value"] for one in found["rivals"].values()) > 0.1, "counting alone fills some"
+    shown = found["filled"][0]
+    assert f"→ **{shown['text']}** ({shown['reference']})" in text
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder / "model", dtype=torch.float32)
+    assert theirs.config.vocab_size == len(transformers.AutoTokenizer.from_pretrained(folder / "model"))
+
+
+@pytest.mark.parametrize("name", ["rewrite", "translate"])
+def test_a_translator_is_taught_measured_and_written(ran: Any, name: str) -> None:
+    folder = ran(name)
     found, text = results(folder), (folder / "report.md").read_text(encoding="utf-8")
     assert found["translation"]["sentences"] == 8
     for metric in ("chrF", "BLEU"):
         for system, score in found["translation"][metric].items():
             if system != "difference":
                 assert score["interval"][0] <= score["score"] <= score["interval"][1]
-    assert "## 翻訳" in text and "元の文の写し" in text and "seq2seq の学習" in text
+    assert "## 翻訳・書き換え" in text and "元の文の写し" in text and "seq2seq の学習" in text
     path = folder / "model"
     theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32).eval()
     model = LocalModel(path, dtype="float32")
@@ -148,7 +164,7 @@ def test_what_a_task_costs_is_planned(place: Path, name: str, monkeypatch: pytes
     monkeypatch.setattr("tsuzuri.recipe.plan.PROBE_SECONDS", 0.1)
     recipe = recipes.read(Path(f"recipes/{name}.yaml"), SMALL_TASKS[name])
     found = plan(recipe)
-    assert [stage.stage for stage in found.stages] == (["seq2seq"] if name == "translate" else ["masked", name])
+    assert [stage.stage for stage in found.stages] == MADE.get(name, ["masked", name])
     assert all(stage.steps and stage.seconds and stage.flops for stage in found.stages)
     assert found.parameters == sum(found.by_component.values())
 
@@ -160,7 +176,7 @@ def test_the_planned_steps_are_about_those_of_the_run(ran: Any, name: str) -> No
     found = results(folder)
     for stage in planned["stages"]:
         assert 0.5 < stage["steps"] / found[stage["stage"]]["steps"] < 2
-    made = found["seq2seq" if name == "translate" else "masked"]
+    made = found[MADE.get(name, ["masked"])[0]]
     assert planned["parameters"] == made["parameters"]
 
 

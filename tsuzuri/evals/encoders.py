@@ -236,6 +236,25 @@ def sliding(one: Question, length: int) -> str:
     return context[start : start + length]
 
 
+WHEN, MANY = re.compile("いつ|何(?:年|月|日|世紀|時代)"), re.compile("いく[つら]|ど(?:の|れ)くらい|何[^のをでがはと]")
+DATE = r"(?:紀元前)?\d+(?:年|世紀)(?:\([^)]*\))?(?:\d+月)?(?:\d+日)?|\d+月(?:\d+日)?|\d+日"
+NUMBER = r"約?[\d,.万億千百]+[一-龯ァ-ヶーa-zA-Z%]{0,3}"
+NAME = r"「[^」]+」|『[^』]+』|[ァ-ヶー・]{2,}|[一-龯]{2,}"
+NEAR = 15  # characters on either side
+
+
+def typed(one: Question, length: int) -> str:
+    """By the question's word: a date where it asks when, a number where it asks how many, else a name; of all that the question does not
+    have itself the one whose neighbourhood shares most with it. Where there is none, `sliding`."""
+    wanted, context = {*grams(one.question, 2, 2)}, one.context
+    first = [DATE] if WHEN.search(one.question) else [NUMBER] if MANY.search(one.question) else []
+    for pattern in (*first, NAME):
+        found = [match for match in re.finditer(pattern, context) if match[0] not in one.question]
+        if found:
+            return max(found, key=lambda m: len(wanted & {*grams(context[max(0, m.start() - NEAR) : m.end() + NEAR], 2, 2)}))[0]
+    return sliding(one, length)
+
+
 class Okapi:
     """BM25 of character n-grams (Robertson & Zaragoza 2009, equation 3.15): rare ones count more, the second time one counts less.
     How rare they are is counted over `documents`."""
@@ -267,6 +286,9 @@ def rarity(texts: Sequence[str], length: int = 1) -> Callable[[str], float]:
 
 def cosine(one: Pair, length: int, weight: Callable[[str], float] | None = None) -> float:
     """Of the counts of character n-grams of that length, each times its weight."""
-    a, b = ({gram: count * (weight(gram) if weight else 1) for gram, count in Counter(grams(text, length, length)).items()} for text in (one.one, one.other))
+    a, b = (
+        {gram: count * (weight(gram) if weight else 1) for gram, count in Counter(grams(text, length, length)).items()}
+        for text in (one.one, one.other)
+    )
     norm = math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
     return sum(a[gram] * b[gram] for gram in a.keys() & b.keys()) / norm if norm else 0.0

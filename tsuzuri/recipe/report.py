@@ -177,15 +177,15 @@ def seq2seq_section(found: dict[str, Any]) -> list[str]:
 
 SYSTEMS = {
     "model": Words("このモデル", "this model"),
-    "nearest": Words("最も似た文の訳の引き写し", "the translation of the most similar sentence"),
+    "nearest": Words("最も似た文の相手の引き写し", "what goes with the most similar source"),
     "copy": Words("元の文の写し", "the source, copied"),
 }
 
 
 def translation_section(found: dict[str, Any]) -> list[str]:
     title = Words(
-        f"翻訳（学習していない {found['sentences']} 文。大きいほどよい）",
-        f"Translation ({found['sentences']} held-out sentences; more is better)",
+        f"翻訳・書き換え（学習していない {found['sentences']} 件。大きいほどよい）",
+        f"Translation or rewriting ({found['sentences']} held-out pairs; more is better)",
     )
     cells, told = [], []
     for system, name in SYSTEMS.items():
@@ -221,7 +221,7 @@ TASKS = {
     "classify": Words("課題：分類", "Task: labels of texts"),
     "tag": Words("課題：区間の抽出", "Task: stretches in texts"),
     "extract": Words("課題：答えの抽出", "Task: answers in a context"),
-    "embed": Words("課題：意味の近さ", "Task: closeness of meaning"),
+    "embed": Words("課題：文章の近さ", "Task: closeness of texts"),
 }
 
 

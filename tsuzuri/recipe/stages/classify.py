@@ -56,6 +56,8 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     rivals = {
         str(Words("最多の分類", "the commonest label")): accuracy(encoders.majority(learned, texts)),
         str(Words("文字 n-gram の単純ベイズ", "naive Bayes of character n-grams")): accuracy(encoders.naive_bayes(learned, texts)),
-        str(Words("文字 n-gram のロジスティック回帰", "logistic regression of character n-grams")): accuracy(encoders.linear(learned, texts)),
+        str(Words("文字 n-gram のロジスティック回帰", "logistic regression of character n-grams")): accuracy(
+            encoders.linear(learned, texts)
+        ),
     }
     return _task.train(started, objective, settings, context, score, rivals) | {"labels": list(labels), "metric": "accuracy"}

@@ -73,7 +73,9 @@ class Settings(loop.LoopSettings):
     length: int = 128  # tokens of targets a row
     source_length: int = 128  # tokens of sources a row
     skip_longer: bool = False  # leave out, counted, what is longer than a row; else it stops the run
-    start: Literal["auto", "random", "bigram"] = "random"  # bigram: embedding and head fitted to pairs of what is written; auto: if they can
+    start: Literal["auto", "random", "bigram"] = (
+        "random"  # bigram: embedding and head fitted to pairs of what is written; auto: if they can
+    )
 
     def __post_init__(self) -> None:
         loop.LoopSettings.__post_init__(self)
