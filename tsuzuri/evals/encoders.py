@@ -262,11 +262,15 @@ class Okapi:
     def __init__(self, documents: Sequence[str], longest: int = 1, *, k1: float = 1.2, b: float = 0.75) -> None:
         self.longest, self.k1, self.b, self.documents = longest, k1, b, len(documents)
         self._seen = Counter(gram for text in documents for gram in {*grams(text, 1, longest)})
+        self._kept: dict[str, Counter[str]] = {}  # every text is asked of many times
         self._usual = sum(len(grams(text, 1, longest)) for text in documents) / max(1, len(documents))
 
     def __call__(self, asked: str, texts: Sequence[str]) -> list[float]:
         wanted = Counter(grams(asked, 1, self.longest))
-        return [self._suits(wanted, Counter(grams(text, 1, self.longest))) for text in texts]
+        for text in texts:
+            if text not in self._kept:
+                self._kept[text] = Counter(grams(text, 1, self.longest))
+        return [self._suits(wanted, self._kept[text]) for text in texts]
 
     def _suits(self, wanted: Counter[str], there: Counter[str]) -> float:
         full = self.k1 * (1 - self.b + self.b * there.total() / self._usual)
