@@ -41,7 +41,7 @@ TASKS = {
     "embed": Task("embed", "reply"),
     "likeness": Task("embed", "embed", JSTS),
     "span": Task("span"),
-    "rewrite": Task("rewrite"),
+    "reading": Task("reading"),
     "translate": Task("translate"),
 }
 

@@ -253,7 +253,7 @@ TASKS = {
     "embed": ("相手の選択：客の発話に合う宿の答え", "partners: what a hotel answers to a guest"),
     "likeness": ("意味の近さ：JSTS", "closeness of meaning: JSTS"),
     "span": ("抜いた区間を書く", "write spans that were taken out"),
-    "rewrite": ("書き換え：客の用件を一文に", "rewriting: what a guest wants, in a sentence"),
+    "reading": ("漢字から読みへ：京都に関する記事の名前", "kanji to kana: names in articles on Kyoto"),
     "translate": ("日英翻訳：京都関連文書", "Japanese to English: articles on Kyoto"),
 }
 MEASURES = {
@@ -281,8 +281,13 @@ BESIDE = {
     "before it learned this": "この課題を学ぶ前",
     "nearest": "最も似た文の相手の引き写し",
     "copy": "元の文の写し",
+    "pieces": "文字と読みの表",
 }
-PLAINLY = {"nearest": "what goes with the most similar source", "copy": "the source, copied"}  # where a name is not told in words
+PLAINLY = {
+    "nearest": "what goes with the most similar source",
+    "copy": "the source, copied",
+    "pieces": "a table of characters and their readings",
+}  # where a name is not told in words
 
 
 def tasks(language: str) -> str:

@@ -1,4 +1,4 @@
-"""Choose the examples of the tasks of encoders, and of rewriting, from a larger collection: `sample/tasks/`.
+"""Choose the examples of the tasks of encoders, and of readings, from a larger collection: `sample/tasks/`.
 
     python sample/make_tasks.py --data DIR [--out DIR] [--share 2.5] [TASK …]    from DIR/instruct, DIR/eval and DIR/pretrain
 
@@ -30,7 +30,7 @@ SIZES = {  # task -> examples to learn from and to measure on at share 1, at mos
     "extract": (6000, 1000),
     "embed": (1200, 240),
     "reply": (8000, 1000),
-    "rewrite": (5600, 500),
+    "reading": (8000, 800),
 }
 LONGEST = 160  # characters of a text
 TOPICS = {  # of the articles on Kyoto, by the letters in front of their number
@@ -38,6 +38,8 @@ TOPICS = {  # of the articles on Kyoto, by the letters in front of their number
     "PNM": "人名", "RLW": "鉄道", "ROD": "道路", "SAT": "神社仏閣", "SCL": "学校", "SNT": "神道", "TTL": "役職・称号",
 }  # fmt: skip
 CITED = re.compile(r"(?P<answer>.+)です。\[(?P<number>\d)\]")
+READ = re.compile(r"^(?P<name>[一-龯々ヶぁ-んァ-ヶー 　]+)[（(](?P<kana>[ぁ-んー 　]+)[、，,）)]")
+KANJI = re.compile("[一-龯]")
 LAW = re.compile(r"(?P<name>[一-龯ァ-ヶー]{2,24}?(?:法|令|規則|条例))（(?P<number>(?:明治|大正|昭和|平成)[^（）]{2,12}年[^（）]{1,24}号)）")
 DATE = re.compile(r"(?:明治|大正|昭和|平成)(?:元|[一二三四五六七八九十]+)年(?:[一二三四五六七八九十]+月(?:[一二三四五六七八九十]+日)?)?")
 ARTICLE = re.compile(
@@ -61,7 +63,7 @@ def main() -> None:
         "extract": extract,
         "embed": embed,
         "reply": reply,
-        "rewrite": rewrite,
+        "reading": reading,
     }
     for name in given.tasks or makers:
         for part, size, records in zip(("train", "test"), SIZES[name], makers[name](given.data), strict=True):
@@ -107,13 +109,15 @@ def topic(data: Path) -> tuple[list[Any], list[Any]]:
     return apart(found, 13)
 
 
-def rewrite(data: Path) -> tuple[list[Any], list[Any]]:
-    """What a guest wants, said so that it can be understood without the dialogue; a dialogue is in one part only."""
+def reading(data: Path) -> tuple[list[Any], list[Any]]:
+    """Names and how they are read, from the first words of articles on Kyoto: 龍安寺（りょうあんじ）は …; a name is in one part only."""
     found: dict[str, dict[str, Any]] = {}
-    for record in lines(data / "instruct" / "ja_query_rewrite_asdc.jsonl.zst"):
-        dialogue = record["messages"][0]["content"].partition("\n\n")[2]
-        if len(dialogue) <= LONGEST:
-            found.setdefault(dialogue, {"dialogue": dialogue, "statement": record["messages"][1]["content"], **origin(record)})
+    for record in lines(data / "pretrain" / "wikipedia_kyoto.jsonl.zst"):
+        match = READ.search(record["text"].removeprefix(f"# {record['title']}").strip()[:80])
+        if match:
+            name, kana = (re.sub(r"\s", "", match[part]) for part in ("name", "kana"))
+            if len(name) <= 12 and len(name) <= len(kana) <= 24 and KANJI.search(name):
+                found.setdefault(name, {"name": name, "reading": kana, **origin(record)})
     return apart(found, 14)
 
 

@@ -59,6 +59,6 @@ SMALL_TASKS = {
         "span.batch=4",
         "span.scored=8",
     ],
-    "rewrite": SMALL_PAIRS,
+    "reading": SMALL_PAIRS,
     "translate": SMALL_PAIRS,
 }

@@ -27,6 +27,7 @@ from tsuzuri.recipe.stages.sft import newest_model
 from tsuzuri.text import fast
 from tsuzuri.train import bigram, loop
 from tsuzuri.train.objectives import span
+from tsuzuri.train.objectives.pretrain import Documents
 
 NEEDS = ("corpus", "tokenizer")
 LEAVES = ("model",)  # outside its own folder, in that of the run
@@ -129,7 +130,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     return {**found, **own, "rows": objective.rows, "seed": settings.seed, "validation_loss": held_loss(model, scored)}
 
 
-def emptied(settings: Settings, held: pretrain.Documents) -> list[tuple[filling.Ids, filling.Out]]:
+def emptied(settings: Settings, held: Documents) -> list[tuple[filling.Ids, filling.Out]]:
     """Whole stretches of held-out text, spread over it, and which of their tokens are out."""
     places = [(d, at) for d, n in enumerate(held.lengths) for at in range(0, int(n) - settings.length + 1, settings.length)]
     found = []
