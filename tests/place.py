@@ -44,7 +44,7 @@ SMALL_PAIRS = [  # of the recipes that learn from pairs
     "translation.sentences=8",
 ]
 SMALL_TASKS = {
-    "classify": [*SMALL_BODY, "classify.epochs=0.04"],
+    "classify": [*SMALL_BODY, "classify.length=320", "classify.epochs=0.04"],
     "tag": [*SMALL_BODY, "tag.length=320", "tag.epochs=0.1"],
     "extract": [*SMALL_BODY, "extract.epochs=0.01"],
     "embed": [*SMALL_BODY, "embed.epochs=0.03"],

@@ -206,3 +206,17 @@ def test_the_body_of_a_task_is_that_of_the_stage_before(ran: Any) -> None:
     folder = ran("classify")
     assert all(name.startswith("head.") for name in results(folder)["classify"]["new_weights"])
     assert weights.load(folder / "model").shape.head == "classify"
+
+
+def test_a_mean_is_refused_before_the_run_where_the_family_cannot_say_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    assert recipes.read(Path("recipes/classify.yaml")).sections["classify"].pooling == "mean"
+    with pytest.raises(ConfigError, match="pooling"):
+        recipes.read(Path("recipes/classify.yaml"), ["masked.model.family=bert"])
+    recipes.read(Path("recipes/classify.yaml"), ["masked.model.family=bert", "classify.pooling=first"])
+
+
+def test_spans_need_names_for_what_is_taken_out(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    with pytest.raises(ConfigError, match=r"tokenizer\.special"):
+        recipes.read(Path("recipes/span.yaml"), ["tokenizer.special=chat"])
