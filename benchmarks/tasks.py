@@ -29,17 +29,14 @@ BEGINNING = ("corpus", "tokenizer", "masked")
 class Task:
     recipe: str
     files: str | None = None  # of an encoder: NAME.train and NAME.test
-    settings: tuple[str, ...] = ()
 
 
-JSTS = ("embed.scored=true", "embed.group=16", "embed.batch=2", "embed.epochs=4", "embed.length=128")
 TASKS = {
     "classify": Task("classify", "topic"),
     "intent": Task("classify", "intent"),
     "tag": Task("tag", "tag"),
     "extract": Task("extract", "extract"),
-    "embed": Task("embed", "reply"),
-    "likeness": Task("embed", "embed", JSTS),
+    "embed": Task("embed", "embed"),
     "span": Task("span"),
     "reading": Task("reading"),
     "translate": Task("translate"),
@@ -69,7 +66,7 @@ def main() -> None:
 def measured(name: str, data: Path | None, runs: Path) -> dict[str, Any]:
     """Runs the recipe and reads its report."""
     task = TASKS[name]
-    recipe, out, settings = task.recipe, runs / f"{name}-{'sample' if data is None else 'more'}", [*task.settings]
+    recipe, out, settings = task.recipe, runs / f"{name}-{'sample' if data is None else 'more'}", list[str]()
     if task.files:
         begin(out, runs)
         if data is not None or name != recipe:  # not the files that the recipe names

@@ -250,8 +250,7 @@ TASKS = {
     "intent": ("分類：宿への問い合わせの話題", "labels: what a question to a hotel is about"),
     "tag": ("区間の抽出：法令名・日付・条文", "stretches: names of laws, dates, articles"),
     "extract": ("答えの抽出：JaQuAD、答えのある一文から", "answers: JaQuAD, in the sentence that has the answer"),
-    "embed": ("相手の選択：客の発話に合う宿の答え", "partners: what a hotel answers to a guest"),
-    "likeness": ("意味の近さ：JSTS", "closeness of meaning: JSTS"),
+    "embed": ("意味の近さ：JSTS", "closeness of meaning: JSTS"),
     "span": ("抜いた区間を書く", "write spans that were taken out"),
     "reading": ("漢字から読みへ：京都に関する記事の名前", "kanji to kana: names in articles on Kyoto"),
     "translate": ("日英翻訳：京都関連文書", "Japanese to English: articles on Kyoto"),
@@ -259,7 +258,7 @@ TASKS = {
 MEASURES = {
     "guessed": ("正解率", "accuracy"), "accuracy": ("正解率", "accuracy"), "entity F1": ("区間の F1", "F1 of stretches"),
     "character F1": ("文字の F1", "F1 of characters"), "Spearman": ("順位相関", "rank correlation"), "chrF": ("chrF", "chrF"),
-    "found first": ("100 件から選べた割合", "found among 100"), "filled": ("当てた割合", "said right"),
+    "filled": ("当てた割合", "said right"),
 }  # fmt: skip
 BESIDE = {
     "the commonest token": "最多の文字",
@@ -274,8 +273,6 @@ BESIDE = {
     "cosine of character bigrams": "文字二つ組の余弦",
     "cosine of characters weighted by rarity": "珍しさで重みを付けた文字の余弦",
     "a rule by the question's word": "疑問詞で選ぶ規則",
-    "BM25 of characters": "文字の BM25",
-    "BM25 of characters and pairs of them": "文字と文字二つ組の BM25",
     "a 5-gram from the left that knows the length": "左から埋める 5-gram（長さは知っている）",
     "a 5-gram from both sides that knows the length": "両側を見て埋める 5-gram（長さは知っている）",
     "before it learned this": "この課題を学ぶ前",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import itertools
 import json
 import random
 import re
@@ -29,7 +28,6 @@ SIZES = {  # task -> examples to learn from and to measure on at share 1, at mos
     "tag": (3000, 600),
     "extract": (6000, 1000),
     "embed": (1200, 240),
-    "reply": (8000, 1000),
     "reading": (8000, 800),
 }
 LONGEST = 160  # characters of a text
@@ -62,7 +60,6 @@ def main() -> None:
         "tag": tag,
         "extract": extract,
         "embed": embed,
-        "reply": reply,
         "reading": reading,
     }
     for name in given.tasks or makers:
@@ -119,22 +116,6 @@ def reading(data: Path) -> tuple[list[Any], list[Any]]:
             if len(name) <= 12 and len(name) <= len(kana) <= 24 and KANJI.search(name):
                 found.setdefault(name, {"name": name, "reading": kana, **origin(record)})
     return apart(found, 14)
-
-
-def reply(data: Path) -> tuple[list[Any], list[Any]]:
-    """What a guest of a hotel says and what is answered; a dialogue is in one part only, and an answer stands once."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for record in lines(data / "instruct" / "ja_hotel_dialog_asdc.jsonl.zst"):
-        said = [message for message in record["messages"] if message["role"] != "system"]
-        for one, other in itertools.pairwise(said):
-            if one["role"] == "user" and all(6 <= len(message["content"]) <= 60 for message in (one, other)):
-                pair = {"one": f"客：{one['content']}", "other": f"宿：{other['content']}", **origin(record)}
-                found.setdefault(other["content"], []).append(pair)
-    single = sorted((pairs[0] for pairs in found.values() if len(pairs) == 1), key=lambda pair: (pair["source"], pair["one"]))
-    dialogues = sorted({pair["source"] for pair in single})
-    random.Random(15).shuffle(dialogues)  # noqa: S311
-    held = {*dialogues[: len(dialogues) // 8]}
-    return [pair for pair in single if pair["source"] not in held], [pair for pair in single if pair["source"] in held]
 
 
 def apart(found: dict[str, dict[str, Any]], seed: int) -> tuple[list[Any], list[Any]]:

@@ -47,7 +47,7 @@ SMALL_TASKS = {
     "classify": [*SMALL_BODY, "classify.length=320", "classify.epochs=0.04"],
     "tag": [*SMALL_BODY, "tag.length=320", "tag.epochs=0.1"],
     "extract": [*SMALL_BODY, "extract.epochs=0.01"],
-    "embed": [*SMALL_BODY, "embed.epochs=0.03"],
+    "embed": [*SMALL_BODY, "embed.epochs=0.2"],
     "span": [
         *SMALL_BODY[:3],
         "span.model.hidden_size=32",

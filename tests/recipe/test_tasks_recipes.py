@@ -220,3 +220,24 @@ def test_spans_need_names_for_what_is_taken_out(place: Path, monkeypatch: pytest
     monkeypatch.chdir(place)
     with pytest.raises(ConfigError, match=r"tokenizer\.special"):
         recipes.read(Path("recipes/span.yaml"), ["tokenizer.special=chat"])
+
+
+def test_pairs_without_scores_are_measured_by_what_finds_its_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same recipe from pairs that only belong together: one is found among many, beside counting; half-scored ones are refused."""
+    texts = [f"第{n}条の{'規定' if n % 2 else '届出'}は{n * 7}日までに行う" for n in range(40)]
+    for part, some in {"train": texts[:24], "test": texts[24:]}.items():
+        lines = [json.dumps({"one": text[:6], "other": text}, ensure_ascii=False) for text in some]
+        (place / f"{part}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("tsuzuri.recipe.plan.PROBE_SECONDS", 0.1)
+    own = ["embed.scored=false", "embed.inputs=[train.jsonl]", "embed.test=[test.jsonl]", "out=runs/paired"]
+    done = CliRunner().invoke(cli, ["run", "recipes/embed.yaml", *SMALL_TASKS["embed"], *own])
+    assert done.exit_code == 0, done.exception
+    found = results(place / "runs" / "paired")["embed"]
+    assert found["metric"] == "found first" and found["score"]["items"] == 16
+    assert min(one["value"] for name, one in found["rivals"].items() if "BM25" in name) > 0.3, "the numbers tell them apart"
+    first, *rest = (place / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    scored = json.dumps({**json.loads(first), "score": 3.0}, ensure_ascii=False)
+    (place / "test.jsonl").write_text("\n".join([scored, *rest]) + "\n", encoding="utf-8")
+    failed = CliRunner().invoke(cli, ["run", "recipes/embed.yaml", *SMALL_TASKS["embed"], *own])
+    assert failed.exit_code != 0 and "score" in str(failed.exception)
