@@ -38,7 +38,6 @@ TASKS = {
     "extract": Task("extract", "extract"),
     "embed": Task("embed", "embed"),
     "span": Task("span"),
-    "reading": Task("reading"),
     "translate": Task("translate"),
 }
 

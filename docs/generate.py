@@ -252,7 +252,6 @@ TASKS = {
     "extract": ("答えの抽出：JaQuAD、答えのある一文から", "answers: JaQuAD, in the sentence that has the answer"),
     "embed": ("意味の近さ：JSTS", "closeness of meaning: JSTS"),
     "span": ("抜いた区間を書く", "write spans that were taken out"),
-    "reading": ("漢字から読みへ：京都に関する記事の名前", "kanji to kana: names in articles on Kyoto"),
     "translate": ("日英翻訳：京都関連文書", "Japanese to English: articles on Kyoto"),
 }
 MEASURES = {
@@ -276,15 +275,10 @@ BESIDE = {
     "a 5-gram from the left that knows the length": "左から埋める 5-gram（長さは知っている）",
     "a 5-gram from both sides that knows the length": "両側を見て埋める 5-gram（長さは知っている）",
     "before it learned this": "この課題を学ぶ前",
-    "nearest": "最も似た文の相手の引き写し",
+    "nearest": "最も似た文の訳の引き写し",
     "copy": "元の文の写し",
-    "pieces": "文字と読みの表",
 }
-PLAINLY = {
-    "nearest": "what goes with the most similar source",
-    "copy": "the source, copied",
-    "pieces": "a table of characters and their readings",
-}  # where a name is not told in words
+PLAINLY = {"nearest": "the translation of the most similar sentence", "copy": "the source, copied"}  # where a name is not told in words
 
 
 def tasks(language: str) -> str:

@@ -1,4 +1,4 @@
-"""Choose the examples of the tasks of encoders, and of readings, from a larger collection: `sample/tasks/`.
+"""Choose the examples of the tasks of encoders from a larger collection: `sample/tasks/`.
 
     python sample/make_tasks.py --data DIR [--out DIR] [--share 2.5] [TASK …]    from DIR/instruct, DIR/eval and DIR/pretrain
 
@@ -28,7 +28,6 @@ SIZES = {  # task -> examples to learn from and to measure on at share 1, at mos
     "tag": (3000, 600),
     "extract": (6000, 1000),
     "embed": (1200, 240),
-    "reading": (8000, 800),
 }
 LONGEST = 160  # characters of a text
 TOPICS = {  # of the articles on Kyoto, by the letters in front of their number
@@ -36,8 +35,6 @@ TOPICS = {  # of the articles on Kyoto, by the letters in front of their number
     "PNM": "人名", "RLW": "鉄道", "ROD": "道路", "SAT": "神社仏閣", "SCL": "学校", "SNT": "神道", "TTL": "役職・称号",
 }  # fmt: skip
 CITED = re.compile(r"(?P<answer>.+)です。\[(?P<number>\d)\]")
-READ = re.compile(r"^(?P<name>[一-龯々ヶぁ-んァ-ヶー 　]+)[（(](?P<kana>[ぁ-んー 　]+)[、，,）)]")
-KANJI = re.compile("[一-龯]")
 LAW = re.compile(r"(?P<name>[一-龯ァ-ヶー]{2,24}?(?:法|令|規則|条例))（(?P<number>(?:明治|大正|昭和|平成)[^（）]{2,12}年[^（）]{1,24}号)）")
 DATE = re.compile(r"(?:明治|大正|昭和|平成)(?:元|[一二三四五六七八九十]+)年(?:[一二三四五六七八九十]+月(?:[一二三四五六七八九十]+日)?)?")
 ARTICLE = re.compile(
@@ -60,7 +57,6 @@ def main() -> None:
         "tag": tag,
         "extract": extract,
         "embed": embed,
-        "reading": reading,
     }
     for name in given.tasks or makers:
         for part, size, records in zip(("train", "test"), SIZES[name], makers[name](given.data), strict=True):
@@ -104,18 +100,6 @@ def topic(data: Path) -> tuple[list[Any], list[Any]]:
         if 10 <= len(first) <= LONGEST and not first.startswith("#"):
             found.setdefault(f"{first}。", {"text": f"{first}。", "label": kind, **origin(record)})
     return apart(found, 13)
-
-
-def reading(data: Path) -> tuple[list[Any], list[Any]]:
-    """Names and how they are read, from the first words of articles on Kyoto: 龍安寺（りょうあんじ）は …; a name is in one part only."""
-    found: dict[str, dict[str, Any]] = {}
-    for record in lines(data / "pretrain" / "wikipedia_kyoto.jsonl.zst"):
-        match = READ.search(record["text"].removeprefix(f"# {record['title']}").strip()[:80])
-        if match:
-            name, kana = (re.sub(r"\s", "", match[part]) for part in ("name", "kana"))
-            if len(name) <= 12 and len(name) <= len(kana) <= 24 and KANJI.search(name):
-                found.setdefault(name, {"name": name, "reading": kana, **origin(record)})
-    return apart(found, 14)
 
 
 def apart(found: dict[str, dict[str, Any]], seed: int) -> tuple[list[Any], list[Any]]:

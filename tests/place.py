@@ -59,6 +59,5 @@ SMALL_TASKS = {
         "span.batch=4",
         "span.scored=8",
     ],
-    "reading": SMALL_PAIRS,
     "translate": SMALL_PAIRS,
 }

@@ -15,7 +15,7 @@ PAIRS = [
     *((path, path.with_name(path.name.replace(".train.", ".test."))) for path in sorted(TASKS.glob("*.train.jsonl.zst"))),
     (TASKS / "translation" / "train.jsonl.zst", TASKS / "translation" / "held_out.jsonl.zst"),
 ]
-ASKED = ("text", "question", "one", "ja", "name")  # what a record asks, by its task
+ASKED = ("text", "question", "one", "ja")  # what a record asks, by its task
 
 
 def records(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from tsuzuri.chat.local import LocalModel
 from tsuzuri.evals import overlap
-from tsuzuri.evals.pieces import Pieces
 from tsuzuri.recipe.run import Context
 from tsuzuri.recipe.stages import seq2seq
 from tsuzuri.recipe.stages.sft import newest_model
@@ -22,7 +21,6 @@ METRICS = {"chrF": (overlap.chrf, overlap.chrf_counts), "BLEU": (overlap.bleu, o
 class Settings:
     sentences: int | None = None  # of the held-out ones, the first; None: all
     shown: int = 5  # translations in the report
-    pieces: bool = False  # targets go through their sources from left to right: a table of pieces is a rival, too
     seed: int = 4
 
     def __post_init__(self) -> None:
@@ -45,11 +43,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         "nearest": [nearest(source) for source in sources],
         "copy": sources,
     }
-    if settings.pieces:
-        table = Pieces(seq2seq.train_pairs(trained))
-        systems["pieces"] = [table(source) for source in sources]
-    exact = {name: sum(map(str.__eq__, texts, references)) / len(held) for name, texts in systems.items()}
-    found: dict[str, Any] = {"sentences": len(held), "exact": exact}
+    found: dict[str, Any] = {"sentences": len(held)}
     for name, (metric, counts) in METRICS.items():
         counted = {system: counts(texts, references) for system, texts in systems.items()}
         found[name] = {system: asdict(overlap.score(metric, each, seed=settings.seed)) for system, each in counted.items()}
