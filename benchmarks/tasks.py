@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def measured(name: str, data: Path | None, runs: Path) -> dict[str, Any]:
     subprocess.run(
         [sys.executable, "-m", "tsuzuri", "run", f"recipes/{recipe}.yaml", *settings, f"out={out}"],
         cwd=_protocol.ROOT,
+        env={**os.environ, "TSUZURI_LANG": "en"},  # of the names in the record
         check=True,
         stdout=subprocess.DEVNULL,
     )
