@@ -1,6 +1,6 @@
 """Choose the examples of the tasks of encoders from a larger collection: `sample/tasks/`.
 
-    python sample/make_tasks.py --data DIR [--out DIR] [--share 0.25]    from DIR/instruct, DIR/eval and DIR/pretrain
+    python sample/make_tasks.py --data DIR [--out DIR] [--share 2.5] [TASK …]    from DIR/instruct, DIR/eval and DIR/pretrain
 
 `test` files are of evaluation sets, or of texts that no training file has; nothing of them is trained on. Seeded: the same
 collection gives the same sample. Attribution and licences are in `sample/tasks/ATTRIBUTION.md`.
@@ -21,8 +21,20 @@ from typing import Any
 import zstandard
 
 HERE = Path(__file__).parent
-TEST, TRAIN = 600, 3000  # examples of a file at share 1 and more, at most
-CONTEXT = 260  # characters of a context in the sample
+SIZES = {  # task -> examples to learn from and to measure on at share 1, at most
+    "intent": (1200, 240),
+    "moral": (1200, 240),
+    "topic": (6000, 1000),
+    "tag": (3000, 600),
+    "extract": (6000, 1000),
+    "embed": (1200, 240),
+}
+LONGEST = 160  # characters of a text
+TOPICS = {  # of the articles on Kyoto, by the letters in front of their number
+    "BDS": "仏教", "BLD": "建造物", "CLT": "伝統文化", "EPR": "天皇", "FML": "家系", "GNM": "地名", "HST": "歴史", "LTT": "文学",
+    "PNM": "人名", "RLW": "鉄道", "ROD": "道路", "SAT": "神社仏閣", "SCL": "学校", "SNT": "神道", "TTL": "役職・称号",
+}  # fmt: skip
+CITED = re.compile(r"(?P<answer>.+)です。\[(?P<number>\d)\]")
 LAW = re.compile(r"(?P<name>[一-龯ァ-ヶー]{2,24}?(?:法|令|規則|条例))（(?P<number>(?:明治|大正|昭和|平成)[^（）]{2,12}年[^（）]{1,24}号)）")
 DATE = re.compile(r"(?:明治|大正|昭和|平成)(?:元|[一二三四五六七八九十]+)年(?:[一二三四五六七八九十]+月(?:[一二三四五六七八九十]+日)?)?")
 ARTICLE = re.compile(
@@ -35,14 +47,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=HERE / "tasks")
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="none: all")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    for name, make in {"intent": intent, "moral": moral, "tag": tag, "extract": extract, "embed": embed}.items():
-        for part, records in zip(("train", "test"), make(given.data), strict=True):
+    makers = {
+        "intent": intent,
+        "moral": moral,
+        "topic": topic,
+        "tag": tag,
+        "extract": extract,
+        "embed": embed,
+    }
+    for name in given.tasks or makers:
+        for part, size, records in zip(("train", "test"), SIZES[name], makers[name](given.data), strict=True):
             chosen = [*records]
             random.Random(f"{name} {part}").shuffle(chosen)  # noqa: S311  an order, not a secret
-            chosen = chosen[: round((TRAIN if part == "train" else TEST) * given.share)]
-            write(given.out / f"{name}.{part}.jsonl.zst", chosen)
+            write(given.out / f"{name}.{part}.jsonl.zst", chosen[: round(size * given.share)])
 
 
 def intent(data: Path) -> tuple[list[Any], list[Any]]:
@@ -69,6 +89,25 @@ def moral(data: Path) -> tuple[list[Any], list[Any]]:
     names = {"0": "許容できる", "1": "許容できない"}
     source = {"source": "Language-Media-Lab/commonsense-moral-ja", "licence": "MIT"}
     return train, [{"text": r["sent"], "label": names[r["label"]], **source} for r in rows if r["sent"] not in known]
+
+
+def topic(data: Path) -> tuple[list[Any], list[Any]]:
+    """What an article on Kyoto is about, from its first sentence; a sentence is in one part only."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in lines(data / "pretrain" / "wikipedia_kyoto.jsonl.zst"):
+        kind = TOPICS[record["source"].rsplit("/", 2)[1]]
+        first = record["text"].removeprefix(f"# {record['title']}").strip().split("\n")[0].partition("。")[0]
+        if 10 <= len(first) <= LONGEST and not first.startswith("#"):
+            found.setdefault(f"{first}。", {"text": f"{first}。", "label": kind, **origin(record)})
+    return apart(found, 13)
+
+
+def apart(found: dict[str, dict[str, Any]], seed: int) -> tuple[list[Any], list[Any]]:
+    """(to learn from, to measure on): each text is in one part only."""
+    texts = sorted(found)
+    random.Random(seed).shuffle(texts)  # noqa: S311
+    cut = len(texts) // 10
+    return [found[text] for text in texts[cut:]], [found[text] for text in texts[:cut]]
 
 
 def tag(data: Path) -> tuple[list[Any], list[Any]]:
@@ -101,13 +140,18 @@ def law(paragraph: str) -> dict[str, Any]:
 
 
 def extract(data: Path) -> tuple[list[Any], list[Any]]:
-    """Questions whose answer stands in a context; the test part is of JaQuAD's development set."""
+    """Questions and the sentence that has the answer; the test part is of JaQuAD's development set."""
     train = []
     for record in lines(data / "instruct" / "ja_rag_jaquad.jsonl.zst"):
-        if record["task"] != "extractive_qa":
+        asked, answer = record["messages"][-2]["content"], record["messages"][-1]["content"]
+        texts, _, question = asked.rpartition("\n\n質問：")
+        if record["task"] == "extractive_qa":
+            context = texts.partition("文章：\n")[2]
+        elif cited := CITED.fullmatch(answer):
+            answer = cited["answer"]
+            context = re.split(r"(?:^|\n\n)\[\d\] .*\n", texts.partition("検索結果：\n")[2])[int(cited["number"])]
+        else:
             continue
-        context, _, question = record["messages"][0]["content"].partition("文章：\n")[2].rpartition("\n\n質問：")
-        answer = record["messages"][1]["content"]
         if context.count(answer) == 1:  # where it stands twice, nothing says which
             train.append(question_of(question, context, answer, context.index(answer), origin(record)))
     test = []
@@ -116,27 +160,23 @@ def extract(data: Path) -> tuple[list[Any], list[Any]]:
             for part in article["paragraphs"]:
                 for one in part["qas"]:
                     answer = one["answers"][0]
-                    source = {"source": f"SkelterLabsInc/JaQuAD:{one['id']}", "licence": "CC BY-SA 3.0"}
-                    test.append(question_of(one["question"], part["context"], answer["text"], answer["answer_start"], source))
-    return train, [one for one in test if one["context"][one["start"] : one["start"] + len(one["answer"])] == one["answer"]]
+                    if part["context"][answer["answer_start"] :].startswith(answer["text"]):
+                        source = {"source": f"SkelterLabsInc/JaQuAD:{one['id']}", "licence": "CC BY-SA 3.0"}
+                        test.append(question_of(one["question"], part["context"], answer["text"], answer["answer_start"], source))
+    return fitting(train), fitting(test)
 
 
 def question_of(question: str, context: str, answer: str, start: int, source: dict[str, str]) -> dict[str, Any]:
-    """The sentences around the answer, as many as fit: the sample is small. Which they are does not depend on the question."""
+    """The sentence around the answer."""
     ends = [0, *(m.end() for m in re.finditer(r"[。\n]", context)), len(context)]
     low = max(end for end in ends if end <= start)
     high = min(end for end in ends if end >= start + len(answer))
-    turn = random.Random(f"{context[:20]}{answer}")  # noqa: S311
-    while True:
-        before = [end for end in ends if end < low and high - end <= CONTEXT]
-        after = [end for end in ends if end > high and end - low <= CONTEXT]
-        if not before and not after:
-            break
-        if before and (not after or turn.random() < 0.5):
-            low = max(before)
-        else:
-            high = min(after)
-    return {"question": question, "context": context[low:high], "answer": answer, "start": start - low, **source}
+    return {"question": question, "context": context[low:high].rstrip(), "answer": answer, "start": start - low, **source}
+
+
+def fitting(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of which neither question nor sentence is too long, and the sentence is more than the answer."""
+    return [one for one in found if len(one["question"]) <= 80 and len(one["answer"]) + 5 < len(one["context"]) <= LONGEST]
 
 
 def embed(data: Path) -> tuple[list[Any], list[Any]]:

@@ -34,18 +34,30 @@ SMALL_BODY = [  # of the recipes of encoders
     "masked.evaluate_every=0",
     "masked.batch=4",
 ]
+SMALL_PAIRS = [  # of the recipes that learn from pairs
+    "seq2seq.model.hidden_size=32",
+    "seq2seq.model.num_hidden_layers=1",
+    "seq2seq.model.num_attention_heads=2",
+    "seq2seq.model.intermediate_size=48",
+    "seq2seq.epochs=0.03",
+    "seq2seq.batch=4",
+    "translation.sentences=8",
+]
 SMALL_TASKS = {
-    "classify": [*SMALL_BODY, "classify.epochs=0.2"],
+    "classify": [*SMALL_BODY, "classify.length=320", "classify.epochs=0.04"],
     "tag": [*SMALL_BODY, "tag.length=320", "tag.epochs=0.1"],
-    "extract": [*SMALL_BODY, "extract.epochs=0.03"],
+    "extract": [*SMALL_BODY, "extract.epochs=0.01"],
     "embed": [*SMALL_BODY, "embed.epochs=0.2"],
-    "translate": [
-        "seq2seq.model.hidden_size=32",
-        "seq2seq.model.num_hidden_layers=1",
-        "seq2seq.model.num_attention_heads=2",
-        "seq2seq.model.intermediate_size=48",
-        "seq2seq.epochs=0.03",
-        "seq2seq.batch=4",
-        "translation.sentences=8",
+    "span": [
+        *SMALL_BODY[:3],
+        "span.model.hidden_size=32",
+        "span.model.num_hidden_layers=1",
+        "span.model.encoder_layers=1",
+        "span.model.intermediate_size=48",
+        "span.steps=4",
+        "span.evaluate_every=0",
+        "span.batch=4",
+        "span.scored=8",
     ],
+    "translate": SMALL_PAIRS,
 }

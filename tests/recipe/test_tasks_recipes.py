@@ -121,6 +121,21 @@ def test_transformers_gives_the_same_outputs(ran: Any, name: str) -> None:
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+MADE = {"span": ["span"], "translate": ["seq2seq"]}  # the stages that train; else masked and the task
+
+
+def test_spans_are_written_measured_and_shown(ran: Any) -> None:
+    folder = ran("span")
+    found, text = results(folder)["span"], (folder / "report.md").read_text(encoding="utf-8")
+    assert len(found["rivals"]) == 2 and found["score"]["items"] == 8 * round(128 * 0.3)
+    assert all(0 <= one["value"] <= 1 for one in (found["score"], *found["rivals"].values()))
+    assert max(one["value"] for one in found["rivals"].values()) > 0.1, "counting alone fills some"
+    shown = found["filled"][0]
+    assert f"→ **{shown['text']}** ({shown['reference']})" in text
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder / "model", dtype=torch.float32)
+    assert theirs.config.vocab_size == len(transformers.AutoTokenizer.from_pretrained(folder / "model"))
+
+
 def test_a_translator_is_taught_measured_and_written(ran: Any) -> None:
     folder = ran("translate")
     found, text = results(folder), (folder / "report.md").read_text(encoding="utf-8")
@@ -148,7 +163,7 @@ def test_what_a_task_costs_is_planned(place: Path, name: str, monkeypatch: pytes
     monkeypatch.setattr("tsuzuri.recipe.plan.PROBE_SECONDS", 0.1)
     recipe = recipes.read(Path(f"recipes/{name}.yaml"), SMALL_TASKS[name])
     found = plan(recipe)
-    assert [stage.stage for stage in found.stages] == (["seq2seq"] if name == "translate" else ["masked", name])
+    assert [stage.stage for stage in found.stages] == MADE.get(name, ["masked", name])
     assert all(stage.steps and stage.seconds and stage.flops for stage in found.stages)
     assert found.parameters == sum(found.by_component.values())
 
@@ -160,7 +175,7 @@ def test_the_planned_steps_are_about_those_of_the_run(ran: Any, name: str) -> No
     found = results(folder)
     for stage in planned["stages"]:
         assert 0.5 < stage["steps"] / found[stage["stage"]]["steps"] < 2
-    made = found["seq2seq" if name == "translate" else "masked"]
+    made = found[MADE.get(name, ["masked"])[0]]
     assert planned["parameters"] == made["parameters"]
 
 
@@ -190,3 +205,38 @@ def test_the_body_of_a_task_is_that_of_the_stage_before(ran: Any) -> None:
     folder = ran("classify")
     assert all(name.startswith("head.") for name in results(folder)["classify"]["new_weights"])
     assert weights.load(folder / "model").shape.head == "classify"
+
+
+def test_a_mean_is_refused_before_the_run_where_the_family_cannot_say_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    assert recipes.read(Path("recipes/classify.yaml")).sections["classify"].pooling == "mean"
+    with pytest.raises(ConfigError, match="pooling"):
+        recipes.read(Path("recipes/classify.yaml"), ["masked.model.family=bert"])
+    recipes.read(Path("recipes/classify.yaml"), ["masked.model.family=bert", "classify.pooling=first"])
+
+
+def test_spans_need_names_for_what_is_taken_out(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    with pytest.raises(ConfigError, match=r"tokenizer\.special"):
+        recipes.read(Path("recipes/span.yaml"), ["tokenizer.special=chat"])
+
+
+def test_pairs_without_scores_are_measured_by_what_finds_its_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same recipe from pairs that only belong together: one is found among many, beside counting; half-scored ones are refused."""
+    texts = [f"第{n}条の{'規定' if n % 2 else '届出'}は{n * 7}日までに行う" for n in range(40)]
+    for part, some in {"train": texts[:24], "test": texts[24:]}.items():
+        lines = [json.dumps({"one": text[:6], "other": text}, ensure_ascii=False) for text in some]
+        (place / f"{part}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("tsuzuri.recipe.plan.PROBE_SECONDS", 0.1)
+    own = ["embed.scored=false", "embed.inputs=[train.jsonl]", "embed.test=[test.jsonl]", "out=runs/paired"]
+    done = CliRunner().invoke(cli, ["run", "recipes/embed.yaml", *SMALL_TASKS["embed"], *own])
+    assert done.exit_code == 0, done.exception
+    found = results(place / "runs" / "paired")["embed"]
+    assert found["metric"] == "found first" and found["score"]["items"] == 16
+    assert min(one["value"] for name, one in found["rivals"].items() if "BM25" in name) > 0.3, "the numbers tell them apart"
+    first, *rest = (place / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    scored = json.dumps({**json.loads(first), "score": 3.0}, ensure_ascii=False)
+    (place / "test.jsonl").write_text("\n".join([scored, *rest]) + "\n", encoding="utf-8")
+    failed = CliRunner().invoke(cli, ["run", "recipes/embed.yaml", *SMALL_TASKS["embed"], *own])
+    assert failed.exit_code != 0 and "score" in str(failed.exception)

@@ -6,6 +6,7 @@ here from the allow-lists; whatever else changes is a failure.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any

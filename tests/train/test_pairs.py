@@ -15,7 +15,8 @@ from torch import Tensor
 from tsuzuri.errors import ConfigError, InputError
 from tsuzuri.model import weights
 from tsuzuri.model.encoder_decoder import EncoderDecoder
-from tsuzuri.train import loop
+from tsuzuri.recipe.stages import seq2seq as seq2seq_stage
+from tsuzuri.train import bigram, loop
 from tsuzuri.train.data import pack_pairs
 from tsuzuri.train.objectives import seq2seq, span
 
@@ -218,3 +219,29 @@ def test_span_corruption_is_learned_by_the_same_loop(tmp_path: Path) -> None:
 def test_too_few_sentinels_are_refused() -> None:
     with pytest.raises(ConfigError):
         span.Objective(span.Settings(length=200), Stored([50]), SENTINELS[:3], START, END)
+
+
+def test_the_start_from_pairs_is_that_of_the_decoder() -> None:
+    """Before the blocks say anything, an encoder-decoder that starts so knows what follows what, whatever its source is."""
+    pair = seq2seq_stage.ModelSettings(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48).shape(40, 64, 0)
+    model = EncoderDecoder(pair).initialise(1)
+    random = np.random.default_rng(3)
+    some = [seq2seq.Example(random.integers(4, 40, 5), np.resize(np.arange(4, 16), 9 + n % 5)) for n in range(40)]
+    objective = seq2seq.Objective(seq2seq.Settings(64, 64), some, 0, 0)
+    batch = objective.batch(range(objective.rows))
+    before = float(objective.loss(model, batch).detach()) / batch.trained
+    fitted = bigram.fit(model.decoder, bigram.count(seq2seq_stage.Written(some), 0, 40), discount=0)
+    after = float(objective.loss(model, batch).detach()) / batch.trained
+    assert before == pytest.approx(np.log(40), rel=0.02)
+    assert after == pytest.approx(fitted, abs=0.1) and after < 1.0
+
+
+@pytest.mark.parametrize("family", ["t5", "marian"])
+def test_a_start_that_cannot_be_is_refused_by_name(family: str) -> None:
+    given = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48, "family": family}
+    asked = {"model": seq2seq_stage.ModelSettings(**given), "inputs": ["a"], "held_out": ["b"], "steps": 1, "start": "bigram"}
+    if family == "t5":
+        seq2seq_stage.Settings(**asked)
+        return
+    with pytest.raises(ConfigError, match=r"seq2seq\.start"):
+        seq2seq_stage.Settings(**asked)

@@ -78,6 +78,17 @@ def spearman(right: Sequence[float], said: Sequence[float]) -> Score:
     return interval(lambda drawn: _correlation(_ranks(one[drawn]), _ranks(other[drawn])), len(one), resamples=400)
 
 
+def retrieved(scores: Callable[[int, NDArray[np.int64]], Sequence[float]], items: int, among: int = 100) -> Score:
+    """The share of items that find their own among `among` of all, itself and those that follow, the first after the last.
+    `scores(item, candidates)`: how well each candidate suits. Where several suit best, one of them is drawn: it counts in part."""
+    hits = []
+    for item in range(items):
+        candidates = (item + np.arange(min(among, items))) % items
+        found = np.asarray(scores(item, candidates), np.float64)
+        hits.append(float(found[0] >= found.max()) / int((found == found.max()).sum()))
+    return mean(hits)
+
+
 def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """0 where one of them does not vary."""
     one, other = one - one.mean(), other - other.mean()
@@ -142,6 +153,55 @@ def naive_bayes(train: Sequence[Labelled], texts: Sequence[str]) -> list[str]:
     return [best(text) for text in texts]
 
 
+def linear(train: Sequence[Labelled], texts: Sequence[str], *, epochs: int = 8, batch: int = 32, rate: float = 1.0) -> list[str]:
+    """Multinomial logistic regression on which character 1- to 3-grams of at least two examples a text has, by Adagrad (Duchi et al. 2011):
+    what counts together is learned together, which naive Bayes counts twice."""
+    often = Counter(gram for one in train for gram in {*grams(one.text, 1, 3)})
+    number = {gram: place for place, gram in enumerate(sorted(gram for gram, count in often.items() if count > 1))}
+    labels = sorted({one.label for one in train})
+
+    def places(text: str) -> NDArray[np.int64]:
+        return np.array(sorted({number[gram] for gram in grams(text, 1, 3) if gram in number}), np.int64)
+
+    rows, right = [places(one.text) for one in train], np.array([labels.index(one.label) for one in train])
+    weights, squares = (np.zeros((len(number), len(labels))) for _ in range(2))
+    for epoch in range(epochs):
+        order = np.random.default_rng(epoch).permutation(len(rows))
+        for chosen in (order[start : start + batch] for start in range(0, len(order), batch)):
+            flat, owner, share = _flat([rows[row] for row in chosen])
+            wrong = _softmax(_scores(weights, flat, owner, share))  # (B, labels)
+            wrong[np.arange(len(chosen)), right[chosen]] -= 1
+            some, which = np.unique(flat, return_inverse=True)
+            slopes = np.zeros((len(some), len(labels)))
+            np.add.at(slopes, which, (wrong * share[:, None])[owner] / len(chosen))
+            squares[some] += slopes**2
+            weights[some] -= rate * slopes / np.sqrt(squares[some] + 1e-10)
+    said = _scores(weights, *_flat([places(text) for text in texts])).argmax(1)
+    return [labels[label] for label in said.tolist()]
+
+
+def _flat(rows: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """All rows in one, whose each number is, and one over the length of each row."""
+    sizes = np.array([len(row) for row in rows])
+    return np.concatenate(rows), np.repeat(np.arange(len(rows)), sizes), 1 / np.maximum(sizes, 1)
+
+
+def _scores(
+    weights: NDArray[np.float64], flat: NDArray[np.int64], owner: NDArray[np.int64], share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(rows, labels): the mean of the weights of what a text has, on a scale on which few steps are enough."""
+    found = np.zeros((len(share), weights.shape[1]))
+    np.add.at(found, owner, weights[flat])
+    return 5 * share[:, None] * found
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(rows, labels) -> the same, each row a probability."""
+    raised = np.exp(scores - scores.max(1, keepdims=True))
+    found: NDArray[np.float64] = raised / raised.sum(1, keepdims=True)
+    return found
+
+
 def grams(text: str, low: int, high: int) -> list[str]:
     return [text[i : i + n] for n in range(low, high + 1) for i in range(len(text) - n + 1)]
 
@@ -176,8 +236,63 @@ def sliding(one: Question, length: int) -> str:
     return context[start : start + length]
 
 
-def cosine(one: Pair, length: int) -> float:
-    """Of the counts of character n-grams of that length."""
-    a, b = Counter(grams(one.one, length, length)), Counter(grams(one.other, length, length))
+WHEN, MANY = re.compile("いつ|何(?:年|月|日|世紀|時代)"), re.compile("いく[つら]|ど(?:の|れ)くらい|何[^のをでがはと]")
+DATE = r"(?:紀元前)?\d+(?:年|世紀)(?:\([^)]*\))?(?:\d+月)?(?:\d+日)?|\d+月(?:\d+日)?|\d+日"
+NUMBER = r"約?[\d,.万億千百]+[一-龯ァ-ヶーa-zA-Z%]{0,3}"
+NAME = r"「[^」]+」|『[^』]+』|[ァ-ヶー・]{2,}|[一-龯]{2,}"
+NEAR = 15  # characters on either side
+
+
+def typed(one: Question, length: int) -> str:
+    """By the question's word: a date where it asks when, a number where it asks how many, else a name; of all that the question does not
+    have itself the one whose neighbourhood shares most with it. Where there is none, `sliding`."""
+    wanted, context = {*grams(one.question, 2, 2)}, one.context
+    first = [DATE] if WHEN.search(one.question) else [NUMBER] if MANY.search(one.question) else []
+    for pattern in (*first, NAME):
+        found = [match for match in re.finditer(pattern, context) if match[0] not in one.question]
+        if found:
+            return max(found, key=lambda m: len(wanted & {*grams(context[max(0, m.start() - NEAR) : m.end() + NEAR], 2, 2)}))[0]
+    return sliding(one, length)
+
+
+class Okapi:
+    """BM25 of character n-grams (Robertson & Zaragoza 2009, equation 3.15): rare ones count more, the second time one counts less.
+    How rare they are is counted over `documents`."""
+
+    def __init__(self, documents: Sequence[str], longest: int = 1, *, k1: float = 1.2, b: float = 0.75) -> None:
+        self.longest, self.k1, self.b, self.documents = longest, k1, b, len(documents)
+        self._seen = Counter(gram for text in documents for gram in {*grams(text, 1, longest)})
+        self._kept: dict[str, Counter[str]] = {}  # every text is asked of many times
+        self._usual = sum(len(grams(text, 1, longest)) for text in documents) / max(1, len(documents))
+
+    def __call__(self, asked: str, texts: Sequence[str]) -> list[float]:
+        wanted = Counter(grams(asked, 1, self.longest))
+        for text in texts:
+            if text not in self._kept:
+                self._kept[text] = Counter(grams(text, 1, self.longest))
+        return [self._suits(wanted, self._kept[text]) for text in texts]
+
+    def _suits(self, wanted: Counter[str], there: Counter[str]) -> float:
+        full = self.k1 * (1 - self.b + self.b * there.total() / self._usual)
+        return sum(
+            times * self._rare(gram) * there[gram] * (self.k1 + 1) / (there[gram] + full) for gram, times in wanted.items() if gram in there
+        )
+
+    def _rare(self, gram: str) -> float:
+        return math.log(1 + (self.documents - self._seen[gram] + 0.5) / (self._seen[gram] + 0.5))
+
+
+def rarity(texts: Sequence[str], length: int = 1) -> Callable[[str], float]:
+    """The weight of a character n-gram: ln of texts over texts that have it (Spärck Jones 1972)."""
+    seen = Counter(gram for text in texts for gram in {*grams(text, length, length)})
+    return lambda gram: math.log((len(texts) + 1) / (seen[gram] + 0.5))
+
+
+def cosine(one: Pair, length: int, weight: Callable[[str], float] | None = None) -> float:
+    """Of the counts of character n-grams of that length, each times its weight."""
+    a, b = (
+        {gram: count * (weight(gram) if weight else 1) for gram, count in Counter(grams(text, length, length)).items()}
+        for text in (one.one, one.other)
+    )
     norm = math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
-    return sum(a[gram] * b[gram] for gram in a) / norm if norm else 0.0
+    return sum(a[gram] * b[gram] for gram in a.keys() & b.keys()) / norm if norm else 0.0

@@ -13,6 +13,7 @@ from tsuzuri.recipe.chart import COLOURS, FONT, xml_text
 
 SIDE = 200  # of a map that is not larger for its tokens
 SMALLEST, LARGEST, LEGIBLE = 2, 16, 9  # of a cell; from LEGIBLE on tokens are named
+NAMED = 64  # tokens of a map: up to so many its cells are LEGIBLE, however wide it becomes
 GAP, HEAD, TITLE = 24, 40, 18
 CAPTION = 11  # of a map, its letters' height
 LETTER = 0.55  # width of a narrow character, of its height
@@ -31,7 +32,7 @@ class Heat:
 def heat_maps(title: str, maps: Sequence[Sequence[Heat]]) -> str:
     """Every map with its tokens on the left and above, where there is room for them."""
     most = max(max(len(heat.rows), len(heat.columns)) for row in maps for heat in row)
-    cell = max(SMALLEST, min(LARGEST, SIDE // most))
+    cell = max(LEGIBLE if most <= NAMED else SMALLEST, min(LARGEST, SIDE // most))
     names = [name for row in maps for heat in row for name in (*heat.rows, *heat.columns)]
     margin = max(_width(_short(name)) for name in names) * LETTER * _font(cell) + 6 if cell >= LEGIBLE else 4
     parts, y, widest = [], float(HEAD), 0.0

@@ -38,7 +38,7 @@ from tsuzuri.train.watch import clock
 STEP = 0.05  # of the share of a training that does not fit
 STATES = ("mamba2", "rnn", "gru", "lstm")  # mixers that keep a state and look back at nothing
 PROBE_SECONDS = 8.0  # of steps, unless four take longer
-BODIES = ("pretrain", "masked", "seq2seq")  # stages that make a model; the first of them in a recipe is what is planned
+BODIES = ("pretrain", "masked", "span", "seq2seq")  # stages that make a model; the first of them in a recipe is what is planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ def plan(recipe: Recipe) -> Plan:
         raise ConfigError(
             Words("費用を見積もろうとしました。", "Planning a run."),
             found=Words(
-                "この設定ファイルには、学習するモデルがありません（pretrain・masked・seq2seq の段階がないか、数えて作る系統です）。",
-                "The recipe trains nothing: it has no stage pretrain, masked or seq2seq, or a family that is made by counting.",
+                "この設定ファイルには、学習するモデルがありません（pretrain・masked・span・seq2seq の段階がないか、数えて作る系統です）。",
+                "The recipe trains nothing: it has no stage pretrain, masked, span or seq2seq, or a family that is made by counting.",
             ),
             todo=Words("tsuzuri run でそのまま実行できます。", "It can be run as it is, with tsuzuri run."),
         )
@@ -136,6 +136,8 @@ def _shape(recipe: Recipe) -> Any:
     if name == "seq2seq":
         return settings.model.shape(settings.vocab_size, max(settings.length, settings.source_length), 0)
     vocab_size = recipe.sections["tokenizer"].vocab_size
+    if name == "span":
+        return settings.model.shape(vocab_size, settings.length, 0)
     if name == "masked":
         return masked.shape_of(settings, vocab_size, fast.ENCODER.index("[PAD]"))
     return settings.model.shape(vocab_size, settings.length)
@@ -231,9 +233,10 @@ def _random(shape: Any, settings: Any) -> tuple[Batch, Callable[[Any, Any], Tens
     positions = torch.arange(settings.length).expand(settings.batch, -1)
     tokens, targets, documents = ids[:, :-1], ids[:, 1:], (positions >= settings.length // 2).long()
     if isinstance(shape, PairShape):
-        source = torch.randint(shape.source_vocab_size, (settings.batch, settings.source_length))
-        places = torch.arange(settings.source_length).expand(settings.batch, -1)
-        own = (places >= settings.source_length // 2).long()
+        room = getattr(settings, "source_length", settings.length)
+        source = torch.randint(shape.source_vocab_size, (settings.batch, room))
+        places = torch.arange(room).expand(settings.batch, -1)
+        own = (places >= room // 2).long()
         return Pairs(tokens, targets, positions, documents, source=source, source_positions=places, source_documents=own), given_source
     if isinstance(shape, Shape) and not shape.causal:
         hidden = torch.rand(tokens.shape) < settings.share

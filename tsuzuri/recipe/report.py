@@ -212,13 +212,16 @@ METRICS = {
     "entity F1": Words("区間の F1", "F1 of stretches"),
     "character F1": Words("文字の F1", "F1 of characters"),
     "Spearman": Words("順位相関（Spearman）", "rank correlation (Spearman)"),
+    "found first": Words("100 件の中から正しい相手を選べた割合", "own partner found among 100"),
+    "filled": Words("抜いた文字を当てた割合", "taken-out tokens said right"),
 }
 TASKS = {
     "masked": Words("隠した語を当てる学習", "Guessing hidden tokens"),
+    "span": Words("抜いた区間を書く学習", "Writing spans that were taken out"),
     "classify": Words("課題：分類", "Task: labels of texts"),
     "tag": Words("課題：区間の抽出", "Task: stretches in texts"),
     "extract": Words("課題：答えの抽出", "Task: answers in a context"),
-    "embed": Words("課題：意味の近さ", "Task: closeness of meaning"),
+    "embed": Words("課題：文章の近さ", "Task: closeness of texts"),
 }
 
 
@@ -244,6 +247,7 @@ def encoder_section(name: str, found: dict[str, Any]) -> list[str]:
     lines.append(str(apart if score["interval"][0] > best else close))
     if "by_kind" in found:
         lines.append("- " + "、".join(f"{kind} {value:.3f}" for kind, value in found["by_kind"].items()))
+    lines += [f"- {one['source']} → **{one['text']}** ({one['reference']})" for one in found.get("filled", [])]
     if "exact" in found:
         lines.append(f"- {Words('全部一致', 'the very answer')}: {found['exact']:.3f}")
     return lines

@@ -23,6 +23,7 @@ from tsuzuri.text.stream import Stream
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")  # ids 0 … 3 of every tokenizer we train
 ENCODER = ("[CLS]", "[MASK]", "[SEP]", "[PAD]")  # the same of a tokenizer for an encoder (`framing.py`)
+SENTINELS = tuple(f"<extra_id_{number}>" for number in range(32))  # what stands for a span that was taken out, as T5 calls them
 FILE = "tokenizer.json"
 PROBE = "".join(map(chr, range(0x21, 0x7F))) + " \n今日は、カタカナ。🍣"  # what must come back
 LARGEST = 1 << 20  # ids; four times the largest public vocabulary. The library takes the memory for all of them at once

@@ -100,12 +100,12 @@ def possible(shape: Any) -> Words | None:
     return None
 
 
-def check(shape: Any) -> None:
-    """Raises ConfigError for a shape that cannot start so."""
+def check(shape: Any, setting: str = "pretrain.start") -> None:
+    """Raises ConfigError, naming the setting, for a shape that cannot start so."""
     found = possible(shape)
     if found:
         raise ConfigError(
-            Words("設定「pretrain.start」に bigram が指定されました。", "The setting 'pretrain.start' was given bigram."),
+            Words(f"設定「{setting}」に bigram が指定されました。", f"The setting '{setting}' was given bigram."),
             found=found,
             todo=Words("start を auto か random にしてください。", "Use start: auto or random."),
         )

@@ -70,10 +70,11 @@ class Start:
     body: weights.Body
 
 
-def start(context: Context, head: str, labels: tuple[str, ...], seed: int) -> Start:
-    """The pre-trained body under the head of the task; which weights are new, and which were left aside, is said."""
+def start(context: Context, head: str, labels: tuple[str, ...], seed: int, **choices: Any) -> Start:
+    """The pre-trained body under the head of the task; which weights are new, and which were left aside, is said.
+    `choices`: what else of the shape is the task's own."""
     tokenizer = fast.load(context.before("tokenizer") / "files")
-    body = weights.load_body(newest_model(context.before("masked")), head=head, labels=labels, seed=seed)
+    body = weights.load_body(newest_model(context.before("masked")), head=head, labels=labels, seed=seed, **choices)
     body.model.to(device.choose(context.recipe.head.device))
     context.watch.notice(
         Words(

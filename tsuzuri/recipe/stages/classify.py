@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from tsuzuri.chat.labels import Encoder
 from tsuzuri.errors import InputError, Words
 from tsuzuri.evals import encoders
+from tsuzuri.model import weights
 from tsuzuri.recipe.run import Context
-from tsuzuri.recipe.stages import _task
-from tsuzuri.text import examples, framing
+from tsuzuri.recipe.stages import _task, masked
+from tsuzuri.text import examples, fast, framing
 from tsuzuri.train.objectives import classify
 
-NEEDS, check, inputs = _task.NEEDS, _task.check, _task.inputs
+NEEDS, inputs = _task.NEEDS, _task.inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(_task.Settings):
-    pass
+    pooling: Literal["first", "mean"] = "first"  # what stands for a text: its first token, or the mean of all
+
+
+def check(settings: Settings, before: Mapping[str, Any]) -> None:
+    """Besides what all tasks ask for: the family can say how a text is summed up."""
+    _task.check(settings, before)
+    body = masked.shape_of(before["masked"], before["tokenizer"].vocab_size, fast.ENCODER.index("[PAD]"))
+    shape = replace(body, head="classify", labels=("0", "1"), pooling=settings.pooling)
+    weights.decoder(before["masked"].model.family).config(shape)
 
 
 def expected_rows(settings: Settings) -> int:
@@ -41,7 +51,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
             ),
             todo=Words("inputs にその例を加えてください。", "Add examples of them to inputs."),
         )
-    started = _task.start(context, "classify", labels, settings.seed)
+    started = _task.start(context, "classify", labels, settings.seed, pooling=settings.pooling)
     tokenizer = started.tokenizer
     some = [classify.Example(tokenizer.encode(one.text), labels.index(one.label)) for one in learned]
     objective = classify.Objective(classify.Settings(settings.length), some, framing.frame(tokenizer))
@@ -56,5 +66,8 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     rivals = {
         str(Words("最多の分類", "the commonest label")): accuracy(encoders.majority(learned, texts)),
         str(Words("文字 n-gram の単純ベイズ", "naive Bayes of character n-grams")): accuracy(encoders.naive_bayes(learned, texts)),
+        str(Words("文字 n-gram のロジスティック回帰", "logistic regression of character n-grams")): accuracy(
+            encoders.linear(learned, texts)
+        ),
     }
     return _task.train(started, objective, settings, context, score, rivals) | {"labels": list(labels), "metric": "accuracy"}

@@ -57,6 +57,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     rivals = {
         str(Words("質問と最も重なる文", "the sentence that shares most")): f1([encoders.overlap(one) for one in test]),
         str(Words("質問の語に近い区間", "the stretch nearest to the question's words")): f1([encoders.sliding(one, usual) for one in test]),
+        str(Words("疑問詞で選ぶ規則", "a rule by the question's word")): f1([encoders.typed(one, usual) for one in test]),
     }
     found = _task.train(started, objective, settings, context, score, rivals)
     return found | {"metric": "character F1", "exact": sum(exact) / max(1, len(exact))}

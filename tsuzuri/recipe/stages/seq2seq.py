@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tsuzuri import device
 from tsuzuri import directory as directories
@@ -22,7 +23,7 @@ from tsuzuri.recipe.stages._sample import sample
 from tsuzuri.recipe.stages.sft import newest_model
 from tsuzuri.text import fast, pairs
 from tsuzuri.text.corpus.read import files
-from tsuzuri.train import loop
+from tsuzuri.train import bigram, loop
 from tsuzuri.train.objectives import seq2seq
 
 NEEDS = ()
@@ -72,12 +73,18 @@ class Settings(loop.LoopSettings):
     length: int = 128  # tokens of targets a row
     source_length: int = 128  # tokens of sources a row
     skip_longer: bool = False  # leave out, counted, what is longer than a row; else it stops the run
+    start: Literal["auto", "random", "bigram"] = (
+        "random"  # bigram: embedding and head fitted to pairs of what is written; auto: if they can
+    )
 
     def __post_init__(self) -> None:
         loop.LoopSettings.__post_init__(self)
         loop.positive(self, "length", "source_length")
         fast.check(self.kind, self.vocab_size)
-        weights.decoder(self.model.family).config(self.model.shape(self.vocab_size, max(self.length, self.source_length), 0))
+        shape = self.model.shape(self.vocab_size, max(self.length, self.source_length), 0)
+        weights.decoder(self.model.family).config(shape)
+        if self.start == "bigram":
+            bigram.check(shape, "seq2seq.start")
 
 
 def inputs(settings: Settings) -> list[Path]:
@@ -122,6 +129,15 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     def evaluate(model: EncoderDecoder, step: int) -> dict[str, float | str]:
         return {"validation_loss": held_loss(model, held_out), **sample(model, tokenizer, shown, [BOUNDARY])}
 
+    def start(model: EncoderDecoder) -> None:
+        loss = bigram.fit(model.decoder, bigram.count(Written(examples), boundary, tokenizer.vocab_size))
+        context.watch.notice(
+            Words(
+                f"書く側のトークンの二つ組を数え、埋め込みと出力層をそれに合わせました（損失 {loss:.3f}）。",
+                f"Counted pairs of tokens of what is written and fitted embedding and head to them (loss {loss:.3f}).",
+            )
+        )
+
     outcome = loop.train(
         model,
         objective,
@@ -130,6 +146,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         recipe=context.recipe.values,
         family=settings.model.family,
         write_extras=lambda path: write_extras(path, tokenizer),
+        start=start if settings.start == "bigram" or (settings.start == "auto" and bigram.possible(shape) is None) else None,
         evaluate=evaluate,
         matrix_rate=matrix_rate(next(model.parameters()).device, settings.precision),
         watch=context.watch,
@@ -146,6 +163,20 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
         "validation_loss": held_loss(model, held_out),
         "shuffled_loss": held_loss(model, seq2seq.Objective(objective.settings, shuffled(scored), boundary, boundary)),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is written in all pairs, as documents."""
+
+    examples: Sequence[seq2seq.Example]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.array([len(example.target) for example in self.examples], np.int64)
+
+    def document(self, index: int) -> NDArray[np.int64]:
+        return self.examples[index].target
 
 
 def shuffled(examples: Sequence[seq2seq.Example]) -> list[seq2seq.Example]:

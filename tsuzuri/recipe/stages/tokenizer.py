@@ -21,7 +21,7 @@ NEEDS = ("corpus",)
 class Settings:
     kind: str = "bpe"  # bpe, unigram, wordpiece, characters
     vocab_size: int = 8000
-    special: Literal["chat", "encoder"] = "chat"  # special tokens: <|im_start|> and its like, or [CLS] and its like
+    special: Literal["chat", "encoder", "span"] = "chat"  # special tokens: <|im_start|> …, or [CLS] …, or <extra_id_0> … beside the first
     train_bytes: int = 16_000_000  # of text, from the first documents
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ def inputs(settings: Settings) -> list[Path]:
 
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     text = context.before("corpus") / "text"
-    special = fast.ENCODER if settings.special == "encoder" else fast.SPECIAL
+    special = {"chat": fast.SPECIAL, "encoder": fast.ENCODER, "span": (*fast.SPECIAL, *fast.SENTINELS)}[settings.special]
     tokenizer = fast.train(settings.kind, _texts(text / "train.jsonl.zst", settings.train_bytes), settings.vocab_size, special)
     with directories.whole(context.directory / "files") as temporary:
         tokenizer.save(temporary)
