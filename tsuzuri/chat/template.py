@@ -37,6 +37,7 @@ CONFIG = "tokenizer_config.json"  # where older directories keep it
 START, END = "<|im_start|>", "<|im_end|>"
 MAX_TEMPLATE = 1 << 20  # characters; the longest public template is about 20,000
 MAX_OUTPUT = 1 << 20  # characters a template may add to those of the messages
+DEEPEST = 32  # levels of the arguments of a call, as of the bodies of requests
 ENCODING = Words("会話をトークンにしようとしました。", "Encoding a conversation.")
 
 # `generation` marks what an assistant says, for training; transformers knows the same block and ignores it otherwise. A call is written
@@ -368,7 +369,26 @@ def _call(call: ToolCall) -> dict[str, Any]:
             found=Words(f"ツール {name} の引数が JSON のオブジェクトではありません。", f"The arguments of {name} are no JSON object."),
             todo=Words("{…} の形の JSON を渡してください。", "Give a JSON object."),
         )
+    if _deeper(arguments, DEEPEST):
+        name = call.name[:80]
+        raise ConfigError(
+            ENCODING,
+            found=Words(
+                f"ツール {name} の引数が {DEEPEST} 段より深く入れ子です。", f"The arguments of {name} are nested deeper than {DEEPEST}."
+            ),
+            todo=Words("浅い JSON を渡してください。", "Give a flatter JSON."),
+        )
     return {"type": "function", "id": call.id, "function": {"name": call.name, "arguments": arguments}}
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Whether JSON is nested more than `most` levels deep; level by level, so that depth costs no stack."""
+    level = [value]
+    for _ in range(most):
+        level = [each for one in level for each in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def _check_calls(form: Form | None, messages: Sequence[Message]) -> None:
