@@ -11,6 +11,7 @@ from importlib import resources
 import pytest
 
 from tsuzuri.guard import corpus, lexicon, rules, train
+from tsuzuri.guard.checks import content
 from tsuzuri.guard.corpus import personal
 from tsuzuri.guard.finding import look
 from tsuzuri.guard.finding import personal as kinds
@@ -134,6 +135,12 @@ def test_content_is_found_by_its_category_and_business_is_left_alone() -> None:
         categories = {f.kind.partition(".")[2] for f in look(one.text, ("content",))}
         assert (categories == set()) if one.kind == "harmless" else (one.kind in categories), one.text
     assert not any(look(one.text, ("content",)) for one in corpus.harmless(2))
+
+
+def test_content_is_scored_by_category_between_nothing_and_sure() -> None:
+    assert {*content.scores("")} == {*content.CATEGORIES} and not any(content.scores("本日は晴天です。").values())
+    once, twice = content.scores("もう死にたい。"), content.scores("もう死にたい。本当に死にたい。")
+    assert 0 < once["self_harm"] < twice["self_harm"] < 1 and once["hate"] == 0
 
 
 def test_a_gateway_stays_light() -> None:
