@@ -100,7 +100,10 @@ class Table:
         words = dict.fromkeys(name for run in runs for name, _ in lexicon.features(run.words))
         self.names = [*(f"g {gram}" for gram in vocabulary), *(f"r {name}" for name in rules.RULES), *(f"l {name}" for name in words)]
         places = {name: at for at, name in enumerate(self.names)}
-        width, starts, columns, values = len(self.names), [], [], []
+        width = len(self.names)
+        starts: list[int] = []
+        columns: list[int] = []
+        values: list[float] = []
         for run in runs:
             starts.append(len(columns))
             held = [
