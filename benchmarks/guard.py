@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import codecs
 import csv
-import io
 import json
 import math
 import random
@@ -27,9 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import _protocol
-import zstandard
 
-from tsuzuri.guard import corpus
+from tsuzuri.guard import corpus, train
 from tsuzuri.guard.checks import content
 from tsuzuri.guard.corpus import Example, personal
 from tsuzuri.guard.encodings import ENCODINGS
@@ -196,18 +194,10 @@ def documents(attacks: Sequence[Example], harmless: Sequence[Example]) -> dict[s
 
 
 def written_by_others() -> Iterator[tuple[str, list[str]]]:
-    """Harmless texts that nobody wrote for this: of the sample, the first 1,000 characters of 150 documents a part, and 800 questions."""
-    for path in sorted((_protocol.ROOT / "sample").glob("*/*.jsonl.zst")):
-        if path.parent.name not in ("chat", "pretrain"):
-            continue
-        with path.open("rb") as file:
-            rows = [json.loads(line) for line in io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")]
-        draw = random.Random(1)
-        if path.parent.name == "chat":
-            asked = [message["content"] for row in rows for message in row["messages"] if message["role"] == "user"]
-            yield f"chat {path.name.partition('.')[0]}", draw.sample(asked, min(800, len(asked)))
-        else:
-            yield path.name.partition(".")[0], [row["text"][:1000] for row in draw.sample(rows, min(150, len(rows)))]
+    """Harmless texts that nobody wrote for this: of the sample, the first 1,000 characters of 150 documents a part, and up to 800 questions;
+    only of those documents that nothing was learned from."""
+    for name, texts in train.sample(learned=False).items():
+        yield name, random.Random(1).sample(texts, min(800 if name.startswith("chat") else 150, len(texts)))
 
 
 def groups(examples: Iterable[Example]) -> int:
@@ -265,7 +255,8 @@ def leaks() -> dict[str, Any]:
     leaked = dict.fromkeys(ENCODINGS, 0)
     tried = dict.fromkeys(ENCODINGS, 0)
     while sum(tried.values()) < CASES:
-        secret = "".join(draw.choice(alphabet) for _ in range(draw.randint(12, 32)))
+        middle = "".join(draw.choice(alphabet) for _ in range(draw.randint(10, 30)))
+        secret = draw.choice(LOW) + middle + draw.choice(LOW)  # what stands before the first letter and behind the last is not hidden
         registered = Secrets({"key": secret})
         for name, encoding in ENCODINGS.items():
             for form in encoding.forms(secret):
