@@ -1,18 +1,20 @@
 """What the guard finds, misses and takes for what it is not, with intervals; and how fast.
 
-    python benchmarks/guard.py
+    python benchmarks/guard.py [--outside DIRECTORY]
 
 Three corpora of this repository (tsuzuri/guard/corpus): attacks and harmless sentences, personal data, content. Injection is measured at
 its one threshold on templates that were held out of training, and on those written last (`fresh`), each text also in other writings.
 Secrets are registered, written in every encoding, and cut anywhere. Intervals are Wilson's, 95 %, over texts; `templates` says how many
 groups stand behind them, for texts of one template are alike. Same seed, same numbers; only the speeds are the machine's.
+`--outside` measures public sets that are not part of this repository, and that nothing was learned from or set by: CyberSecEval's prompt
+injections and BIPIA's attacks (MIT) in DIRECTORY/prompt_injection, AISI Japan's prompts (Apache-2.0) in DIRECTORY/aisi_safety_ja.
 """
 
 from __future__ import annotations
 
 import base64
 import codecs
-import io
+import csv
 import json
 import math
 import random
@@ -20,12 +22,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import _protocol
-import zstandard
 
-from tsuzuri.guard import corpus
+from tsuzuri.guard import corpus, train
+from tsuzuri.guard.checks import content
 from tsuzuri.guard.corpus import Example, personal
 from tsuzuri.guard.encodings import ENCODINGS
 from tsuzuri.guard.finding import look
@@ -35,6 +38,8 @@ from tsuzuri.guard.score import load, score
 from tsuzuri.guard.secrets import Secrets
 from tsuzuri.guard.stream import mask
 
+LATER = (corpus.PHRASINGS, corpus.FRESH, corpus.FRESH_2)
+CASES = 100_000  # of secrets written somewhere
 EDGE = 6  # characters of an encoding's dress (&#, 0x) that may stay
 LOW = "abcdefghijklmnopqrstuvwxyz"
 HALF = str.maketrans(
@@ -86,12 +91,14 @@ TRANSFORMS: dict[str, tuple[Callable[[str], str], bool]] = {
 
 def main() -> None:
     arguments = _protocol.arguments(__doc__)
+    arguments.add_argument("--outside", type=Path, help="directory of public sets; without it, those of the record before stay")
     given = arguments.parse_args()
     record = {
         "injection": injection(),
         "personal": {"beside": found_personal(fresh=False), "fresh": found_personal(fresh=True)},
         "content": found_content(),
         "secrets": leaks(),
+        "outside": outside(given.outside) if given.outside else earlier(given.out),
         "speed": speed(given.rounds),
     }
     path = _protocol.write("guard", record, given.out)
@@ -118,8 +125,10 @@ def injection() -> dict[str, Any]:
     attacks, harmless = corpus.attacks(), corpus.harmless()
     parts = {
         "training": (lambda one: not one.held_out),
-        "held out": (lambda one: one.held_out and one.kind != corpus.FRESH),
+        "held out": (lambda one: one.held_out and one.kind not in LATER),
+        "phrasings": (lambda one: one.held_out and one.kind == corpus.PHRASINGS),
         "fresh": (lambda one: one.kind == corpus.FRESH),
+        "fresh 2": (lambda one: one.kind == corpus.FRESH_2),
     }
     found: dict[str, Any] = {"threshold": load().threshold, "attacks": len(attacks), "harmless": len(harmless)}
     for name, belongs in parts.items():
@@ -146,6 +155,33 @@ def injection() -> dict[str, Any]:
     return found
 
 
+def outside(directory: Path) -> dict[str, Any]:
+    """What the injection score says of attacks, and of e-mails that are none; and what share of each set the content check flags."""
+    injections = directory / "prompt_injection"
+    found: dict[str, Any] = {"injection": {}, "content": {}}
+    english = json.loads((injections / "cyberseceval_prompt_injection_en.json").read_text(encoding="utf-8"))
+    for kind in ("direct", "indirect"):
+        found["injection"][f"CyberSecEval, {kind}"] = caught(one["user_input"] for one in english if one["injection_type"] == kind)
+    for name in ("text", "code"):
+        attacks = json.loads((injections / f"bipia_{name}_attack_test.json").read_text(encoding="utf-8"))
+        found["injection"][f"BIPIA, {name}"] = caught(text for texts in attacks.values() for text in texts)
+    emails = [json.loads(line) for line in (injections / "bipia_email_test.jsonl").read_text(encoding="utf-8").splitlines()]
+    found["injection"]["BIPIA, e-mails (no attacks)"] = caught(
+        one["context"] if isinstance(one["context"], str) else "\n".join(one["context"]) for one in emails
+    )
+    for path in sorted((directory / "aisi_safety_ja").glob("*.csv")):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            flagged = [any(content.scores(row["text"]).values()) for row in csv.DictReader(file)]
+        found["content"][path.stem.split("_")[2]] = wilson(sum(flagged), len(flagged))
+    return found
+
+
+def earlier(out: Path) -> dict[str, Any] | None:
+    path = out / "guard.json"
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get("outside") if path.exists() else None
+    return found
+
+
 def documents(attacks: Sequence[Example], harmless: Sequence[Example]) -> dict[str, Any]:
     """Twenty harmless sentences, with an attack among them and without."""
     draw = random.Random(1)
@@ -158,18 +194,10 @@ def documents(attacks: Sequence[Example], harmless: Sequence[Example]) -> dict[s
 
 
 def written_by_others() -> Iterator[tuple[str, list[str]]]:
-    """Harmless texts that nobody wrote for this: of the sample, the first 1,000 characters of 150 documents a part, and 800 questions."""
-    for path in sorted((_protocol.ROOT / "sample").glob("*/*.jsonl.zst")):
-        if path.parent.name not in ("chat", "pretrain"):
-            continue
-        with path.open("rb") as file:
-            rows = [json.loads(line) for line in io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")]
-        draw = random.Random(1)
-        if path.parent.name == "chat":
-            asked = [message["content"] for row in rows for message in row["messages"] if message["role"] == "user"]
-            yield f"chat {path.name.partition('.')[0]}", draw.sample(asked, min(800, len(asked)))
-        else:
-            yield path.name.partition(".")[0], [row["text"][:1000] for row in draw.sample(rows, min(150, len(rows)))]
+    """Harmless texts that nobody wrote for this: of the sample, the first 1,000 characters of 150 documents a part, and up to 800 questions;
+    only of those documents that nothing was learned from."""
+    for name, texts in train.sample(learned=False).items():
+        yield name, random.Random(1).sample(texts, min(800 if name.startswith("chat") else 150, len(texts)))
 
 
 def groups(examples: Iterable[Example]) -> int:
@@ -224,10 +252,11 @@ def leaks() -> dict[str, Any]:
     draw, differing = random.Random(1), 0
     alphabet = LOW + LOW.upper() + "0123456789-_"
     carriers = [one.text for one in corpus.harmless()]
-    secrets = ["".join(draw.choice(alphabet) for _ in range(draw.randint(12, 32))) for _ in range(40)]
     leaked = dict.fromkeys(ENCODINGS, 0)
     tried = dict.fromkeys(ENCODINGS, 0)
-    for secret in secrets:
+    while sum(tried.values()) < CASES:
+        middle = "".join(draw.choice(alphabet) for _ in range(draw.randint(10, 30)))
+        secret = draw.choice(LOW) + middle + draw.choice(LOW)  # what stands before the first letter and behind the last is not hidden
         registered = Secrets({"key": secret})
         for name, encoding in ENCODINGS.items():
             for form in encoding.forms(secret):
@@ -242,7 +271,7 @@ def leaks() -> dict[str, Any]:
                 place = range(len(before) + 1, len(before) + 1 + len(form))
                 hidden = {at for leak in found for at in range(leak.start, leak.stop)}
                 leaked[name] += sum(at not in hidden and text[at] != "*" for at in place) > EDGE
-    clean = Secrets({"key": secrets[0]})
+    clean = Secrets({"key": "k7Rt-92xQ-mmZp-41Lw"})
     false = sum(clean.hide(text)[0] != text for text in carriers)
     each = {name: {"tried": tried[name], "leaked": leaked[name]} for name in ENCODINGS}
     count = sum(tried.values())

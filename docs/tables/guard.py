@@ -44,7 +44,9 @@ def guard_personal(language: str) -> str:
 GUARD_PARTS = {
     "training": ("学習した雛形", "templates it learned from"),
     "held out": ("学習に使わなかった雛形", "templates held out"),
-    "fresh": ("あとから別の言葉で書いた雛形", "templates written later, in other words"),
+    "phrasings": ("言い回し集のうち学習に使わなかったもの", "phrasings held out"),
+    "fresh": ("雛形のあと、言い回し集の前に書いたもの", "written after the templates, before the phrasings"),
+    "fresh 2": ("最後に書いたもの", "written last"),
 }
 
 
@@ -80,6 +82,15 @@ def guard_kinds(language: str) -> str:
     return f"{kinds}\n\n{table(heads, changed)}"
 
 
+def guard_outside(language: str) -> str:
+    """Public sets of others."""
+    ja, found = language == "ja", guarded("outside")
+    told = [(f"{name}（{one['of']}）" if ja else f"{name} ({one['of']})", share(one)) for name, one in found["injection"].items()]
+    rows = [(f"AISI {name}（{one['of']}）" if ja else f"AISI {name} ({one['of']})", share(one)) for name, one in found["content"].items()]
+    heads = (("公開の文例（数）", "注入とみなした割合"), ("公開の文例（数）", "危うい内容とみなした割合")) if ja else (("public set (texts)", "taken for injection"), ("public set (texts)", "content flagged"))  # fmt: skip
+    return f"{table(heads[0], told)}\n\n{table(heads[1], rows)}"
+
+
 def guard_content(language: str) -> str:
     ja, found = language == "ja", guarded("content")
     called = find("tsuzuri.guard.checks", "content").CATEGORIES
@@ -101,9 +112,9 @@ def guard_secrets(language: str) -> str:
         words, way, tried = one.called, how[one.how], found["encodings"][name]
         rows.append((words.ja if ja else words.en, way.ja if ja else way.en, f"{tried['leaked']} / {tried['tried']}"))
     told = (
-        f"合計 {found['tried']:,} 回のうち漏れ {found['leaked']} 回（漏れがなければ、率の 95 % 上限は {100 * found['bound']:.2f} %）。切り方で結果が変わったもの {found['cut differently']} 回。"
+        f"合計 {found['tried']:,} 回のうち漏れ {found['leaked']} 回（漏れがなければ、率の 95 % 上限は {100 * found['bound']:.3f} %）。切り方で結果が変わったもの {found['cut differently']} 回。"
         if ja
-        else f"{found['leaked']} leaked of {found['tried']:,} (with none, the rate is below {100 * found['bound']:.2f} % at 95 %). {found['cut differently']} came out differently when cut."
+        else f"{found['leaked']} leaked of {found['tried']:,} (with none, the rate is below {100 * found['bound']:.3f} % at 95 %). {found['cut differently']} came out differently when cut."
     )
     return f"{table(('書き方', '探し方', '漏れ／試行') if ja else ('way of writing', 'how it is found', 'leaked / tried'), rows)}\n\n{told}"
 
@@ -125,6 +136,7 @@ def guard_speed(language: str) -> str:
 PARTS: Parts = {
     "guard_personal": guard_personal,
     "guard_injection": guard_injection,
+    "guard_outside": guard_outside,
     "guard_kinds": guard_kinds,
     "guard_content": guard_content,
     "guard_secrets": guard_secrets,

@@ -11,6 +11,7 @@ from importlib import resources
 import pytest
 
 from tsuzuri.guard import corpus, lexicon, rules, train
+from tsuzuri.guard.checks import content
 from tsuzuri.guard.corpus import personal
 from tsuzuri.guard.finding import look
 from tsuzuri.guard.finding import personal as kinds
@@ -46,7 +47,8 @@ def test_the_corpus_is_as_large_as_it_claims_and_held_out_by_template() -> None:
 
 def test_training_gives_the_committed_weights() -> None:
     """To the thousandth on the machine that wrote them; elsewhere sums are added in another order."""
-    learned, kept = train.fit(*train.training()), load()
+    table = train.learned(*train.training())
+    learned, kept = table.weights(*table.fit(table.everyone())), load()
     assert abs(learned.bias - kept.bias) < 0.005
     for mine, theirs in ((learned.ngrams, kept.ngrams), (learned.rules, kept.rules), (learned.lexicon, kept.lexicon)):
         assert len(theirs) >= len(rules.RULES)
@@ -55,10 +57,10 @@ def test_training_gives_the_committed_weights() -> None:
 
 def test_what_was_held_out_is_caught_and_harmless_texts_are_not() -> None:
     threshold = load().threshold
-    for share, texts in ((0.93, ATTACKS), (0.6, TOLD[corpus.PHRASINGS]), (0.45, TOLD[corpus.FRESH]), (0.45, TOLD[corpus.FRESH_2])):
+    for share, texts in ((0.93, ATTACKS), (0.55, TOLD[corpus.PHRASINGS]), (0.45, TOLD[corpus.FRESH]), (0.42, TOLD[corpus.FRESH_2])):
         assert len(texts) >= 50
         assert sum(score(one.text).value >= threshold for one in texts) >= share * len(texts)
-    assert sum(score(one.text).value >= threshold for one in HARMLESS) <= 0.015 * len(HARMLESS)
+    assert sum(score(one.text).value >= threshold for one in HARMLESS) <= 0.01 * len(HARMLESS)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,12 @@ def test_content_is_found_by_its_category_and_business_is_left_alone() -> None:
         categories = {f.kind.partition(".")[2] for f in look(one.text, ("content",))}
         assert (categories == set()) if one.kind == "harmless" else (one.kind in categories), one.text
     assert not any(look(one.text, ("content",)) for one in corpus.harmless(2))
+
+
+def test_content_is_scored_by_category_between_nothing_and_sure() -> None:
+    assert {*content.scores("")} == {*content.CATEGORIES} and not any(content.scores("本日は晴天です。").values())
+    once, twice = content.scores("もう死にたい。"), content.scores("もう死にたい。本当に死にたい。")
+    assert 0 < once["self_harm"] < twice["self_harm"] < 1 and once["hate"] == 0
 
 
 def test_a_gateway_stays_light() -> None:

@@ -2,12 +2,14 @@
 
 In: the corpus. Out: `injection.json`, the same bytes every time on one machine. A logistic regression over rules, classes of words and n-grams; the
 threshold is the score that all but FALSE_ALARMS of harmless texts stay below, each scored by weights that did not see its
-template (five folds of groups). It reads no text of a held-out template.
+template (five folds of groups). It reads no text of a held-out template. Besides the corpus it reads half of the repository's `sample/`: harmless
+texts by others.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import random
@@ -16,17 +18,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 from tsuzuri.directory import write_text
 from tsuzuri.guard import corpus, lexicon, rules
 from tsuzuri.guard.normal import folded
-from tsuzuri.guard.score import FILE, WINDOW, Run, Weights, runs
+from tsuzuri.guard.score import FILE, WINDOW, Run, Weights, runs, weighed
 
 EACH = 4  # fillings of a template
 MOST = 9000  # n-grams
 SEEN_IN = 3  # templates at least
-FALSE_ALARMS = 0.008  # of training texts; those held out come to about as many
+FALSE_ALARMS = 0.006  # of training texts; of those held out it is about as many
+OTHERS = "others"  # the kind of texts by others
+DOCUMENTS, HARDEST = 150, 8  # of each part of the sample; runs of each
 FOLDS = 5
 STEPS, RATE, DECAY = 200, 0.05, 1e-5
 
@@ -34,7 +39,7 @@ STEPS, RATE, DECAY = 200, 0.05, 1e-5
 def main() -> None:
     """Writes the weights beside this file."""
     examples, labels = training()
-    table = Table(examples, labels)
+    table = learned(examples, labels)
     weights, threshold = table.weights(*table.fit(table.everyone())), choose(table)
     record = {
         "card": {
@@ -65,10 +70,37 @@ def fingerprint(examples: Sequence[corpus.Example]) -> str:
     return hashlib.sha256("\0".join(one.text for one in examples).encode()).hexdigest()[:16]
 
 
-def fit(examples: Sequence[corpus.Example], labels: Sequence[int]) -> Weights:
-    """Logistic regression by Adam over all runs at once, each template counting once, attacks as much as the rest."""
-    table = Table(examples, labels)
-    return table.weights(*table.fit(table.everyone()))
+def learned(examples: Sequence[corpus.Example], labels: Sequence[int]) -> Table:
+    """Twice: of texts by others, the runs that the weights of the first time took most for attacks are learned from the second time."""
+    rows = list(_runs(examples, labels))
+    first = Table(examples, labels, rows)
+    weights = first.weights(*first.fit(first.everyone()))
+    others = [
+        corpus.Example(text, OTHERS, f"{name} {at}")
+        for name, texts in sample(learned=True).items()
+        for at, text in enumerate(random.Random(2).sample(texts, min(DOCUMENTS, len(texts))))  # noqa: S311  not for secrets
+    ]
+    for at, one in enumerate(others, start=len(examples)):
+        hardest = sorted(runs(folded(one.text).text), key=lambda run: (-weighed(run, weights), run.start, run.stop))[:HARDEST]
+        rows += [(at, True, run) for run in hardest]
+    return Table([*examples, *others], [*labels, *([0] * len(others))], rows)
+
+
+def sample(*, learned: bool) -> dict[str, list[str]]:
+    """Texts by others, of the repository's `sample/`: the first 1,000 characters of documents, and questions; every other one is learned from."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((Path(__file__).parents[2] / "sample").glob("*/*.jsonl.zst")):
+        if path.parent.name not in ("chat", "pretrain"):
+            continue
+        with path.open("rb") as file:
+            rows = [json.loads(line) for line in io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")]
+        name = path.name.partition(".")[0]
+        if path.parent.name == "chat":
+            texts = [message["content"] for row in rows for message in row["messages"] if message["role"] == "user"]
+            found[f"chat {name}"] = texts[0 if learned else 1 :: 2]
+        else:
+            found[name] = [row["text"][:1000] for row in rows[0 if learned else 1 :: 2]]
+    return found
 
 
 def choose(table: Table) -> float:
@@ -89,8 +121,7 @@ class Table:
     """What is learned from: a row for every run of the texts, with what `score.weighed` adds up. Of an attack there is the longest run alone; of
     a harmless text every run, and those in which it stands among others, as in a document."""
 
-    def __init__(self, examples: Sequence[corpus.Example], labels: Sequence[int]) -> None:
-        rows = list(_runs(examples, labels))
+    def __init__(self, examples: Sequence[corpus.Example], labels: Sequence[int], rows: Sequence[tuple[int, bool, Run]]) -> None:
         self.texts = [text for text, *_ in rows]
         self.groups = [examples[text].group for text in self.texts]
         self.labels = np.array([labels[text] for text in self.texts])
@@ -100,8 +131,10 @@ class Table:
         words = dict.fromkeys(name for run in runs for name, _ in lexicon.features(run.words))
         self.names = [*(f"g {gram}" for gram in vocabulary), *(f"r {name}" for name in rules.RULES), *(f"l {name}" for name in words)]
         places = {name: at for at, name in enumerate(self.names)}
-        width, starts = len(self.names), list[int]()
-        columns, values = list[int](), list[float]()
+        width = len(self.names)
+        starts: list[int] = []
+        columns: list[int] = []
+        values: list[float] = []
         for run in runs:
             starts.append(len(columns))
             held = [
