@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tsuzuri.guard.finding import look
+from tsuzuri.guard.checks import content
 from tsuzuri.guard.guarded import Checks, guarded, masked_messages, told_masked
 from tsuzuri.guard.mask import Vault
 from tsuzuri.guard.stream import mask
@@ -40,11 +40,8 @@ class Guard:
 
     async def content(self, text: str) -> dict[str, float]:
         """The categories of content that are found in a text, and how sure the filter is (0 … 1); whether they are refused or not."""
-        sure: dict[str, float] = {}
-        for one in await asyncio.to_thread(look, text, ("content",)):
-            category = one.kind.partition(".")[2]
-            sure[category] = max(one.confidence, sure.get(category, 0.0))
-        return sure
+        found = await asyncio.to_thread(content.scores, text)
+        return {category: sure for category, sure in found.items() if sure > 0}
 
 
 NOTHING = Guard()
