@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import signal
@@ -19,6 +18,7 @@ import openai
 import pytest
 from served import Repeated
 
+from tsuzuri.commands._greeting import program
 from tsuzuri.serve.models import Served
 from tsuzuri.store import audit, database
 from tsuzuri.types import Done, Text, Usage
@@ -239,8 +239,7 @@ def test_what_is_printed_to_be_typed_can_be_typed_here(known: bool, tmp_path: Pa
     beside.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path if known else tmp_path / "elsewhere"))
     monkeypatch.setattr(sys, "argv", [".venv/bin/tsuzuri", "serve"])
-    command: Any = importlib.import_module("tsuzuri.commands.serve")
-    assert command._program() == ("tsuzuri" if known else ".venv/bin/tsuzuri")
+    assert program() == ("tsuzuri" if known else ".venv/bin/tsuzuri")
 
 
 def test_keys_for_two_places_are_not_sent_anywhere(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from tsuzuri.commands import _greeting as greeting
 from tsuzuri.commands._model import DEFAULT, named
 from tsuzuri.commands._store import data_option, milliseconds, opened
 from tsuzuri.errors import ConfigError, Words
@@ -19,9 +18,7 @@ if TYPE_CHECKING:
     from tsuzuri.guard.guarded import Checks
     from tsuzuri.serve.models import Served
     from tsuzuri.serve.remotes import Plan
-    from tsuzuri.serve.server import Address
     from tsuzuri.store.database import Database
-    from tsuzuri.store.prices import Prices
 
 REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose import would load the database
 
@@ -252,8 +249,8 @@ def command(
             proxies=behind,
             shared_limits=shared_limits,
         )
-        _tell_unpriced(models, costs)
-        _tell(address, at.getsockname()[1], models, _first_key(db), _invitation(db))
+        greeting.tell_unpriced(models, costs)
+        greeting.tell(address, at.getsockname()[1], models, _first_key(db), _invitation(db))
         server.run(service, address, at, grace)
     click.echo(str(Words("終わりました。", "Stopped.")))
 
@@ -342,25 +339,6 @@ def _check_free(free: Sequence[str], models: Sequence[Served]) -> None:
             )
 
 
-def _tell_unpriced(models: Sequence[Served], costs: Prices) -> None:
-    """A model elsewhere without a price is no free one: what becomes of it is said before anybody asks."""
-    from tsuzuri.store.tables import now_ms  # noqa: PLC0415
-
-    at = now_ms()
-    elsewhere = [model for model in models if model.mine is None and model.route is None]
-    unpriced = [one.name for one in elsewhere if all(costs.cost(n, input=1, output=1, at=at) is None for n in (one.name, one.priced))]
-    if unpriced:
-        listed = "、".join(unpriced), ", ".join(unpriced)
-        click.echo(
-            str(
-                Words(
-                    f"料金の分からないモデル：{listed[0]}。予算のあるキーでは使えず、ほかのキーの分は使用額に入りません（--prices、--free）。",
-                    f"No price is known for {listed[1]}: keys with a budget cannot use it, for others it is not counted (--prices, --free).",
-                )
-            )
-        )
-
-
 def _first_key(db: Database) -> str | None:
     """The secret of a key made because there was none."""
     from tsuzuri.store import keys  # noqa: PLC0415
@@ -373,46 +351,3 @@ def _invitation(db: Database) -> str | None:
     from tsuzuri.store import users  # noqa: PLC0415
 
     return users.invite(db)
-
-
-def _tell(address: Address, port: int, models: Sequence[Served], secret: str | None, invitation: str | None) -> None:
-    """Where it is, how to get in, and three things to try."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    url, names = replace(address, port=port).url, [model.name for model in models]
-    if secret is None:
-        key = Words(
-            f"API キーは {_program()} keys create --name 名前 で作れます。", f"{_program()} keys create --name NAME makes API keys."
-        )
-        shown = "$TSUZURI_KEY"
-    else:
-        key = Words(f"最初の API キー（表示するのは今だけです）：{secret}", f"The first API key, shown only now: {secret}")
-        shown = secret
-    click.echo(str(Words(f"{url} で提供しています。モデル：{'、'.join(names)}", f"Serving at {url}. Models: {', '.join(names)}")))
-    click.echo(str(key))
-    click.echo(str(Words("試すには：", "To try it:")))
-    writer = next((model for model in models if model.chat is not None), None)
-    if writer is None:  # all of them only read
-        path, body = "embeddings", f'{{"model": "{names[0]}", "input": "こんにちは"}}'
-    else:
-        path, body = "chat/completions", f'{{"model": "{writer.name}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
-    for line in (
-        *([f"{_program()} chat --url {url}/v1 --key {shown}"] if writer else []),
-        f"curl {url}/v1/{path} -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
-        f"python: openai.OpenAI(base_url='{url}/v1', api_key='{shown}')",
-    ):
-        click.echo(f"  {line}")
-    if invitation is not None:
-        said = Words(
-            "管理者はまだいません。最初の管理者になるには（1 日間有効）：",
-            "There is no administrator yet. To become the first, within a day:",
-        )
-        click.echo(str(said))
-        body = f'{{"token": "{invitation}", "name": "…", "password": "…"}}'
-        click.echo(f"  curl {url}/api/first-administrator -H 'Content-Type: application/json' -d '{body}'")
-    click.echo(str(Words("Ctrl-C で終わります。", "Ctrl-C ends it.")))
-
-
-def _program() -> str:
-    """How this program is called from here: by its name where the shell knows it, else as it was called."""
-    return "tsuzuri" if shutil.which("tsuzuri") else sys.argv[0]
