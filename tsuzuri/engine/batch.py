@@ -122,12 +122,21 @@ class BatchEngine:
     """`types.Engine` for many at once. `one` is the engine of the same model for one at a time: it checks what is asked, scores and embeds."""
 
     def __init__(
-        self, one: LocalEngine, pages: int, *, size: int = SIZE, budget: int = BUDGET, waiting: int = WAITING, disk: Disk | None = None
+        self,
+        one: LocalEngine,
+        pages: int,
+        *,
+        size: int = SIZE,
+        budget: int = BUDGET,
+        waiting: int = WAITING,
+        disk: Disk | None = None,
+        compiled: bool = False,
     ) -> None:
         """`pages` of `size` tokens for all sequences together; `budget`: tokens of a step. A compiled model has its own size and most.
-        With a `disk`, what is known is written while there is nothing else to do, and found again after a restart."""
+        With a `disk`, what is known is written while there is nothing else to do, and found again after a restart.
+        `compiled`: on CUDA, torch compiles the steps of new tokens, half a minute or more for each size."""
         self.one, self._most, self._disk = one, waiting, disk
-        self._runner = runner(one, pages, size, budget)
+        self._runner = runner(one, pages, size, budget, compiled=compiled)
         self.pages, self.budget = Pages(pages, self._runner.size), self._runner.most
         self._waiting: dict[str, deque[Request]] = {}  # by tenant, in turn
         self._running: list[Request] = []  # in the order in which they began

@@ -67,6 +67,13 @@ class Paged:
         self.positions = torch.cat(spans)
         self._extent = torch.cat([torch.full_like(span, part.place.bound) for span, part in zip(spans, parts, strict=True)])
 
+    def room(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the keys and values of a layer lie, (pages × size, K, E) each; made when the first ones come."""
+        for kept, x in ((self._keys, k), (self._values, v)):
+            if layer not in kept:
+                kept[layer] = x.new_zeros(self.pages * self.size, *x.shape[1:], dtype=kept_as(x))
+        return self._keys[layer], self._values[layer]
+
     def contents(self, page: int) -> dict[str, Tensor]:
         """What a page holds, by name: (size, K, E) each."""
         rows = slice(page * self.size, (page + 1) * self.size)
@@ -101,10 +108,7 @@ class Paged:
         bias: Bias | None = None,
     ) -> Tensor:
         """(N, H, E) × (N, K, E) and all before, sequence by sequence -> (N, H, E)"""
-        for kept, x in ((self._keys, k), (self._values, v)):
-            if layer not in kept:
-                kept[layer] = x.new_empty(self.pages * self.size, *x.shape[1:], dtype=kept_as(x))
-        keys, values = self._keys[layer], self._values[layer]
+        keys, values = self.room(layer, k, v)
         here = torch.cat([rows[part.start :] for rows, (part, _) in zip(self._rows, self._parts, strict=True)])
         keys[here], values[here] = k.to(keys.dtype), v.to(values.dtype)
         out = q.new_empty(*q.shape[:-1], v.shape[-1])

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from tsuzuri.engine.engine import Decoder, LocalEngine
+from tsuzuri.engine.graphs import Graphs
 from tsuzuri.engine.paged import Paged, Part
+from tsuzuri.types import Past
 
 SIZE = 32  # tokens of a page
 BUDGET = 128  # tokens of a step
@@ -53,14 +55,20 @@ def page_size(one: LocalEngine, size: int = SIZE) -> int:
     return one.model.page if isinstance(one.model, Stepping) else size
 
 
-def runner(one: LocalEngine, pages: int, size: int = SIZE, budget: int = BUDGET) -> Runner:
-    """Of the engine's model, with room for `pages`. A compiled model has its own size of a page and most tokens of a step."""
-    return _Compiled(one.model, pages, budget) if isinstance(one.model, Stepping) else _Plain(one, pages, size, budget)
+def runner(one: LocalEngine, pages: int, size: int = SIZE, budget: int = BUDGET, *, compiled: bool = False) -> Runner:
+    """Of the engine's model, with room for `pages`. A compiled model has its own size of a page and most tokens of a step. On CUDA
+    steps of new tokens are recorded; `compiled`: by torch.compile first."""
+    if isinstance(one.model, Stepping):
+        return _Compiled(one.model, pages, budget)
+    return Plain(one, pages, size, budget, recorded=torch.device(one.device).type == "cuda", compiled=compiled)
 
 
-class _Plain:
-    def __init__(self, one: LocalEngine, pages: int, size: int, budget: int) -> None:
-        self._model, self._past = one.model, Paged(pages, size, one.device)
+class Plain:
+    """The model's own code, behind `Paged`; `recorded`: steps of new tokens alone in fixed shapes (`graphs.py`)."""
+
+    def __init__(self, one: LocalEngine, pages: int, size: int, budget: int, *, recorded: bool = False, compiled: bool = False) -> None:
+        self._model, self._past = one.model, Paged(pages + recorded, size, one.device)
+        self._graphs = Graphs(self._new, self._past, pages, compiled=compiled) if recorded else None
         self.size, self.most = size, budget
 
     @property
@@ -68,11 +76,16 @@ class _Plain:
         return self._past.recurs
 
     def __call__(self, parts: Sequence[Part], ids: Sequence[int], chosen: Sequence[int]) -> Tensor:
+        if self._graphs is not None and self._graphs.takes(parts):
+            return self._graphs(parts, ids)[chosen]
         self._past.begin(parts)
         tokens = torch.tensor(ids, dtype=torch.long, device=self._past.device)
         if isinstance(self._model, Decoder):
             return self._model.logits(self._model.hidden(tokens, self._past)[chosen])
         return self._model(tokens, self._past)[chosen]
+
+    def _new(self, tokens: Tensor, past: Past) -> Tensor:
+        return self._model.logits(self._model.hidden(tokens, past)) if isinstance(self._model, Decoder) else self._model(tokens, past)
 
     def contents(self, page: int) -> Contents:
         return self._past.contents(page)
