@@ -28,6 +28,8 @@ GENERATED = (
     "guard-secrets",
     "service",
     "service-fields",
+    "service-ollama",
+    "service-responses",
     "measured",
 )
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
