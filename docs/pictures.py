@@ -142,7 +142,7 @@ def distance() -> Drawing:
     place = rotary.Part(shape)(Causal(torch.arange(len(apart))))
     assert place.cos is not None and place.sin is not None
     turned = rotary.rotate(torch.ones(len(apart), 1, shape.head_size), place.cos, place.sin).squeeze(1)  # (T, E)
-    similar = (turned @ turned[0] / shape.head_size).tolist()
+    similar = (turned.double() @ turned[0].double() / shape.head_size).tolist()  # a sum in another order draws the same picture
     lines = {Words("rotary：q · k（同じ向き）", "rotary: q · k (same content)"): list(zip(map(float, apart), similar, strict=True))}
     for head, slope in enumerate(alibi.slopes(4), 1):
         name = Words(f"alibi：ヘッド {head}（傾き 1/{round(1 / slope)}）", f"alibi: head {head} (slope 1/{round(1 / slope)})")
