@@ -220,6 +220,27 @@ def test_under_load_a_rotation_fails_no_read_and_loses_no_value(db: Database, ad
         assert unseal(db, kept, place) == place[2].encode()
 
 
+def test_of_many_who_seal_first_at_once_one_decides(address: str | Path, secret_place: Path) -> None:
+    failures: list[Exception] = []
+    together = threading.Barrier(6)
+
+    def work(number: int) -> None:
+        try:
+            with database.open(address, secret_place) as own:
+                together.wait()
+                place = ("notes", "text", f"{number}")
+                assert unseal(own, seal(own, b"x", place), place) == b"x"
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
 def test_the_database_knows_which_master_key_is_in_use(db: Database) -> None:
     seal(db)
     with db.read() as connection:

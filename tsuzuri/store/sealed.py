@@ -12,6 +12,8 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tsuzuri.errors import BusyError, FormatError, MissingError, Words
 from tsuzuri.store.database import Database
@@ -115,9 +117,11 @@ def _master(db: Database, connection: Connection) -> str:
     query = select(facts.c.value).where(facts.c.name == FACT).with_for_update(read=True)
     name = connection.execute(query).scalar()
     if name is None:
-        name = db.secrets.new_master()
-        connection.execute(insert(facts).values(name=FACT, value=name))
-    return name
+        either = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+        made = {"name": FACT, "value": db.secrets.new_master()}
+        connection.execute(either(facts).values(**made).on_conflict_do_nothing())  # of many who seal first at once one decides
+        name = connection.execute(query).scalar_one()
+    return str(name)
 
 
 def _unwrap(db: Database, master: str, wrapped: bytes, record: str) -> bytes:
