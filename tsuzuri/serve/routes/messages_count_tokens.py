@@ -16,5 +16,6 @@ async def answer(call: Call) -> Answer:
     model = call.served(asked.model)
     able(model, asked)
     tokens = model.ours(Words("トークンの数", "a number of tokens"))
+    await tokens.fits(asked.messages)  # what never fits is told so, before megabytes of it are masked and cut
     messages = await call.service.guard.messages(asked.messages)
     return Answer({"input_tokens": len(await tokens.conversation(messages, asked.options.tools))})

@@ -16,5 +16,6 @@ async def answer(call: Call) -> Answer:
     model = call.served(asked.model)
     able(model, asked)
     tokens = model.ours(Words("トークンの数", "a number of tokens"))
+    await tokens.fits(asked.messages)  # what never fits is told so, before megabytes of it are masked and cut
     read = await tokens.conversation(await call.service.guard.messages(asked.messages), asked.options.tools)
     return Answer({"object": "response.input_tokens", "input_tokens": len(read)})

@@ -14,9 +14,10 @@ from tsuzuri.serve.wire import fields, openai_tools
 from tsuzuri.serve.wire.fields import JSON, Field, invalid, refused, used
 from tsuzuri.types import Message
 
+LONGEST = 1 << 16  # characters: one word of as many is cut in one go, while others wait for the interpreter
 TOKENIZE: tuple[Field, ...] = (
     used("model", "モデルの名前", "the name of a model"),
-    used("prompt", "文章", "a text"),
+    used("prompt", f"文章（{LONGEST} 文字まで）", f"a text, of at most {LONGEST} characters"),
     used("messages", "会話（prompt の代わりに）", "a conversation, instead of a prompt"),
     used("tools", "会話で呼び出せるツール", "tools that may be called in the conversation"),
     used("return_token_strs", "トークンの文字も返す", "the tokens as strings, too"),
@@ -41,7 +42,7 @@ class Cut:
 def read_tokenize(request: JSON) -> Cut:
     """Raises Refusal."""
     fields.check(request, TOKENIZE)
-    prompt = fields.string(request, "prompt", most=1 << 24)
+    prompt = fields.string(request, "prompt", most=LONGEST)
     if (prompt is None) == (request.get("messages") is None):
         raise invalid("prompt", Words("prompt か messages のどちらかが要ります。", "It takes either prompt or messages."))
     messages = openai_tools.messages(request) if prompt is None else ()
