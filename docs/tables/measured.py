@@ -162,6 +162,13 @@ def tell_load(found: dict[str, Any], language: str) -> Rows:
     """Over HTTP, against llama-cpp-python's server: tokens a second together, the first token, and answers within the limits."""
     ja, rows = language == "ja", []
     size, limits = found["size"].upper().replace("M", " M"), found["limits"]
+    trial = ""
+    if found["trial"]:  # too few rounds to be a claim
+        trial = f"試し（{found['rounds']} 回）；" if ja else f"a trial of {found['rounds']} rounds; "
+    same = found["equality"]["same_characters"]
+    agreed = (
+        f"；両者の貪欲な答えの一致 {same:.0%}（乱数の重み）" if ja else f"; greedy answers of both agree in {same:.0%} (random weights)"
+    )
     for clients, row in found["clients"].items():
         title = (
             f"HTTP で同時に {clients} 件、{size}、{found['form']}：llama-cpp-python のサーバー比"
@@ -170,7 +177,7 @@ def tell_load(found: dict[str, Any], language: str) -> Rows:
         )
         middle = row["median"]
         first, each, good = middle["ttft"], middle["tpot"], middle["goodput"]
-        told = f"× {said(row['ratio']['tokens_per_second'])}; {middle['tokens_per_second'][0]:,.0f} tok/s; "
+        told = f"{trial}× {said(row['ratio']['tokens_per_second'])}; {middle['tokens_per_second'][0]:,.0f} tok/s; "
         told += (
             f"最初の一語 {1000 * first[0]:,.0f} ms（相手 {1000 * first[1]:,.0f}）、次の一語まで {1000 * each[0]:.1f} ms（{1000 * each[1]:.1f}）、"
             f"{limits['ttft_seconds']:g} 秒と {1000 * limits['tpot_seconds']:g} ms 以内の答え 毎秒 {good[0]:.2f}（{good[1]:.2f}）"
@@ -178,7 +185,7 @@ def tell_load(found: dict[str, Any], language: str) -> Rows:
             else f"first token {1000 * first[0]:,.0f} ms (the other {1000 * first[1]:,.0f}), next {1000 * each[0]:.1f} ms ({1000 * each[1]:.1f}), "
             f"answers within {limits['ttft_seconds']:g} s and {1000 * limits['tpot_seconds']:g} ms: {good[0]:.2f} a second ({good[1]:.2f})"
         )
-        rows.append((title, told))
+        rows.append((title, told + agreed))
     return rows
 
 
@@ -218,7 +225,7 @@ def tell_hostile(found: dict[str, Any], language: str) -> Rows:
 
 
 SEVERAL = ("tiny.json", "serving.json", "quantization.json")
-BEHIND = ("training-110m.json", "audit.json", "restarts.json", "hostile.json")  # on the page of all numbers alone
+BEHIND = ("training-110m.json", "audit.json", "restarts.json", "hostile.json", "load.json")  # on the page of all numbers alone
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tiny.json": tell_tiny,
     "time_to_bits.json": tell_time,

@@ -13,6 +13,7 @@ from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.graphs import Fixed, Graphs
 from tsuzuri.engine.paged import Paged, Part, Place
 from tsuzuri.engine.running import Plain
+from tsuzuri.errors import ConfigError
 
 ATTENDING = [name for name in MODELS if name not in ("lstm", "mamba2", "marian", "ngram")]
 
@@ -83,6 +84,11 @@ def test_what_fills_a_step_up_touches_nothing_of_anybody() -> None:
     after = [past.contents(page) for page in range(6)]
     changed = {page for page in range(6) if any(not torch.equal(before[page][key], after[page][key]) for key in before[page])}
     assert changed == {3}
+
+
+def test_steps_are_compiled_on_cuda_alone() -> None:
+    with pytest.raises(ConfigError, match="CUDA"):
+        BatchEngine(engine(MODELS["rotary"]), 40, size=4, compiled=True)
 
 
 @pytest.mark.gpu

@@ -16,6 +16,7 @@ from torch import Tensor
 from tsuzuri.engine.engine import Decoder, LocalEngine
 from tsuzuri.engine.graphs import Graphs
 from tsuzuri.engine.paged import Paged, Part
+from tsuzuri.errors import ConfigError, Words
 from tsuzuri.types import Past
 
 SIZE = 32  # tokens of a page
@@ -57,10 +58,20 @@ def page_size(one: LocalEngine, size: int = SIZE) -> int:
 
 def runner(one: LocalEngine, pages: int, size: int = SIZE, budget: int = BUDGET, *, compiled: bool = False) -> Runner:
     """Of the engine's model, with room for `pages`. A compiled model has its own size of a page and most tokens of a step. On CUDA
-    steps of new tokens are recorded; `compiled`: by torch.compile first."""
+    steps of new tokens are recorded; `compiled`: by torch.compile first. Raises ConfigError for `compiled` elsewhere."""
+    recorded = torch.device(one.device).type == "cuda"
+    if compiled and not recorded:
+        raise ConfigError(
+            Words("一歩ごとの計算をコンパイルするよう指定されました。", "Steps were to be compiled."),
+            found=Words(
+                f"計算は {one.device} で行います。コンパイルするのは CUDA だけです。",
+                f"It computes on {one.device}; only those on CUDA are.",
+            ),
+            todo=Words("compiled を外してください。", "Leave compiled out."),
+        )
     if isinstance(one.model, Stepping):
         return _Compiled(one.model, pages, budget)
-    return Plain(one, pages, size, budget, recorded=torch.device(one.device).type == "cuda", compiled=compiled)
+    return Plain(one, pages, size, budget, recorded=recorded, compiled=compiled)
 
 
 class Plain:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
 from tsuzuri.serve import routing
-from tsuzuri.serve.books import Account
+from tsuzuri.serve.books import TURN, Account
 from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
@@ -30,7 +30,6 @@ from tsuzuri.types import Chat, Event, Message, Options
 if TYPE_CHECKING:
     from tsuzuri.serve.app import Service
 
-TURN = 16  # tokens that a model adds to a text, at most
 DONE = b"data: [DONE]\n\n"
 
 
@@ -125,6 +124,14 @@ class Call:
             return 0
         await model.tokens.fits(asked.messages)
         return len(await model.tokens.conversation(asked.messages, asked.options.tools))
+
+    async def counted(self, model: Served, asked: Asked) -> int:
+        """Tokens of a conversation as the model would read it: masked. Raises Refusal for what it cannot do, and ContextError for what
+        never fits, before megabytes of it are masked and cut."""
+        able(model, asked)
+        tokens = model.ours(Words("トークンの数", "a number of tokens"))
+        await tokens.fits(asked.messages)
+        return len(await tokens.conversation(await self.service.guard.messages(asked.messages), asked.options.tools))
 
     async def _length(self, model: Served, one: Served, asked: Asked) -> int:
         """What `one` of a route reads: another one may have the room that it lacks."""
