@@ -12,6 +12,9 @@ from encoders import FRAME, HEADS, Documents, built, objective
 
 from tsuzuri.errors import InputError, StopRequested
 from tsuzuri.model.transformer import Transformer
+from tsuzuri.recipe.stages.masked import scripts_of
+from tsuzuri.text import fast
+from tsuzuri.text.split import split
 from tsuzuri.train import checkpoint
 from tsuzuri.train.data import IGNORED
 from tsuzuri.train.loop import LoopSettings, train
@@ -91,9 +94,9 @@ def test_the_loss_falls(tmp_path: Path, name: str) -> None:
 # ── masked
 
 
-def drawn(settings: masked.Settings, words: Any = None) -> Any:
+def drawn(settings: masked.Settings, scripts: Any = None) -> Any:
     torch.manual_seed(2)
-    found = masked.Objective(settings, Documents(), FRAME, 60, words)
+    found = masked.Objective(settings, Documents(), FRAME, 60, scripts)
     return found, found.batch(list(range(found.rows)) * 30)
 
 
@@ -116,20 +119,54 @@ def test_every_token_of_the_text_stands_in_one_row() -> None:
     assert int((tokens == FRAME.first).sum()) == int((tokens == FRAME.last).sum()) >= 12
 
 
-def test_a_word_is_hidden_whole() -> None:
-    """Pairs of neighbouring tokens are words here: both are targets or neither is."""
-    found, batch = drawn(masked.Settings(32, whole_words=True), lambda ids: [i // 2 for i in range(len(ids))])
+def hidden_whole(scripts: Any, same: Any) -> int:
+    """How many neighbours of one word were targets together; that none were torn apart is asserted."""
+    found, batch = drawn(masked.Settings(32, whole_words=True), np.asarray(scripts, np.int32))
     targets = (batch.targets != IGNORED).tolist()
     plain = masked.Objective(masked.Settings(32, share=1e-9), Documents(), FRAME, 60).batch(list(range(found.rows)) * 30)
-    pairs = 0
+    together = 0
     for row, tokens in zip(targets, plain.tokens.tolist(), strict=True):
-        start = None
-        for i, id in enumerate(tokens):
-            start = i if id == FRAME.first else start
-            if start is not None and (i - start) % 2 == 1 and tokens[i] > 3 and tokens[i + 1] > 3:
+        for i in range(len(tokens) - 1):
+            if min(tokens[i : i + 2]) > 3 and same(tokens[i], tokens[i + 1]):
                 assert row[i] == row[i + 1]
-                pairs += row[i]
-    assert pairs > 50
+                together += row[i]
+    return together
+
+
+def test_a_word_is_hidden_whole() -> None:
+    """Ids 2n and 2n + 1 are of one script here: both are targets or neither is. Texts are counted upwards."""
+    assert hidden_whole([[id // 2] * 2 for id in range(60)], lambda one, other: one // 2 == other // 2) > 50
+
+
+def test_a_character_in_several_tokens_is_hidden_whole() -> None:
+    """Of every three ids, the second and third go on with the character of the first; all are of one script, but a word ends in another."""
+    scripts = [[masked.GOES_ON] * 2 if id % 3 else [7, 8] for id in range(60)]
+    assert hidden_whole(scripts, lambda one, other: other % 3 != 0) > 50
+    _, batch = drawn(masked.Settings(32, whole_words=True), np.asarray(scripts, np.int32))
+    targets = batch.targets != IGNORED
+    assert bool((targets[:, 1:] != targets[:, :-1]).any())
+
+
+TEXT = "人工知能の発展について、GPT-4 は words と言う。𩸽と鱻を a b cde 12345 𠮷野家。"
+
+
+@pytest.mark.parametrize(("kind", "size"), [("characters", 277), ("bpe", 298)])
+def test_words_begin_where_the_text_is_cut(kind: str, size: int) -> None:
+    """Against `split` itself, on a text in which rare kanji are spelt in several tokens. Longer numbers are one word here."""
+    tokenizer = fast.train(kind, ["人工知能の発展について、words と言う。", "を", "は", "の", "と"] * 9, size, fast.ENCODER)
+    objective = masked.Objective(masked.Settings(512, whole_words=True), Documents(), FRAME, size, scripts_of(tokenizer))
+    ids = tokenizer.encode(TEXT)
+    found = objective._words(torch.tensor([ids]))[0].tolist()
+    pieces, at = [], 0
+    for number, piece in enumerate(split(TEXT)):
+        pieces += [number] * len(piece.encode())
+    places = [at := at + len(tokenizer.token_bytes(id)) for id in ids]
+    wanted = [pieces[place - len(tokenizer.token_bytes(id))] for id, place in zip(ids, places, strict=True)]
+    begins = [i for i in range(1, len(ids)) if found[i] != found[i - 1]]
+    right = [i for i in range(1, len(ids)) if wanted[i] != wanted[i - 1]]
+    numbers = {i for i in right if tokenizer.token_bytes(ids[i]) in (b"4", b"45") and tokenizer.token_bytes(ids[i - 1]) == b"3"}
+    spaces = {i for i in begins if tokenizer.token_bytes(ids[i - 1]) == b" "}  # a space that is a token of its own is a word, too
+    assert {*begins} - spaces == {*right} - numbers - spaces
 
 
 # ── classify, extract, embed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context
 from tsuzuri.recipe.stages import pretrain
 from tsuzuri.text import fast, framing
-from tsuzuri.text.split import split
+from tsuzuri.text.split import SCRIPTS, scripts
 from tsuzuri.train import loop, loss
 from tsuzuri.train.data import Batch
 from tsuzuri.train.objectives import masked
@@ -28,6 +28,8 @@ from tsuzuri.train.objectives import masked
 NEEDS = ("corpus", "tokenizer")
 SHARED = True  # under torchrun, every process takes part
 HELD_ROWS, SCORED_ROWS = 64, 512  # on the way, and at the end
+ENDING = b"\xbf\xbf\xbf"  # of a character whose last bytes are not known
+SPACE = 0x20
 DRAWN = 7  # the seed of what is hidden there
 
 
@@ -81,8 +83,8 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     frame, where = framing.frame(tokenizer), device.choose(context.recipe.head.device)
     model = Transformer(shape_of(settings, tokenizer.vocab_size, frame.padding)).initialise(settings.seed).to(where)
     choices = masked.Settings(settings.length, settings.share, settings.whole_words)
-    objective = masked.Objective(choices, documents, frame, tokenizer.vocab_size, words_of(tokenizer))
-    scored = masked.Objective(choices, held, frame, tokenizer.vocab_size, words_of(tokenizer))
+    objective = masked.Objective(choices, documents, frame, tokenizer.vocab_size, scripts_of(tokenizer))
+    scored = masked.Objective(choices, held, frame, tokenizer.vocab_size, scripts_of(tokenizer))
 
     def evaluate(model: Transformer, step: int) -> dict[str, float | str]:
         return {"validation_loss": held_loss(model, scored)}
@@ -143,21 +145,28 @@ def held_loss(model: Transformer, objective: masked.Objective) -> float:
     return nats / max(1, batch.trained)
 
 
-def words_of(tokenizer: fast.FastTokenizer) -> Callable[[Sequence[int]], list[int]]:
-    """ids -> which piece of the text (`text/split.py`: a run of one script) each token begins in."""
+def scripts_of(tokenizer: fast.FastTokenizer) -> NDArray[np.int32]:
+    """(V, 2): the scripts that each id begins and ends in (`text/split.py`); special tokens, and words with their space before them,
+    begin in one of their own. Of a character that is spelt in several tokens, the first has its script, as far as its bytes tell, and
+    the others are GOES_ON."""
+    found = np.empty((tokenizer.vocab_size, 2), np.int32)
+    special = set(tokenizer.special.values())
+    for id in range(tokenizer.vocab_size):
+        spelt = tokenizer.token_bytes(id)
+        if id in special or not spelt:
+            found[id] = len(SCRIPTS) + 1 + id
+        elif spelt[0] & 0xC0 == 0x80:  # the inside of a character in UTF-8
+            found[id] = masked.GOES_ON
+        else:
+            pieces = scripts((spelt + ENDING[: _missing(spelt)]).decode(errors="replace"))
+            found[id] = [SCRIPTS.index(script) for script, _ in (pieces[0], pieces[-1])]
+            if spelt[0] == SPACE and pieces[0][0] == "latin":
+                found[id, 0] = len(SCRIPTS)
+    return found
 
-    def words(ids: Sequence[int]) -> list[int]:
-        sizes = [len(tokenizer.token_bytes(id)) for id in ids]
-        ends, total = [], 0
-        for piece in split(tokenizer.decode(ids)):
-            total += len(piece.encode())
-            ends.append(total)
-        found, at, word = [], 0, 0
-        for size in sizes:
-            while word < len(ends) - 1 and at >= ends[word]:
-                word += 1
-            found.append(word)
-            at += size
-        return found
 
-    return words
+def _missing(spelt: bytes) -> int:
+    """How many bytes the last character lacks."""
+    begin = max((at for at, byte in enumerate(spelt) if byte & 0xC0 != 0x80), default=0)
+    size = {0xC: 2, 0xD: 2, 0xE: 3, 0xF: 4}.get(spelt[begin] >> 4, 1)
+    return max(0, begin + size - len(spelt))

@@ -7,7 +7,7 @@ run draws on as it would have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from tsuzuri.train.data import IGNORED, Batch, collate, pack
 from tsuzuri.train.objectives.pretrain import Documents
 
 HIDDEN, OTHER = 0.8, 0.1  # of the targets; the rest stay as they are
+GOES_ON = -1  # in place of a script: the token is the rest of a character that the one before it began
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,12 @@ class Objective:
         documents: Documents,
         frame: Frame,
         vocab_size: int,
-        words: Callable[[Sequence[int]], Sequence[int]] | None = None,
+        scripts: NDArray[np.int32] | None = None,
     ) -> None:
-        """`words`: ids -> the number of the word that each token belongs to; needed for `whole_words`."""
-        assert words is not None or not settings.whole_words, "whole words need to be known"
-        self.settings, self.documents, self.frame, self.vocab_size, self.words = settings, documents, frame, vocab_size, words
+        """`scripts` (V, 2): those that each id begins and ends in, or GOES_ON; needed for `whole_words`. A word is a run of one script."""
+        assert scripts is not None or not settings.whole_words, "whole words need to be known"
+        self.settings, self.documents, self.frame, self.vocab_size = settings, documents, frame, vocab_size
+        self.scripts = scripts if settings.whole_words else None
         room = settings.length - 2
         self._stretches = [(d, at, min(at + room, int(n))) for d, n in enumerate(documents.lengths) for at in range(0, int(n), room)]
         self._rows = pack([stop - start + 2 for _, start, stop in self._stretches], settings.length)
@@ -55,38 +57,36 @@ class Objective:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The rows named by `indices`, (B, T), with their targets drawn."""
-        rows, words = [], np.zeros((len(indices), self.settings.length), np.int64)
-        for r, index in enumerate(indices):
-            row, at = [], 0
-            for piece in self._rows[index]:
-                ids = self._framed(*self._stretches[piece.document])
-                row.append((ids, ids, 0))
-                words[r, at : at + len(ids)] = at + self._words(ids)
-                at += len(ids)
-            rows.append(row)
-        whole = collate(rows, self.settings.length, self.frame.padding)
-        return self._hidden(whole, torch.from_numpy(words))
+        rows = []
+        for index in indices:
+            framed = (self._framed(*self._stretches[piece.document]) for piece in self._rows[index])
+            rows.append([(ids, ids, 0) for ids in framed])
+        return self._hidden(collate(rows, self.settings.length, self.frame.padding))
 
     def loss(self, model: Transformer, batch: Batch) -> Tensor:
         """Nats summed over the targets of the batch."""
         return loss.at_targets(model, batch)
 
     def _framed(self, document: int, start: int, stop: int) -> NDArray[np.int64]:
-        ids = np.asarray(self.documents.document(document)[start:stop]).astype(np.int64)
-        return np.concatenate(([self.frame.first], ids, [self.frame.last]))
+        found = np.empty(stop - start + 2, np.int64)
+        found[0], found[1:-1], found[-1] = self.frame.first, self.documents.document(document)[start:stop], self.frame.last
+        return found
 
-    def _words(self, framed: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which word of the stretch each token belongs to: itself, where words are not hidden whole."""
-        if self.words is None or not self.settings.whole_words:
-            return np.arange(len(framed))
-        inner = np.asarray(self.words(framed[1:-1].tolist()), np.int64)
-        return np.concatenate(([0], inner + 1, [len(framed) - 1]))
+    def _words(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T): which word of its row each token belongs to; itself, where words are not hidden whole."""
+        if self.scripts is None:
+            return torch.arange(tokens.shape[-1]).expand(tokens.shape)
+        first, last = np.moveaxis(self.scripts[tokens.numpy()], -1, 0)  # (B, T) each
+        own = np.where(last == GOES_ON, 0, np.arange(last.shape[-1]))
+        last = np.take_along_axis(last, np.maximum.accumulate(own, -1), -1)  # of the token that began the character
+        begins = (first[:, 1:] != last[:, :-1]) & (first[:, 1:] != GOES_ON)
+        return torch.from_numpy(np.pad(begins, ((0, 0), (1, 0))).cumsum(-1))
 
-    def _hidden(self, batch: Batch, words: Tensor) -> Batch:
+    def _hidden(self, batch: Batch) -> Batch:
         """Targets by word, then what is shown in their place by token."""
         frame, shape = self.frame, batch.tokens.shape
         text = (batch.tokens != frame.first) & (batch.tokens != frame.last) & (batch.targets != IGNORED)
-        chosen = (torch.rand(shape) < self.settings.share).gather(-1, words) & text  # a draw for each word
+        chosen = (torch.rand(shape) < self.settings.share).gather(-1, self._words(batch.tokens)) & text  # a draw for each word
         draw, other = torch.rand(shape), torch.randint(self.vocab_size, shape)
         shown = torch.where(draw < HIDDEN, frame.mask, torch.where(draw < HIDDEN + OTHER, other, batch.tokens))
         return replace(
