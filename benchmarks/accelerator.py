@@ -1,7 +1,7 @@
 """On an accelerator: many requests at once against transformers, and how near a step of training comes to the matrix rate.
 
 In: the Llama shape of decode.py with 110 M parameters and random weights, and for training the shape of recipes/starter.yaml. Out:
-`results/accelerator.json` and a table. What is compared, in turns within one run:
+`results/accelerator-*.json` and a table. What is compared, in turns within one run:
 
     serving     64 requests (128 tokens read, 256 written, greedy), in bfloat16: our engine, its steps recorded, against transformers'
                 `generate_batch` (continuous batching) and `generate` (one padded batch)
@@ -59,12 +59,10 @@ def main() -> None:
         sys.exit("no accelerator is here")
     logging.set_verbosity_error()
     record: dict[str, Any] = {"rounds": options.rounds, "trial": options.rounds < _protocol.ROUNDS}
-    if "training" in options.what:
-        record["training"] = training()
-    if "serving" in options.what:
+    for what in options.what.split(","):
         with tempfile.TemporaryDirectory() as place:
-            record["serving"] = serving(options.size, Path(place), options.rounds, options.compiled)
-    print(_protocol.write("accelerator", record, options.out))
+            found = training() if what == "training" else serving(options.size, Path(place), options.rounds, options.compiled)
+        print(_protocol.write(f"accelerator-{what}", {**record, **found}, options.out))
 
 
 def prompts(vocabulary: int, seed: int, count: int = REQUESTS) -> list[list[int]]:
