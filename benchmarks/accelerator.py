@@ -88,8 +88,7 @@ def padded(model: Any, asked: list[list[int]], count: int) -> list[list[int]]:
 
 
 def continuous(model: Any, asked: list[list[int]], count: int) -> list[list[int]]:
-    with torch.inference_mode():
-        found = model.generate_batch(asked, generation_config=GenerationConfig(max_new_tokens=count, do_sample=False, eos_token_id=-1))
+    found = model.generate_batch(asked, generation_config=GenerationConfig(max_new_tokens=count, do_sample=False, eos_token_id=-1))
     return [answer.generated_tokens for answer in found.values()]
 
 
