@@ -28,12 +28,13 @@ class Part(nn.Module):
     def bias(self, queries: Tensor, keys: Tensor) -> Tensor:
         """positions (..., Q) and (..., S) -> −slope × distance (..., H, Q, S)"""
         distance = (queries[..., :, None] - keys[..., None, :]).abs().unsqueeze(-3)  # (..., 1, Q, S)
-        return -torch.tensor(slopes(self.heads), device=keys.device)[:, None, None] * distance
+        return -slopes(self.heads, keys.device).float()[:, None, None] * distance
 
 
-def slopes(heads: int) -> list[float]:
-    """2^(−8/H), 2^(−16/H), …; where H is no power of two, every other slope of twice the power below fills the rest."""
+def slopes(heads: int, device: torch.device) -> Tensor:
+    """(H,) float64: 2^(−8/H), 2^(−16/H), …; where H is no power of two, every other slope of twice the power below fills the rest.
+    Computed where it is used: nothing is copied there, which a CUDA graph would not record."""
     power = 2 ** math.floor(math.log2(heads))
-    first = [2 ** (-8 * (i + 1) / power) for i in range(power)]
-    rest = [2 ** (-8 * (i + 1) / (2 * power)) for i in range(0, 2 * power, 2)]
-    return first + rest[: heads - power]
+    head = torch.arange(heads, device=device, dtype=torch.float64)
+    exponents = torch.where(head < power, 8 * (head + 1) / power, 4 * (2 * (head - power) + 1) / power)
+    return exponents.neg().exp2()

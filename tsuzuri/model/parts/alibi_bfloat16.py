@@ -33,7 +33,7 @@ class Part(nn.Module):
 
     def bias(self, queries: Tensor, keys: Tensor) -> Tensor:
         """positions (..., Q) and (..., S) -> (..., H, Q, S); queries say only how many there are"""
-        slope = torch.tensor(slopes(self.heads), device=keys.device, dtype=torch.bfloat16)
+        slope = slopes(self.heads, keys.device).to(torch.bfloat16)
         rounded = slope[:, None] * keys[..., None, :]  # (..., H, S) bfloat16
         scaled = (rounded.float() * self.scale).unsqueeze(-2)  # (..., H, 1, S)
         return scaled.expand(*scaled.shape[:-2], queries.shape[-1], -1)
