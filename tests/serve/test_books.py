@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -141,20 +140,23 @@ def test_nothing_stays_set_aside_for_who_goes_away_at_the_very_beginning(
 ) -> None:
     from tsuzuri.serve import books
 
-    reserve, begun = books.ledger.reserve, threading.Event()
+    reserve, begun, gone = books.ledger.reserve, threading.Event(), threading.Event()
 
     def slow(*how: Any) -> Any:
         begun.set()
-        time.sleep(0.3)
+        assert gone.wait(60)
         return reserve(*how)
 
     key, running.key = make_key("chat")
     monkeypatch.setattr(books.ledger, "reserve", slow)
-    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=60) as connection:
         connection.sendall(request(running, {**ASKED, "model": "long", "max_tokens": 100}))
-        assert begun.wait(5)
-    assert until(lambda: reserved_for(db, key.id)), "it is set aside all the same"
-    assert until(lambda: ledger.balance(db, f"key:{key.id}").held == 0), "and given back"
+        assert begun.wait(60)
+        assert running.service.access.under_way == 1
+    assert until(lambda: running.service.access.under_way == 0, 60), "the server has heard that nobody listens"
+    gone.set()
+    assert until(lambda: reserved_for(db, key.id), 60), "it is set aside all the same"
+    assert until(lambda: ledger.balance(db, f"key:{key.id}").held == 0, 60), "and given back"
     assert ledger.balance(db, f"key:{key.id}").spent == 0
 
 
@@ -237,5 +239,5 @@ def test_what_cannot_be_written_down_does_not_happen(running: Running, db: Datab
         before = max(record.seq for record in audit.records(db))
         monkeypatch.setattr(books.audit, "append_many", written)
         assert ask().status_code == 200
-        time.sleep(0.2)
-    assert max(record.seq for record in audit.records(db)) >= before + 2, "what was kept waiting is there, too"
+        last = lambda: max(record.seq for record in audit.records(db))  # noqa: E731
+        assert until(lambda: last() >= before + 2, 60), "what was kept waiting is there, too"
