@@ -17,7 +17,7 @@ from starlette.requests import Request
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
 from tsuzuri.serve import routing
-from tsuzuri.serve.books import TURN, Account
+from tsuzuri.serve.books import TURN, Account, yen
 from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tsuzuri.serve.app import Service
 
 DONE = b"data: [DONE]\n\n"
+MOST = "x-tsuzuri-most-yen"  # header: what is set aside for an answer, so what it costs at most
+INPUT = "x-tsuzuri-input-yen"  # header: what it costs to read what was counted
 
 
 class Call:
@@ -127,6 +129,10 @@ class Call:
             streams.append(guarded(asked.messages, for_choice(asked.options, index)))
         return side_by_side(streams, self.meter)
 
+    def price(self, model: Served) -> dict[str, str] | None:
+        """What it costs; of a route, what each of its models does is asked of these."""
+        return None if model.route is not None else self.service.books.price(model)
+
     async def reads(self, model: Served, asked: Asked) -> int:
         """Tokens of a conversation; 0 where they are not known, and for what the model cannot read, which it says in its turn. Raises
         ContextError, soon, where they are far too many."""
@@ -145,7 +151,11 @@ class Call:
         able(model, asked)
         tokens = model.ours(Words("トークンの数", "a number of tokens"))
         await tokens.fits(asked.messages)
-        return len(await tokens.conversation(await self.service.guard.messages(asked.messages), asked.options.tools))
+        count = len(await tokens.conversation(await self.service.guard.messages(asked.messages), asked.options.tools))
+        cost = self.service.books.reading(model, count)
+        if cost is not None:
+            self.tell({INPUT: cost})
+        return count
 
     async def _length(self, model: Served, one: Served, asked: Asked) -> int:
         """What `one` of a route reads: another one may have the room that it lacks."""
@@ -218,6 +228,8 @@ class Call:
         try:
             async with books.reserved(self.who, self.id, models, asked, self.meter, prompts, answering, stopping) as account:
                 self.steps.end(reserving)
+                if account is not None:
+                    self.tell({MOST: yen(account.most)})
                 try:
                     yield account
                 finally:

@@ -1,20 +1,22 @@
-"""Models in OpenAI's form; where the model is ours, with `max_model_len` as vLLM has it.
+"""Models in OpenAI's form; where the model is ours, with `max_model_len` as vLLM has it; and what it costs.
 
-In: `Served`. Out: JSON.
+In: `Served`, and its price. Out: JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from tsuzuri.serve.models import Served
 
+Price: TypeAlias = Mapping[str, str] | None  # `Books.price`
 
-def one(model: Served) -> dict[str, Any]:
-    made: dict[str, Any] = {"id": model.name, "object": "model", "created": model.created, "owned_by": "tsuzuri"}
+
+def one(model: Served, price: Price) -> dict[str, Any]:
+    made: dict[str, Any] = {"id": model.name, "object": "model", "created": model.created, "owned_by": "tsuzuri", "pricing": price}
     return {**made, "max_model_len": model.length} if model.length else made
 
 
-def listed(models: Sequence[Served]) -> dict[str, Any]:
-    return {"object": "list", "data": [one(model) for model in models]}
+def listed(models: Sequence[tuple[Served, Price]]) -> dict[str, Any]:
+    return {"object": "list", "data": [one(model, price) for model, price in models]}
