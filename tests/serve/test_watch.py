@@ -9,11 +9,13 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from place import ROOT
 from served import Repeated, until
 from sqlalchemy import text
 
@@ -396,6 +398,20 @@ def test_the_file_of_settings(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="TSUZURI_WEBHOOK"):
         found.alerts.address({})
     assert found.alerts.address({"TSUZURI_WEBHOOK": "https://hooks.example/a?b=c"}) == "https://hooks.example/a?b=c"
+
+
+@pytest.mark.parametrize("language", ["ja", "en"])
+def test_the_page_shows_the_same_file_and_names_every_setting_metric_and_step(language: str, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / language / "watching.md").read_text(encoding="utf-8")
+    shown = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert shown
+    (tmp_path / "watch.yaml").write_text(shown[1], encoding="utf-8")
+    assert settings.read(tmp_path / "watch.yaml").alerts is not None
+    names = {field.name for kind in (Traces, Drift, Rule, Alerts) for field in fields(kind)} - {"name", "rules"}
+    metrics = re.findall(r'"(tsuzuri_[a-z_]+)"', "".join(path.read_text() for path in (ROOT / "tsuzuri" / "serve").rglob("*.py")))
+    assert [
+        name for name in (*names, *ALL, *metrics, *settings.USUAL) if f"`{name}`" not in page.replace(" → ", "` → `").replace("\n", "`\n`")
+    ] == []
 
 
 @pytest.mark.parametrize(
