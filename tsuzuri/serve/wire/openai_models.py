@@ -26,6 +26,6 @@ def one(model: Served, price: Price) -> dict[str, Any]:
 
 
 def listed(models: Sequence[tuple[Served, Price]]) -> dict[str, Any]:
-    names = [model.name for model, _ in models] or [None]
+    names: list[str | None] = [model.name for model, _ in models] or [None]
     data = [one(model, price) for model, price in models]
     return {"object": "list", "data": data, "has_more": False, "first_id": names[0], "last_id": names[-1]}
