@@ -6,7 +6,9 @@ import json
 import logging
 import random
 import re
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -24,7 +26,7 @@ from tsuzuri.errors import ConfigError, FormatError, MissingError
 from tsuzuri.guard.guarded import Checks
 from tsuzuri.serve.app import Service
 from tsuzuri.serve.guarding import Guard
-from tsuzuri.serve.models import Pool, Served
+from tsuzuri.serve.models import Pool, Served, from_directory
 from tsuzuri.serve.watch import drift, settings, steps
 from tsuzuri.serve.watch.alerts import p99
 from tsuzuri.serve.watch.settings import Alerts, Drift, Rule, Traces, Watch
@@ -137,6 +139,19 @@ def test_a_step_that_fails_and_a_stream_that_is_left_have_spans_too(serving: Cal
     assert notes(third[0])["http.response.status_code"] == "200" and all(span["endTimeUnixNano"] != "0" for span in third)
 
 
+def test_a_call_of_many_steps_has_a_bound_and_says_so(serving: Callable[..., Any], tmp_path: Path, tiny: Path) -> None:
+    file = tmp_path / "spans.jsonl"
+    with serving(from_directory(tiny), watch=Watch(traces=Traces(file))) as running, running.client() as client:
+        assert client.post("/v1/embeddings", json={"model": "tiny", "input": ["あ"] * 100}).status_code == 200
+        assert until(lambda: bool(spans(file)), 30)
+        text = client.get("/metrics").text
+    found = spans(file)
+    assert len([span for span in found if span["traceId"] == found[0]["traceId"]]) == 1 + steps.MOST
+    left = 3 + 100 + 1 + 100 + 1 - steps.MOST  # authenticate, turn and body; guard; reserve; model; settle
+    assert notes(found[0])["tsuzuri.spans_left_out"] == str(left)
+    assert 'tsuzuri_step_seconds_count{step="model"} 100.0' in text, "the time of all is known"
+
+
 @pytest.mark.parametrize(
     "headers",
     [[], ["nonsense"], ["ff-" + PARENT[3:]], [PARENT + "-more"], [PARENT.upper()], [f"00-{'0' * 32}-{SPAN}-01"], [PARENT, PARENT]],
@@ -192,6 +207,26 @@ def test_spans_go_to_a_collector_where_one_is_named_and_a_lost_one_is_counted(se
     with listening(503) as (url, heard), serving(script(), watch=Watch(traces=Traces(endpoint=url))) as running, running.client() as client:
         assert client.post("/v1/chat/completions", json=ASKED).status_code == 200
         assert until(lambda: re.search(r"tsuzuri_spans_dropped_total [1-9]", client.get("/metrics").text) is not None, 30)
+
+
+def test_what_waits_at_the_end_goes_out_and_a_deaf_collector_does_not_hold_it_up(
+    serving: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tsuzuri.serve.watch import watching
+
+    monkeypatch.setattr(watching, "LAST", 0.2)
+    file = tmp_path / "spans.jsonl"
+    with serving(script(), watch=Watch(traces=Traces(file))) as running, running.client() as client:
+        for _ in range(20):
+            client.post("/v1/chat/completions", json=ASKED)
+    assert sum(span["kind"] == 2 for span in spans(file)) == 20
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        with serving(script(), watch=Watch(traces=Traces(endpoint=address))) as running, running.client() as client:
+            client.post("/v1/chat/completions", json=ASKED)
+            begun = time.monotonic()
+            running.stop()
+            assert time.monotonic() - begun < 8, "10 seconds is what a collector has"
 
 
 def test_a_file_of_spans_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

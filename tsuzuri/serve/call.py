@@ -202,7 +202,7 @@ class Call:
         self.marks = marks
         read: list[tuple[str, str | Sequence[int], list[str]]] = []
         for place, each in inputs:
-            with _at(place, ConfigError):
+            with self.steps("guard"), _at(place, ConfigError):
                 if isinstance(each, str) and model.tokens is not None:
                     await model.tokens.fits(each)
                 text, notices = await self.service.guard.text(each if isinstance(each, str) else await reader.decode(each))
@@ -211,7 +211,7 @@ class Call:
         most = sum(len(each.encode()) if isinstance(each, str) else len(each) for _, each, _ in read) + TURN * len(read)
         async with self._reserved([model], asked, {model.name: most}) as account:
             for place, each, told in read:
-                with _at(place), self.steps("model"):
+                with self.steps("model"), _at(place):
                     found = await reader.embed(each)
                 self.meter.prompt_tokens += found.tokens
                 if account is not None:

@@ -31,6 +31,7 @@ class Spans:
         self._settings, self._dropped = settings, dropped
         self._waiting: asyncio.Queue[Sequence[dict[str, Any]]] = asyncio.Queue(WAITING)
         self._failing = False
+        self._now: asyncio.Task[None] | None = None
 
     def add(self, steps: Steps) -> None:
         """Those of a call that is over, if it is recorded."""
@@ -43,11 +44,15 @@ class Spans:
             self._dropped(1)
 
     async def writing(self) -> None:
-        """Ends when it is cancelled."""
+        """Ends when it is cancelled; what is being written then is written."""
         while True:
-            await self._write([await self._waiting.get()])
+            first = await self._waiting.get()
+            self._now = asyncio.create_task(self._write([first]))
+            await asyncio.shield(self._now)
 
     async def flush(self) -> None:
+        if self._now is not None:
+            await self._now
         while not self._waiting.empty():
             await self._write([])
 

@@ -19,6 +19,7 @@ from tsuzuri.serve.running import closing
 from tsuzuri.types import Chat, Done, Event, Message, Notice, Options, Usage
 
 PARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+MOST = 128  # spans of a call: one with many texts has as many steps
 INTERNAL, SERVER, CLIENT = 1, 2, 3  # kinds of spans, by their numbers in OTLP
 Value = str | int | float
 
@@ -80,7 +81,10 @@ class Steps:
 
     def begin(self, name: str, kind: int = INTERNAL, **notes: Value) -> Span:
         span = Span(name, self.now(), kind, notes=notes)
-        self.spans.append(span)
+        if len(self.spans) < MOST:
+            self.spans.append(span)
+        else:
+            self.root.notes["tsuzuri.spans_left_out"] = int(self.root.notes.get("tsuzuri.spans_left_out", 0)) + 1
         return span
 
     def end(self, span: Span, failed: str = "") -> None:

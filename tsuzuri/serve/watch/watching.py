@@ -5,6 +5,7 @@ In: a call that is over. Out: nothing to the client. A client's trace is read, a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -21,6 +22,7 @@ from tsuzuri.serve.watch.steps import Steps, begun
 from tsuzuri.store.database import Database
 from tsuzuri.types import Done, Event, Message, Text
 
+LAST = 5.0  # seconds for what waits when the server ends
 SAMPLE = 400  # characters of an answer that its language is told by
 BUCKETS = (0.0005, 0.002, 0.01, 0.05, 0.25, 1, 5, 30, 300)  # seconds
 LOG = logging.getLogger("tsuzuri.serve")
@@ -99,7 +101,7 @@ class Watching:
         if self._traces is not None:
             steps.root.name = f"{method} {route}"
             steps.root.failed = str(status) if status is not None and status >= 500 else ""
-            steps.root.notes = {"http.request.method": method, "http.route": route, "tsuzuri.request": request}
+            steps.root.notes |= {"http.request.method": method, "http.route": route, "tsuzuri.request": request}
             steps.root.notes |= {"http.response.status_code": status} if status is not None else {"tsuzuri.gone": "true"}
             self._traces.add(steps)
         if self._drift is not None and noted is not None and model is not None:
@@ -121,11 +123,12 @@ class Watching:
         return [*([self._traces.writing()] if self._traces else []), *([self._alerts.looking()] if self._alerts else [])]
 
     async def flush(self) -> None:
-        """At the end: what is waiting goes out."""
-        if self._traces is not None:
-            await self._traces.flush()
-        if self._alerts is not None:
-            await self._alerts.flush()
+        """At the end: what is waiting goes out, as far as it does in a few seconds."""
+        try:
+            async with asyncio.timeout(LAST):
+                await asyncio.gather(*(each.flush() for each in (self._traces, self._alerts) if each is not None))
+        except TimeoutError:
+            LOG.error("some spans or alerts did not go out before the end")
 
     def _drifts(self) -> Sequence[Finding]:
         return self._drift.findings if self._drift else ()
