@@ -328,6 +328,8 @@ def test_drift_over_the_server_is_measured_and_told(serving: Callable[..., Any],
         assert until(lambda: 'tsuzuri_drifted{quantity="asked_language"} 1.0' in client.get("/metrics").text, 30)
         text = client.get("/metrics").text
         assert 'tsuzuri_drifted{quantity="guard"} 1.0' in text, "the guard finds something now"
+        psi = re.search(r'tsuzuri_drift_psi{quantity="asked_language"} (\S+)', text)
+        assert psi and float(psi[1]) > 0.25
         assert 'tsuzuri_drifted{quantity="answered_language"} 0.0' in text and 'tsuzuri_drifted{quantity="outcome"} 0.0' in text
         assert until(lambda: any("asked_language" in record.getMessage() for record in caplog.records), 30)
 
