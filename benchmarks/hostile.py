@@ -2,15 +2,19 @@
 
 In: every row of tests/serve/hostile.py, a tiny model in a server of its own process, one bystander who asks short questions all the time.
 Out: `results/hostile.json`: milliseconds of each refusal (of the server's processor, without the network; the median of five), those
-beyond the bound of the tests, the bystander's p99 in calm and under attack in turns (A B B A …), and the server's memory before and after.
+beyond the bound of the tests, the bystander's p99 in calm and under attack in turns (A B B A …), the server's memory before and after, and the
+same of a bystander whose answers are held to a known form while others have forms compiled.
 
-    python benchmarks/hostile.py                       about four minutes on two cores, alone
+    python benchmarks/hostile.py                       about eight minutes on two cores, alone
     python benchmarks/hostile.py --rounds 1 --out /tmp a trial
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import itertools
 import os
 import statistics
 import subprocess
@@ -18,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +32,6 @@ from _protocol import said
 from restarts import free_port
 
 sys.path.append(str(_protocol.ROOT / "tests"))
-import contextlib
-
 import toy
 from serve import hostile
 
@@ -37,6 +40,7 @@ from tsuzuri.serve.models import Pool, from_directory
 from tsuzuri.store import database, keys
 
 ASKED = 150  # questions of the bystander in one sample
+COMPILING = 4  # who have forms compiled at once
 
 
 def main() -> None:
@@ -47,7 +51,7 @@ def main() -> None:
         toy.make(place / "tiny")
         record = {"rounds": options.rounds, "trial": options.rounds < _protocol.ROUNDS, "requests": len(hostile.TINY) + len(hostile.ODD)}
         record |= {"yardstick_seconds": hostile.yardstick(), **costs(place)}
-        record |= beside(place, options.rounds)
+        record |= beside(place, options.rounds) | forms(place, options.rounds)
     print(_protocol.write("hostile", record, options.out))
 
 
@@ -78,53 +82,16 @@ def costs(place: Path) -> dict[str, Any]:
     return {"refused": {**found, "beyond_the_bound": late, "each": rows}}
 
 
-def beside(place: Path, count: int) -> dict[str, Any]:
-    """The bystander's p99 in calm and under attack, and the memory of the server."""
-    with database.open(place / "data", place / "data.secrets") as db:
+@contextlib.contextmanager
+def serving(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client, httpx2.Client]]:
+    """A server of its own, and clients of two keys: one that means well, one that does not."""
+    data = Path(tempfile.mkdtemp(dir=place))
+    with database.open(data / "data", data / "data.secrets") as db:
         secrets = [keys.create(db, name, scopes=keys.SCOPES, concurrent=64)[1] for name in ("calm", "hostile")]
     port = free_port()
-    line = [
-        sys.executable,
-        "-m",
-        "tsuzuri",
-        "serve",
-        "--model",
-        str(place / "tiny"),
-        "--port",
-        str(port),
-        "--data-dir",
-        str(place / "data"),
-    ]
+    line = [sys.executable, "-m", "tsuzuri", "serve", "--model", str(place / "tiny"), "--port", str(port), "--data-dir", str(data / "data")]
     server = subprocess.Popen([*line, "--threads", "1"], stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
-    attacking, over = threading.Event(), threading.Event()
-    sent = 0
-
-    def attack() -> None:
-        nonlocal sent
-        with httpx2.Client(base_url=url, headers={"authorization": f"Bearer {secrets[1]}"}, timeout=60, trust_env=False) as client:
-            while not over.is_set():
-                for _, each, _ in hostile.TINY:
-                    if not attacking.wait(0.1) or over.is_set():
-                        break
-                    raw = hostile.request(each)
-                    headers = {"content-type": "application/json", **raw.headers}
-                    with contextlib.suppress(httpx2.HTTPError):
-                        client.request(raw.method, raw.path, content=raw.body, headers=headers)
-                    sent += 1
-
-    def ask(client: httpx2.Client) -> float:
-        begun = time.perf_counter()
-        client.post("/v1/chat/completions", json=hostile.SANE).raise_for_status()
-        return time.perf_counter() - begun
-
-    def p99(hostile_too: bool) -> float:
-        attacking.set() if hostile_too else attacking.clear()
-        time.sleep(0.3)
-        found = sorted(ask(client) for _ in range(ASKED))
-        attacking.clear()
-        return found[len(found) * 99 // 100]
-
     try:
         for _ in range(600):
             try:
@@ -132,29 +99,107 @@ def beside(place: Path, count: int) -> dict[str, Any]:
                 break
             except httpx2.HTTPError:
                 time.sleep(0.1)
-        with httpx2.Client(base_url=url, headers={"authorization": f"Bearer {secrets[0]}"}, timeout=60, trust_env=False) as client:
-            attacker = threading.Thread(target=attack)
-            attacker.start()
-            p99(False)
-            attacking.set()
-            while sent < len(hostile.TINY):  # one round of all, so that what the server holds for good is there
-                time.sleep(0.1)
-            p99(True)
-            before = memory(server.pid)
-            samples = _protocol.rounds(lambda: p99(True), lambda: p99(False), count)
-            over.set()
-            attacker.join()
-            time.sleep(2)
-            after = memory(server.pid)
+        calm, hostile_one = (
+            httpx2.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}, timeout=60, trust_env=False) for secret in secrets
+        )
+        with calm, hostile_one:
+            yield server, calm, hostile_one
     finally:
-        over.set()
         server.terminate()
-        code = server.wait(60)
+        server.wait(60)
+
+
+class Attackers:
+    """Threads that do `one` again and again while it is `on`."""
+
+    def __init__(self, one: Callable[[], None], count: int = 1) -> None:
+        self.on, self.over, self.sent = threading.Event(), threading.Event(), 0
+        self._one, self._threads = one, [threading.Thread(target=self._run) for _ in range(count)]
+
+    def __enter__(self) -> Attackers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.on.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self.over.is_set():
+            if self.on.wait(0.1) and not self.over.is_set():
+                self._one()
+                self.sent += 1
+
+
+def p99(client: httpx2.Client, question: dict[str, Any], attackers: Attackers, hostile_too: bool) -> float:
+    """Seconds of the bystander's question."""
+    attackers.on.set() if hostile_too else attackers.on.clear()
+    time.sleep(0.3)
+    found = []
+    for _ in range(ASKED):
+        begun = time.perf_counter()
+        client.post("/v1/chat/completions", json=question).raise_for_status()
+        found.append(time.perf_counter() - begun)
+    attackers.on.clear()
+    return sorted(found)[len(found) * 99 // 100]
+
+
+def beside(place: Path, count: int) -> dict[str, Any]:
+    """The bystander's p99 in calm and under attack, and the memory of the server."""
+    rows = itertools.cycle(hostile.TINY)
+    with serving(place) as (server, calm, other):
+
+        def one() -> None:
+            raw = hostile.request(next(rows)[1])
+            with contextlib.suppress(httpx2.HTTPError):
+                other.request(raw.method, raw.path, content=raw.body, headers={"content-type": "application/json", **raw.headers})
+
+        with Attackers(one) as attackers:
+            ask = functools.partial(p99, calm, hostile.SANE, attackers)
+            ask(False)
+            attackers.on.set()
+            while attackers.sent < len(hostile.TINY):  # one round of all, so that what the server holds for good is there
+                time.sleep(0.1)
+            ask(True)
+            before = memory(server.pid)
+            samples = _protocol.rounds(lambda: ask(True), lambda: ask(False), count)
+        time.sleep(2)
+        after = memory(server.pid)
     ratio = _protocol.ratio(*samples)
-    print(f"a bystander's p99: × {said(ratio)} of the calm {1000 * statistics.median(samples[1]):.1f} ms; {sent} hostile requests")
-    print(f"memory: {before >> 20} MiB before, {after >> 20} MiB after; the server ended with {code}")
-    bystander = {"hostile_seconds": samples[0], "calm_seconds": samples[1], "ratio": ratio, "hostile_requests": sent}
-    return {"bystander": bystander, "memory_bytes": [before, after], "exit_code": code}
+    print(
+        f"a bystander's p99: × {said(ratio)} of the calm {1000 * statistics.median(samples[1]):.1f} ms; {attackers.sent} hostile requests"
+    )
+    print(f"memory: {before >> 20} MiB before, {after >> 20} MiB after; the server ended with {server.returncode}")
+    bystander = {"hostile_seconds": samples[0], "calm_seconds": samples[1], "ratio": ratio, "hostile_requests": attackers.sent}
+    return {"bystander": bystander, "memory_bytes": [before, after], "exit_code": server.returncode}
+
+
+def forms(place: Path, count: int) -> dict[str, Any]:
+    """The p99 of a bystander whose form is known, in calm and while others have forms compiled that take long, each a new one."""
+    numbers = itertools.count(19997, -2)
+    with serving(place) as (_, calm, other):
+
+        def one() -> None:
+            other.post("/v1/chat/completions", json=held({"type": "integer", "multipleOf": next(numbers)}, 1)).raise_for_status()
+
+        known = {"type": "object", "properties": {"色": {"enum": ["赤", "青"]}, "数": {"type": "integer"}}, "required": ["色", "数"]}
+        with Attackers(one, COMPILING) as attackers:
+            ask = functools.partial(p99, calm, held({**known, "additionalProperties": False}, 24), attackers)
+            ask(False)
+            samples = _protocol.rounds(lambda: ask(True), lambda: ask(False), count)
+    ratio = _protocol.ratio(*samples)
+    calmly = 1000 * statistics.median(samples[1])
+    print(f"a known form beside {COMPILING} that are compiled: p99 × {said(ratio)} of the calm {calmly:.1f} ms; {attackers.sent} compiled")
+    return {"forms": {"compiling_seconds": samples[0], "calm_seconds": samples[1], "ratio": ratio, "compiled": attackers.sent}}
+
+
+def held(schema: dict[str, Any], length: int) -> dict[str, Any]:
+    """A question whose answer is held to a schema."""
+    form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
+    return {**hostile.SANE, "max_tokens": length, "response_format": form}
 
 
 def memory(process: int) -> int:

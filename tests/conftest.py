@@ -10,6 +10,7 @@ from pathlib import Path
 
 import postgresql
 import pytest
+from hypothesis import HealthCheck, settings
 from place import ROOT, SMALL, SMALL_TASKS, SMALL_VECTORS
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -18,6 +19,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TSUZURI_DATA_DIR"] = "runs/service"  # of wherever a test is: never that of the person who runs it
 os.environ.pop("TSUZURI_DATABASE_URL", None)
 os.environ.pop("TSUZURI_SECRETS_DIR", None)
+# How long an example takes to make or to run is a matter of who else is on the machine; what has a bound of time measures it itself.
+settings.register_profile("tsuzuri", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tsuzuri")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,4 @@
 """READ FIRST: the four seams of tsuzuri and the values that cross them. Nothing here imports torch.
-
     text ↔ tokens      Tokenizer          people on one side, the model on the other
     tokens ↔ logits    Model and Past     only `attend` and `recur` know that more than one sequence exists
     tokens ↔ tokens    Engine             knows no text
@@ -106,6 +105,7 @@ class Options:
     stop: tuple[str, ...] = ()  # the answer ends before the first of these; they are not shown
     tools: tuple[Mapping[str, object], ...] = ()
     calls: tuple[int, int | None] = (0, None)  # of these: how many the answer has at least (0 or 1) and at most
+    trace: str | None = None  # W3C's traceparent, for whoever answers elsewhere; it changes no answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,7 @@ def tell_restarts(found: dict[str, Any], language: str) -> Rows:
 
 def tell_hostile(found: dict[str, Any], language: str) -> Rows:
     refused, beside = found["refused"], found["bystander"]["ratio"]
+    forms = found.get("forms", {}).get("ratio")  # None: measured before there was such a row
     if language == "ja":
         return [
             (
@@ -214,6 +215,7 @@ def tell_hostile(found: dict[str, Any], language: str) -> Rows:
                 f"p50 {refused['p50_ms']:.1f} ms、p99 {refused['p99_ms']:.1f} ms、最大 {refused['most_ms']:.1f} ms",
             ),
             ("その間のほかの利用者の p99", f"× {said(beside)}"),
+            *([("重いスキーマを次々に準備させる間、既知の形で答えさせる人の p99", f"× {said(forms)}")] if forms else []),
         ]
     return [
         (
@@ -221,6 +223,7 @@ def tell_hostile(found: dict[str, Any], language: str) -> Rows:
             f"p50 {refused['p50_ms']:.1f} ms, p99 {refused['p99_ms']:.1f} ms, most {refused['most_ms']:.1f} ms",
         ),
         ("p99 of a bystander meanwhile", f"× {said(beside)}"),
+        *([("p99 of one with a known form while slow schemas are compiled", f"× {said(forms)}")] if forms else []),
     ]
 
 

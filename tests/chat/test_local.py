@@ -237,11 +237,23 @@ def test_cancelling_while_the_prompt_is_read_stops_within_a_block(
 ) -> None:
     model, steps = slow
     monkeypatch.setattr(engine_module, "BLOCK", 2)
+    read, under_way, go_on = model.engine.read, threading.Event(), threading.Event()
+
+    def held(*arguments: object) -> object:
+        """The third step ends only when somebody has left."""
+        found = read(*arguments)  # type: ignore[arg-type]
+        if len(steps) == 3:
+            under_way.set()
+            assert go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(model.engine, "read", held)
 
     async def run() -> None:
         task = asyncio.create_task(collected(model, Options(Sampling())))
-        await asyncio.sleep(0.1)
+        assert await asyncio.to_thread(under_way.wait, 60)
         task.cancel()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)  # after the task has heard of it
         with pytest.raises(asyncio.CancelledError):
             await task
 

@@ -181,6 +181,27 @@ def test_prices_are_shown_with_their_sources_and_what_a_dollar_is(run: Ran, tmp_
     assert found["openai/gpt-5-nano"]["yen"] == "150" and found["openai/gpt-5-nano"]["source"]
 
 
+def test_what_calls_cost_is_known_before_they_are_made(run: Ran, tmp_path: Path) -> None:
+    own = tmp_path / "prices.yaml"
+    own.write_text(
+        "rates: {USD: [{from: 2026-01-01, yen: 150}]}\n"
+        "models: {tiny: [{from: 2026-01-01, input: 10, cached: 1, output: 30}], far: [{from: 2026-01-01, currency: USD, input: 2, output: 8}],"
+        " power: [{from: 2026-01-01, currency: kWh, input: 1, output: 1}]}",
+        encoding="utf-8",
+    )
+    ask = lambda *more, status=0: run("budget", "estimate", *more, "--prices", own, status=status)  # noqa: E731
+    assert ask("tiny", "--input", 1000, "--output", 100).stdout == "1 回 0.013 円、1 回で 0.013 円\n"
+    assert told(run, "budget", "estimate", "tiny", "--input", 1000, "--cached", 400, "--output", 100, "--calls", 7, "--prices", own) == {
+        "calls": 7, "micro_yen": 9400, "micro_units": 9400, "total_micro_yen": 65800,
+        "model": "tiny", "unit": "JPY", "input": "10", "cached": "1", "output": "30", "yen": "1", "from": "2026-01-01", "source": "",
+    }  # fmt: skip
+    assert ask("far", "--input", 1_000_000, "--output", 1_000_000).stdout.startswith("1 回 1,500 円")
+    unrated = ask("power", "--input", 400_000, "--output", 100_000, "--calls", 2)
+    assert unrated.stdout == "1 回 0.5 kWh、2 回で 1 kWh\n" and "何円" in unrated.stderr, "an amount that is not in yen says so"
+    assert "tiny" in str(ask("tinny", "--input", 1, "--output", 1, status=1).exception)
+    assert ask("tiny", "--input", 1, "--cached", 2, "--output", 1, status=2).exit_code == 2
+
+
 def test_what_was_kept_with_a_record_is_read_and_erased(run: Ran, db: Callable[[], Database]) -> None:
     with db() as opened:
         seq = audit.append(opened, "chat", {}, content="社外秘")

@@ -227,3 +227,15 @@ def test_schemas_that_are_all_different_take_no_more_and_more_memory(apart: Apar
     assert _megabytes() - before[0] < 4, "here"
     assert _megabytes(process(apart)) - before[1] < 4, "there"
     assert len(json.dumps([each.text for each in known._kept])) < KEPT and len(known._kept) < 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_what_compiles_here_gives_way_too() -> None:
+    """What is tried elsewhere is compiled here a second time; answers come before that, and before nothing else that this process does."""
+    vocabulary(None).matcher(choice(["a"]))
+    here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    compiling = [thread for thread in threading.enumerate() if thread.name.startswith("tsuzuri-compiling")]
+    assert compiling and all(os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) == min(19, here + 10) for thread in compiling)
+    assert all(
+        os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) == here for thread in threading.enumerate() if thread not in compiling
+    )

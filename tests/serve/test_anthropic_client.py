@@ -57,6 +57,12 @@ def test_an_answer_whole_and_by_another_name(client: anthropic.Anthropic) -> Non
     assert found.notices == ["注意"]
 
 
+def test_the_models_are_listed(client: anthropic.Anthropic) -> None:
+    found = list(client.models.list())
+    assert found and all((model.type, model.display_name) == ("model", model.id) and model.created_at.tzinfo for model in found)
+    assert client.models.retrieve(found[0].id).id == found[0].id
+
+
 def test_streamed_is_whole(client: anthropic.Anthropic) -> None:
     for model, tools in (("script", []), ("caller", [TOOL])):
         whole = client.messages.create(model=model, max_tokens=50, messages=HELLO, tools=tools)

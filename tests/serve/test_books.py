@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from served import Repeated, Running, request, until
 from sqlalchemy import select
 
-from tsuzuri.serve.models import Served
+from tsuzuri.serve.models import Served, from_directory
 from tsuzuri.store import audit, ledger
 from tsuzuri.store.database import Database
 from tsuzuri.store.tables import reservations
@@ -141,21 +142,49 @@ def test_nothing_stays_set_aside_for_who_goes_away_at_the_very_beginning(
 ) -> None:
     from tsuzuri.serve import books
 
-    reserve, begun = books.ledger.reserve, threading.Event()
+    reserve, begun, gone = books.ledger.reserve, threading.Event(), threading.Event()
 
     def slow(*how: Any) -> Any:
         begun.set()
-        time.sleep(0.3)
+        assert gone.wait(60)
         return reserve(*how)
 
     key, running.key = make_key("chat")
     monkeypatch.setattr(books.ledger, "reserve", slow)
-    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=60) as connection:
         connection.sendall(request(running, {**ASKED, "model": "long", "max_tokens": 100}))
-        assert begun.wait(5)
-    assert until(lambda: reserved_for(db, key.id)), "it is set aside all the same"
-    assert until(lambda: ledger.balance(db, f"key:{key.id}").held == 0), "and given back"
+        assert begun.wait(60)
+        assert running.service.access.under_way == 1
+    assert until(lambda: running.service.access.under_way == 0, 60), "the server has heard that nobody listens"
+    gone.set()
+    assert until(lambda: reserved_for(db, key.id), 60), "it is set aside all the same"
+    assert until(lambda: ledger.balance(db, f"key:{key.id}").held == 0, 60), "and given back"
     assert ledger.balance(db, f"key:{key.id}").spent == 0
+
+
+def test_what_it_costs_is_told_before(serving: Callable[..., Any], tiny: Path, make_key: Callable[..., Any], db: Database) -> None:
+    """The price of each model without asking it anything, what reading costs with a count, and the most that an answer can cost."""
+    prices = lambda model, *, input, output, cached=0, at: {  # noqa: E731
+        "paid": input - cached + output * 3, "tiny": -(-input // 2) + output
+    }.get(model)  # fmt: skip
+    models = [
+        Served("paid", Repeated(Text("は"), Usage(3, 1), Done("stop"))),
+        Served("unpriced", Repeated(text="は")),
+        from_directory(tiny),
+    ]
+    with serving(*models, cost=prices) as running, running.client() as client:
+        listed = {model["id"]: model["pricing"] for model in client.get("/v1/models").json()["data"]}
+        paid = {"currency": "JPY", "per_tokens": "1000000", "input": "1", "cached": "0", "output": "3"}
+        assert listed == {"paid": paid, "unpriced": None, "tiny": {**paid, "input": "0.5", "cached": "0.5", "output": "1"}}
+        assert client.get("/v1/models/paid").json()["pricing"] == paid
+        counted = client.post("/v1/messages/count_tokens", json={"model": "tiny", "messages": ASKED["messages"]})
+        assert counted.headers["x-tsuzuri-input-yen"] == f"{Decimal(-(-counted.json()['input_tokens'] // 2)) / 1_000_000:f}"
+        said = client.post("/v1/chat/completions", json={**ASKED, "model": "tiny", "max_tokens": 3})
+        assert said.headers["x-tsuzuri-most-yen"] == f"{Decimal(-(-said.json()['usage']['prompt_tokens'] // 2) + 3) / 1_000_000:f}"
+        for stream in (False, True):
+            said = client.post("/v1/chat/completions", json={**ASKED, "model": "paid", "stream": stream})
+            assert Decimal(said.headers["x-tsuzuri-most-yen"]) >= Decimal(6) / 1_000_000
+        assert "x-tsuzuri-most-yen" not in client.post("/v1/chat/completions", json={**ASKED, "model": "unpriced"}).headers
 
 
 def test_without_a_price_or_a_bound_a_budget_buys_nothing(running: Running, make_key: Callable[..., Any], db: Database) -> None:
@@ -237,5 +266,5 @@ def test_what_cannot_be_written_down_does_not_happen(running: Running, db: Datab
         before = max(record.seq for record in audit.records(db))
         monkeypatch.setattr(books.audit, "append_many", written)
         assert ask().status_code == 200
-        time.sleep(0.2)
-    assert max(record.seq for record in audit.records(db)) >= before + 2, "what was kept waiting is there, too"
+        last = lambda: max(record.seq for record in audit.records(db))  # noqa: E731
+        assert until(lambda: last() >= before + 2, 60), "what was kept waiting is there, too"

@@ -285,3 +285,27 @@ def test_chat_tells_what_a_server_refuses(upstream: Any) -> None:
         done = chat(upstream, *arguments, key=key)
         assert done.returncode == 2 and told in done.stderr.replace("モデル「none」はありません", "There is no model 'none'"), done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_it_is_watched_as_a_file_says_and_a_wrong_one_ends_the_start(tmp_path: Path, upstream: Any) -> None:
+    far = ("--remote", f"far={upstream.url}/v1", "--watch", str(tmp_path / "watch.yaml"))
+    (tmp_path / "watch.yaml").write_text("traces: {file: spans.jsonl}\nalerts: {rules: [{when: p99, over: 0, least: 1}], every: 0.05}")
+    with process(tmp_path, *far, TSUZURI_REMOTE_KEY=upstream.key) as server:
+        url, key = address(server)
+        until_up(url)
+        with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+            client.chat.completions.create(model="far", messages=[{"role": "user", "content": "ひみつ"}])
+        assert server.stderr and server.stderr.readline().startswith("alert p99: firing (all ")
+        server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0
+    written = (tmp_path / "spans.jsonl").read_text(encoding="utf-8")
+    assert '"name":"model"' in written and "ひみつ" not in written and upstream.key not in written
+    for text, told in (
+        ("traces: {share: 1}", "traces"),
+        ("drift: {baseline: watch.yaml}", "baseline"),
+        ("alerts: {rules: [{when: x}]}", "when"),
+    ):
+        (tmp_path / "watch.yaml").write_text(text)
+        with process(tmp_path, *far, TSUZURI_REMOTE_KEY=upstream.key) as server:
+            _, errors = server.communicate(timeout=60)
+            assert server.returncode == 2 and told in errors and "Traceback" not in errors, errors

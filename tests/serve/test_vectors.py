@@ -139,6 +139,7 @@ def test_the_nearest_come_first_by_the_cosine_of_their_vectors(model: str, runni
     assert [one["index"] for one in found["results"]] == order
     assert [one["relevance_score"] for one in found["results"]] == pytest.approx([cosines[i] for i in order], abs=1e-5)
     assert [one["document"] for one in found["results"]] == [{"text": texts[i]} for i in order]
+    assert all(-1 <= one["relevance_score"] <= 1 for one in found["results"]), "rounding does not pass it"
     assert [set(one) for one in cut["results"]] == [{"index", "relevance_score"}] * 2
     assert [one["index"] for one in cut["results"]] == order[:2]
     embedded = client.embeddings.create(model=model, input=["猫", *texts]).usage.prompt_tokens

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tsuzuri.commands._store import as_json as print_json
-from tsuzuri.commands._store import data_option, json_option, micro_yen, opened, printed, yen
-from tsuzuri.errors import Words
+from tsuzuri.commands._store import data_option, json_option, micro_yen, opened, printed, told, yen
+from tsuzuri.errors import ConfigError, Words
+from tsuzuri.folder import suggestion
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -134,6 +135,79 @@ def prices(path: Path | None, as_json: bool) -> None:
             for name, p, rate in rows
         ],
         heads,
+    )
+
+
+@command.command()
+@click.argument("model")
+@click.option("--input", "reading", type=click.IntRange(0, 1 << 40), required=True, help="入力のトークン数 / tokens that it reads")
+@click.option(
+    "--cached", type=click.IntRange(0, 1 << 40), default=0, help="そのうち、前に読んであるもの / of these, those known from before"
+)
+@click.option("--output", "giving", type=click.IntRange(0, 1 << 40), required=True, help="出力のトークン数 / tokens that it gives")
+@click.option("--calls", type=click.IntRange(1, 1 << 40), default=1, help="回数 / how many calls")
+@click.option(
+    "--prices",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="付属の表より優先する料金表（YAML） / a table of prices (YAML) that goes before the one that comes with it",
+)
+@json_option
+def estimate(model: str, reading: int, cached: int, giving: int, calls: int, path: Path | None, as_json: bool) -> None:
+    """頼む前に、いくらかかるかを見積もります。今日の料金で、キーも予算も使いません。
+    / What calls would cost, before they are made: at today's prices, without a key or a budget.
+
+    例：tsuzuri budget estimate openai/gpt-5-nano --input 1200 --output 300 / For example: the same"""
+    if cached > reading:
+        raise click.UsageError(str(Words("--cached は --input の一部です。", "--cached is a part of --input.")))
+    from tsuzuri.store import prices as table  # noqa: PLC0415
+    from tsuzuri.store.tables import now_ms  # noqa: PLC0415
+
+    prices, at = table.load(path).over(table.listed()) if path else table.listed(), now_ms()
+    holds = prices.on(model, at)
+    if holds is None:
+        raise _unknown(model, list(prices.models))
+    price, rate = holds
+    used = {"input": reading, "output": giving, "cached": cached, "at": at}
+    in_yen = prices.cost(model, **used)
+    in_units = table.Prices({model: (replace(price, currency="JPY"),)}, {}).cost(model, **used)
+    assert in_units is not None
+    if as_json:
+        total = None if in_yen is None else in_yen * calls
+        print_json({"calls": calls, "micro_yen": in_yen, "micro_units": in_units, "total_micro_yen": total, **_price(model, price, rate)})
+        return
+    one, unit = (in_units, Words(price.currency, price.currency)) if in_yen is None else (in_yen, Words("円", "yen"))
+    click.echo(
+        str(
+            Words(
+                f"1 回 {yen(one)} {unit.ja}、{calls:,} 回で {yen(one * calls)} {unit.ja}",
+                f"{yen(one)} {unit.en} a call, {yen(one * calls)} for {calls:,}",
+            )
+        )
+    )
+    told(
+        Words(
+            f"{price.from_} からの料金。出どころ：{price.source or '自分の表'}",
+            f"Price of {price.from_}, from {price.source or 'your table'}",
+        )
+    )
+    if in_yen is None:
+        told(_without_rate(price.currency))
+
+
+def _unknown(model: str, known: list[str]) -> ConfigError:
+    return ConfigError(
+        Words(f"{model} の料金を見積もろうとしました。", f"Estimating what {model} costs."),
+        found=Words("料金表に、今日の料金がありません。", "There is no price of today in the table."),
+        todo=suggestion(model, known),
+    )
+
+
+def _without_rate(unit: str) -> Words:
+    return Words(
+        f"1 {unit} が何円かが分かりません。--prices の表に rates: {{{unit}: [{{from: 2026-11-01, yen: …}}]}} と書けば円で示します。",
+        f"What a {unit} is in yen is not known: write rates: {{{unit}: [{{from: 2026-11-01, yen: …}}]}} into a table for --prices.",
     )
 
 

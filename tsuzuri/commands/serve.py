@@ -183,6 +183,13 @@ REMOTE_KEY = "TSUZURI_REMOTE_KEY"  # equals serve.remotes.COMMON_KEY, whose impo
     show_default=True,
     help=str(Words("止めるとき、答えの途中のものを待つ秒数", "seconds that answers under way have when it is told to stop")),
 )
+@click.option(
+    "--watch",
+    "watch_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=str(Words("動作の見守り：トレース、変化の検知、警報（YAML）", "watching it run: traces, drift, alerts (YAML)")),
+)
 @click.option("--quantize", type=click.Choice(["q8_0", "q4_0"]), help=str(Words("読み込むときに量子化する", "quantise on loading")))
 @click.option("--threads", type=int, help=str(Words("計算に使うスレッド数", "computing threads")))
 def command(
@@ -211,6 +218,7 @@ def command(
     prefix_cache: Path | None,
     share_port: bool,
     grace: float,
+    watch_file: Path | None,
     quantize: str | None,
     threads: int | None,
 ) -> None:
@@ -225,6 +233,7 @@ def command(
     from tsuzuri.serve.guarding import Guard  # noqa: PLC0415
     from tsuzuri.serve.models import Pool  # noqa: PLC0415
     from tsuzuri.serve.proxies import Proxies  # noqa: PLC0415
+    from tsuzuri.serve.watch import settings as watch  # noqa: PLC0415
     from tsuzuri.store import prices as table  # noqa: PLC0415
 
     plan = _plan(remotes, routes_file)
@@ -232,6 +241,7 @@ def command(
     costs = (table.load(prices).over(table.listed()) if prices else table.listed()).free(free)
     keep_records = milliseconds(audit_keep) if audit_keep else None
     behind = Proxies(proxies)
+    watched = watch.read(watch_file) if watch_file else watch.NOTHING
     address = server.Address(host, port, tls_cert, tls_key, plain_http, share_port)
     with server.listen(address) as at, opened(data) as db:
         elsewhere = [*remote.served(plan.remotes, os.environ), *remote.routes(plan, db)]
@@ -248,6 +258,7 @@ def command(
             keep_ms=keep_records,
             proxies=behind,
             shared_limits=shared_limits,
+            watch=watched,
         )
         greeting.tell_unpriced(models, costs)
         greeting.tell(address, at.getsockname()[1], models, _first_key(db), _invitation(db))

@@ -9,10 +9,13 @@ It knows no text and chooses nothing.
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +39,7 @@ LIMITS = {
     "step_max_items": 50_000,  # about 3 ms
     "verbose_errors": False,  # what a message shows comes from the request alone
 }
+GIVES_WAY = 10  # steps of niceness, as in compiling.py
 SPACE = r"[ \n]{1,20}"  # between the signs of JSON: models indent, but one that says spaces for ever must not be let to
 WHOLE = '\n%llguidance {"no_forcing": true}\n'  # every way to cut the text into tokens stays open
 
@@ -47,7 +51,8 @@ class Vocabulary:
         """Ids 0 … size - 1; `never`: those that no text says, the special ones."""
         self._bytes, self.size, self._never = token_bytes, size, frozenset(never)
         self.apart: Apart | None = None
-        self._lock, self._compiling = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._compiling = ThreadPoolExecutor(1, thread_name_prefix="tsuzuri-compiling", initializer=_gives_way)
         self._tokens: LLTokenizer | None = None
         self._kept: OrderedDict[Constraint, LLMatcher] = OrderedDict()
 
@@ -76,14 +81,17 @@ class Vocabulary:
         wrong = self.apart.wrong(written, LIMITS) if self.apart is not None else None
         if wrong is not None:
             raise _unusable(constraint, wrong)
-        with self._compiling:
-            if self._tokens is None:
-                self._tokens = self._read(guidance)
-            limits = guidance.LLParserLimits(**LIMITS)
-            found: LLMatcher = guidance.LLMatcher(self._tokens, guidance.LLMatcher.grammar_from_lark(written), log_level=0, limits=limits)
+        found = self._compiling.submit(self._made, guidance, written).result()
         if found.is_error():
             raise _unusable(constraint, Words(found.get_error(), found.get_error()))
         return found
+
+    def _made(self, guidance: Any, written: str) -> LLMatcher:
+        if self._tokens is None:
+            self._tokens = self._read(guidance)
+        limits = guidance.LLParserLimits(**LIMITS)
+        made: LLMatcher = guidance.LLMatcher(self._tokens, guidance.LLMatcher.grammar_from_lark(written), log_level=0, limits=limits)
+        return made
 
     def _read(self, guidance: Any) -> LLTokenizer:
         """Behind the ids stands one of our own, which means that the output is whole: llguidance has to have one. What says nothing is
@@ -91,6 +99,12 @@ class Vocabulary:
         said = [b"" if id in self._never else self._bytes(id) for id in range(self.size)]
         said = [b"" if token.startswith(b"\xff") else token for token in said]  # its own mark; no byte of UTF-8
         return guidance.LLTokenizer(_Tokens([*said, b"<end>"]))  # type: ignore[no-any-return]
+
+
+def _gives_way() -> None:
+    """For a thread that compiles: answers come before it. On Linux alone a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.nice(GIVES_WAY)
 
 
 class _Tokens:

@@ -39,6 +39,8 @@ from tsuzuri.serve.running import Gone, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
 from tsuzuri.serve.signing import Signing
 from tsuzuri.serve.turns import Shared
+from tsuzuri.serve.watch.settings import Watch
+from tsuzuri.serve.watch.watching import Watching
 from tsuzuri.store.database import Database
 from tsuzuri.store.keys import Key, Refused
 
@@ -50,6 +52,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MAX_HEAD = 64 << 10  # bytes of all headers
 LOG = logging.getLogger("tsuzuri.serve")
 NO_PROXY = Proxies()
+NO_WATCH = Watch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +84,16 @@ class Service:
         keep_ms: int | None = None,
         proxies: Proxies = NO_PROXY,
         shared_limits: bool = False,
+        watch: Watch = NO_WATCH,
     ) -> None:
         """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is. `keep_content`: what is said is
         kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever. `shared_limits`: several servers count
-        together on SQLite, too; on PostgreSQL they always do."""
+        together on SQLite, too; on PostgreSQL they always do. `watch`: what is written down, compared and told of it. Raises MissingError,
+        ConfigError and FormatError for a `watch` that cannot be followed."""
         self.pool, self.guard, self.proxies = pool, guard, proxies
         self.db, self.access = db, Access(db, most_at_once, Shared(db) if shared_limits else None)
         self.books, self.metrics = Books(db, cost), Metrics()
+        self.watching = Watching(watch, db, self.metrics.registry, lambda: self.books.broken)
         self.signing, self.keeping = Signing(db), Keeping(db, keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
@@ -105,14 +111,18 @@ class Service:
             call.body = await self._body(door, call)
             await out.answer(await door.answer(call))
             return
-        call.sent = await self.access.authenticate(call.headers, call.address, door.method, call.secure)
-        call.who = self.access.authorise(call.sent, door.policy)
+        with call.steps("authenticate"):
+            call.sent = await self.access.authenticate(call.headers, call.address, door.method, call.secure)
+            call.who = self.access.authorise(call.sent, door.policy)
+        waiting = call.steps.begin("turn")
         async with self.access.turn(call.who, call.used) as left:
+            call.steps.end(waiting)
             out.headers |= left
             if self.draining:
                 raise stopping()
-            await self.books.ready()
-            call.body = await self._body(door, call)
+            with call.steps("body"):
+                await self.books.ready()
+                call.body = await self._body(door, call)
             await while_wanted(self._answer(door, call, out), receive, self.stopping)
 
     async def _body(self, door: Door, call: Call) -> Mapping[str, Any]:
@@ -185,11 +195,24 @@ class Service:
     def _count(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
         call.meter.close()
         route, status = door.name if door else "none", str(out.status) if out.status else "gone"
+        seconds, first = asyncio.get_running_loop().time() - begun, None if call.meter.first is None else call.meter.first - begun
         self.metrics.requests.labels(route, status).inc()
-        self.metrics.seconds.labels(route).observe(asyncio.get_running_loop().time() - begun)
+        self.metrics.seconds.labels(route).observe(seconds)
+        self.watching.ended(
+            call.steps,
+            call.noted,
+            request=call.id,
+            method=door.method if door else "",
+            route=door.routes[0].path if door else "none",
+            model=call.model.name if call.model else None,
+            status=out.status,
+            tokens=(call.meter.prompt_tokens, call.meter.completion_tokens),
+            seconds=seconds,
+            first=first,
+        )
         if call.model is not None:
-            if call.meter.first is not None:
-                self.metrics.first.labels(call.model.name).observe(call.meter.first - begun)
+            if first is not None:
+                self.metrics.first.labels(call.model.name).observe(first)
             for kind in ("prompt_tokens", "completion_tokens", "cached_tokens"):
                 self.metrics.tokens.labels(call.model.name, kind).inc(getattr(call.meter, kind))
 
@@ -217,7 +240,7 @@ class Service:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
-        works = [self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning()]
+        works = [self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning(), *self.watching.works()]
         if self._keep_ms is not None:
             works.append(self.books.pruning(self._keep_ms))
         beside = [asyncio.create_task(work) for work in works]
@@ -227,6 +250,7 @@ class Service:
                 for task in beside:
                     task.cancel()
                 await self.books.flush()
+                await self.watching.flush()
                 await asyncio.to_thread(self.pool.close)
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +28,8 @@ from tsuzuri.store.users import Who as Key  # both are charged
 RENEW = 5.0  # seconds between two words to the ledger that a long answer is still under way
 PRUNE = 3600.0  # seconds between two looks for records that are too old
 RECOVER = 300.0  # seconds between two looks for what other processes left behind
+MILLION = 1_000_000  # tokens, or micro-yen of a yen
+PROBE = 100_000  # tokens that a price is asked for: fewer than any price has a step at
 TURN = 16  # tokens that a template adds to a message, at most
 LOG = logging.getLogger("tsuzuri.serve")
 T = TypeVar("T")
@@ -142,6 +145,19 @@ class Books:
                 return found
         return 0 if model.mine is not None else None
 
+    def price(self, model: Served) -> dict[str, str] | None:
+        """What a million tokens cost today, in yen, as exact decimals; None where that is not known."""
+        at = now_ms()
+        kinds = {"input": (PROBE, 0, 0), "cached": (PROBE, 0, PROBE), "output": (0, PROBE, 0)}
+        found = {kind: self._price(model, *tokens, at) for kind, tokens in kinds.items()}
+        made = {kind: yen(cost * (MILLION // PROBE)) for kind, cost in found.items() if cost is not None}
+        return {"currency": "JPY", "per_tokens": str(MILLION), **made} if len(made) == len(kinds) else None
+
+    def reading(self, model: Served, tokens: int) -> str | None:
+        """What it costs to read so many, in yen."""
+        cost = self._price(model, tokens, 0, 0, now_ms())
+        return None if cost is None else yen(cost)
+
     async def recovering(self) -> None:
         """Settles what processes that died had set aside, now and then; it ends when it is cancelled."""
         while True:
@@ -243,6 +259,11 @@ class Account:
         self._deliveries, self._held, self._meter, self._price, self._stream = deliveries, held, meter, price, stream
         self._written = 0
 
+    @property
+    def most(self) -> int:
+        """Micro-yen that are set aside."""
+        return self._held.most
+
     def so_far(self) -> int:
         """Micro-yen for what has passed. Never less than before: a prompt is charged as if it had been known until the model says what
         of it was, and pieces that turn out to be fewer tokens were pieces all the same."""
@@ -261,6 +282,11 @@ class Account:
             await asyncio.sleep(RENEW)
             with suppress(Refusal, TsuzuriError, OSError):  # the next piece tells
                 await self._deliveries(self._held, self._written)
+
+
+def yen(micro: int) -> str:
+    """Micro-yen as an exact decimal."""
+    return f"{Decimal(micro) / MILLION:f}"
 
 
 def _bytes(asked: Asked) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,13 @@ from starlette.requests import Request
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
 from tsuzuri.serve import routing
-from tsuzuri.serve.books import TURN, Account
+from tsuzuri.serve.books import TURN, Account, yen
 from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
 from tsuzuri.serve.sending import Answer
+from tsuzuri.serve.watch.steps import Span
+from tsuzuri.serve.watch.watching import Noted
 from tsuzuri.serve.wire.asked import Asked, Head, dumps, for_choice
 from tsuzuri.store.keys import Refused
 from tsuzuri.store.users import Who
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from tsuzuri.serve.app import Service
 
 DONE = b"data: [DONE]\n\n"
+MOST = "x-tsuzuri-most-yen"  # header: what is set aside for an answer, so what it costs at most
+INPUT = "x-tsuzuri-input-yen"  # header: what it costs to read what was counted
 
 
 class Call:
@@ -43,6 +47,8 @@ class Call:
         self.model: Served | None = None
         self.marks: Mapping[str, str] = {}
         self.meter = Meter()
+        self.steps = service.watching.steps(request.headers.getlist("traceparent"))
+        self.noted: Noted | None = None  # of a conversation, where it is compared with others
         self.tell: Callable[[Mapping[str, str]], bool] = lambda _: False  # more headers; False when they have been sent
 
     @property
@@ -93,25 +99,39 @@ class Call:
 
     async def conversation(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The events of each choice. Raises Refusal for what the model cannot do."""
-        self.marks = asked.marks
-        tried = await routing.models(self, model, asked)  # the model itself, or those of its route
-        prompts = {one.name: await self._length(model, one, asked) for one in tried}
+        self.marks, self.noted = asked.marks, self.service.watching.noted()
+        if self.noted is not None:
+            self.noted.messages(asked.messages)
+        with self.steps("route"):
+            tried = await routing.models(self, model, asked)  # the model itself, or those of its route
+        with self.steps("count"):
+            prompts = {one.name: await self._length(model, one, asked) for one in tried}
         events = routing.answered(self, model, tried, lambda one: self._asking(one, asked, prompts[one.name]))
         async with self._reserved(tried, asked, prompts) as account, closing(events):
             async for found in events:
+                self._passing(found[1])
                 if account is not None:
                     await account.before()
                 yield found
 
+    def _passing(self, event: Event) -> None:
+        self.steps.passing(event)
+        if self.noted is not None:
+            self.noted.passing(event)
+
     def _asking(self, model: Served, asked: Asked, prompt: int) -> AsyncIterator[tuple[int, Event]]:
         """One model, behind the guard. Raises Refusal for what it cannot do."""
         able(model, asked)
-        chat = self.service.guard.chat(model.chat_of(self.tenant))
-        streams: list[AsyncIterator[Event]] = []
+        chat, streams = model.chat_of(self.tenant), list[AsyncIterator[Event]]()
         for index in range(asked.choices):
             self.meter.begin(index, prompt, again=index > 0)
-            streams.append(chat(asked.messages, for_choice(asked.options, index)))
+            guarded = self.service.guard.chat(self.steps.timed(chat, model.name))
+            streams.append(guarded(asked.messages, for_choice(asked.options, index)))
         return side_by_side(streams, self.meter)
+
+    def price(self, model: Served) -> dict[str, str] | None:
+        """What it costs; of a route, what each of its models does is asked of these."""
+        return None if model.route is not None else self.service.books.price(model)
 
     async def reads(self, model: Served, asked: Asked) -> int:
         """Tokens of a conversation; 0 where they are not known, and for what the model cannot read, which it says in its turn. Raises
@@ -131,7 +151,11 @@ class Call:
         able(model, asked)
         tokens = model.ours(Words("トークンの数", "a number of tokens"))
         await tokens.fits(asked.messages)
-        return len(await tokens.conversation(await self.service.guard.messages(asked.messages), asked.options.tools))
+        count = len(await tokens.conversation(await self.service.guard.messages(asked.messages), asked.options.tools))
+        cost = self.service.books.reading(model, count)
+        if cost is not None:
+            self.tell({INPUT: cost})
+        return count
 
     async def _length(self, model: Served, one: Served, asked: Asked) -> int:
         """What `one` of a route reads: another one may have the room that it lacks."""
@@ -145,7 +169,9 @@ class Call:
     async def continuations(self, model: Served, asked: Asked) -> AsyncIterator[tuple[int, Event]]:
         """The same of texts to be continued: n choices of the first prompt, n of the second …"""
         tokens = model.ours(Words("文章の続き", "the continuation of a text"))
-        self.marks = asked.marks
+        self.marks, self.noted = asked.marks, self.service.watching.noted()
+        if self.noted is not None:
+            self.noted.messages([Message("user", each) for each in asked.prompts if isinstance(each, str)])
         streams: list[AsyncIterator[Event]] = []
         reading = 0
         for prompt in asked.prompts:
@@ -156,12 +182,13 @@ class Call:
             for index in range(asked.choices):
                 self.meter.begin(len(streams), count, again=index > 0)
                 text = prompt if isinstance(prompt, str) else await tokens.decode(prompt)
-                chat = self.service.guard.chat(_continued(tokens, prompt, text, self.tenant))
+                chat = self.service.guard.chat(self.steps.timed(_continued(tokens, prompt, text, self.tenant), model.name))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
         events = side_by_side(streams, self.meter)
         self.tell({routing.MODEL: model.name})
         async with self._reserved([model], asked, {model.name: reading}) as account, closing(events):
             async for found in events:
+                self._passing(found[1])
                 if account is not None:
                     await account.before()
                 yield found
@@ -175,7 +202,7 @@ class Call:
         self.marks = marks
         read: list[tuple[str, str | Sequence[int], list[str]]] = []
         for place, each in inputs:
-            with _at(place, ConfigError):
+            with self.steps("guard"), _at(place, ConfigError):
                 if isinstance(each, str) and model.tokens is not None:
                     await model.tokens.fits(each)
                 text, notices = await self.service.guard.text(each if isinstance(each, str) else await reader.decode(each))
@@ -184,18 +211,32 @@ class Call:
         most = sum(len(each.encode()) if isinstance(each, str) else len(each) for _, each, _ in read) + TURN * len(read)
         async with self._reserved([model], asked, {model.name: most}) as account:
             for place, each, told in read:
-                with _at(place):
+                with self.steps("model"), _at(place):
                     found = await reader.embed(each)
                 self.meter.prompt_tokens += found.tokens
                 if account is not None:
                     await account.before()
                 yield Embedded(found.vector, found.tokens, (*told, *found.told))
 
-    def _reserved(self, models: Sequence[Served], asked: Asked, prompts: Mapping[str, int]) -> AbstractAsyncContextManager[Account | None]:
+    @asynccontextmanager
+    async def _reserved(self, models: Sequence[Served], asked: Asked, prompts: Mapping[str, int]) -> AsyncIterator[Account | None]:
         """What the dearest of them may cost; settled by the one that answers."""
         assert self.who is not None
-        stopping = self.service.stopping.is_set
-        return self.service.books.reserved(self.who, self.id, models, asked, self.meter, prompts, lambda: self.model or models[0], stopping)
+        books, stopping, answering = self.service.books, self.service.stopping.is_set, lambda: self.model or models[0]
+        reserving = self.steps.begin("reserve")
+        settling: Span | None = None
+        try:
+            async with books.reserved(self.who, self.id, models, asked, self.meter, prompts, answering, stopping) as account:
+                self.steps.end(reserving)
+                if account is not None:
+                    self.tell({MOST: yen(account.most)})
+                try:
+                    yield account
+                finally:
+                    settling = self.steps.begin("settle")
+        finally:
+            if settling is not None:
+                self.steps.end(settling)
 
 
 @contextmanager

@@ -68,7 +68,10 @@ def chat(place: Place, request: Callable[[Sequence[Message], Options], Mapping[s
             begun, came = False, reading()
             failed: _Failed | httpx2.HTTPError
             try:
-                async with _client() as client, client.stream("POST", place.url, json=body, headers=_headers(place)) as response:
+                async with (
+                    _client() as client,
+                    client.stream("POST", place.url, json=body, headers=_headers(place, options.trace)) as response,
+                ):
                     if response.status_code == 200:
                         begun = True
                         async for line in _lines(response):
@@ -117,9 +120,10 @@ def _trusted() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
-def _headers(place: Place) -> dict[str, str]:
+def _headers(place: Place, trace: str | None = None) -> dict[str, str]:
     """Uncompressed: each piece is shown as soon as it comes."""
-    return {"user-agent": f"tsuzuri/{__version__}", "accept-encoding": "identity", **place.headers}
+    along = {"traceparent": trace} if trace else {}
+    return {"user-agent": f"tsuzuri/{__version__}", "accept-encoding": "identity", **along, **place.headers}
 
 
 def checked(address: str, key: str | None) -> str:

@@ -1,4 +1,4 @@
-"""名前か別名で一つのモデル。 / One model, by its name or an alias."""
+"""名前か別名で一つのモデル。料金も示す。 / One model, by its name or an alias, with its price."""
 
 from __future__ import annotations
 
@@ -10,4 +10,5 @@ METHOD, PATHS, POLICY = "GET", ("/v1/models/{model:path}", "/models/{model:path}
 
 
 async def answer(call: Call) -> Answer:
-    return Answer(one(call.served(call.request.path_params["model"])))
+    found = call.served(call.request.path_params["model"])
+    return Answer(one(found, call.price(found)))

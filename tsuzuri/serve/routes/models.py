@@ -1,4 +1,4 @@
-"""このキーで使えるモデル。 / The models that the key may use."""
+"""このキーで使えるモデルと料金。 / The models that the key may use, with their prices."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ METHOD, PATHS, POLICY = "GET", ("/v1/models", "/models"), ("chat", "embeddings",
 
 
 async def answer(call: Call) -> Answer:
-    return Answer(listed(call.allowed()))
+    return Answer(listed([(model, call.price(model)) for model in call.allowed()]))

@@ -81,7 +81,9 @@ def whole(
 ) -> dict[str, Any]:
     """`vectors` of length 1: of the question, then of each text. Equally near ones stay in the order they came in."""
     query, *rest = vectors
-    scores = [sum(a * b for a, b in zip(query, each, strict=True)) for each in rest]
+    scores = [
+        max(-1.0, min(1.0, sum(a * b for a, b in zip(query, each, strict=True)))) for each in rest
+    ]  # of one's length there is rounding
     order = sorted(range(len(scores)), key=lambda i: -scores[i])[: wanted.top]
     results = [{"index": i, "relevance_score": scores[i], **_text(wanted, i)} for i in order]
     made = {
