@@ -21,8 +21,10 @@ def half(path: Path, language: str) -> str:
 
 
 def machine(found: dict[str, Any], language: str) -> str:
-    """What matters of the machine: cores, and whether it computes in bfloat16."""
+    """What matters of the machine: the accelerator; without one cores, and whether it computes in bfloat16."""
     known = found["machine"]
+    if known["accelerator"]:
+        return str(known["accelerator"])
     narrow = "bf16" if {"avx512_bf16", "amx_bf16"} & set(known["flags"]) else "fp32"
     return f"{known['cores']} コア、{narrow}" if language == "ja" else f"{known['cores']} cores, {narrow}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -228,7 +229,32 @@ def tell_hostile(found: dict[str, Any], language: str) -> Rows:
 
 
 SEVERAL = ("tiny.json", "serving.json", "quantization.json")
-BEHIND = ("training-110m.json", "audit.json", "restarts.json", "hostile.json", "load.json")  # on the page of all numbers alone
+BEHIND = {  # on the page of all numbers alone
+    "training-110m.json", "audit.json", "restarts.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json",
+}  # fmt: skip
+
+
+def tell_accelerator_training(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    kinds = {"compiled": ("コンパイルあり", "compiled"), "plain": ("コンパイルなし", "not compiled")}
+    for kind, row in found["rows"].items():
+        size, (in_ja, in_en) = f"{found['parameters'] / 1e6:.0f} M", kinds[kind]
+        what = f"学習の速さ、{size}、bfloat16、{in_ja}" if ja else f"training speed, {size}, bfloat16, {in_en}"
+        rows.append((what, f"{statistics.median(row['tokens_per_second']):,.0f} tok/s, MFU {row['mfu']:.0%}"))
+    return rows
+
+
+def tell_accelerator_serving(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for name, pair in found["pairs"].items():
+        if "failed" not in pair:
+            peer = name.rpartition(" ")[2]
+            size = f"{found['requests']} 件同時、{found['size']}" if ja else f"{found['requests']} requests at once, {found['size']}"
+            what = f"{size}、bfloat16：transformers {peer} 比" if ja else f"{size}, bfloat16: against transformers {peer}"
+            rows.append((what, f"× {said(pair['ratio'])}; {pair['tokens_per_second'][0]:,.0f} tok/s"))
+    return rows
+
+
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tiny.json": tell_tiny,
     "time_to_bits.json": tell_time,
@@ -240,6 +266,8 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "decode-110m.json": tell_decode,
     "decode-0.5b.json": tell_decode,
     "serving.json": tell_serving,
+    "accelerator-training.json": tell_accelerator_training,
+    "accelerator-serving.json": tell_accelerator_serving,
     "quantization.json": tell_quantization,
     "audit.json": tell_audit,
     "load.json": tell_load,
