@@ -27,17 +27,16 @@ from tsuzuri.errors import Words
 from tsuzuri.folder import find, names
 from tsuzuri.serve import bounds
 from tsuzuri.serve.access import OPEN, WORDS, Access, Policy
-from tsuzuri.serve.books import Books, Cost
+from tsuzuri.serve.books import Books
 from tsuzuri.serve.call import Call
-from tsuzuri.serve.guarding import NOTHING, Guard
-from tsuzuri.serve.keeping import DAYS, Keeping
+from tsuzuri.serve.keeping import Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
-from tsuzuri.serve.proxies import Proxies
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Gone, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
 from tsuzuri.serve.signing import Signing
+from tsuzuri.serve.terms import Terms
 from tsuzuri.serve.turns import Shared
 from tsuzuri.store.database import Database
 from tsuzuri.store.keys import Key, Refused
@@ -46,10 +45,9 @@ ROUTES = "tsuzuri.serve.routes"
 WITHOUT_KEY = ("first_administrator", "health", "session_begin")  # the only routes that may be OPEN
 WITH_BODY = ("PATCH", "POST", "PUT")
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MAX_HEAD = 64 << 10  # bytes of all headers
 LOG = logging.getLogger("tsuzuri.serve")
-NO_PROXY = Proxies()
+USUAL = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +65,15 @@ class Door:
 class Service:
     """The ASGI application. What comes in and what goes out passes `guard`."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        db: Database,
-        *,
-        cost: Cost | None = None,
-        guard: Guard = NOTHING,
-        hosts: Sequence[str] = LOOPBACK,
-        most_at_once: int = 64,
-        keep: int = DAYS,
-        keep_content: bool = False,
-        keep_ms: int | None = None,
-        proxies: Proxies = NO_PROXY,
-        shared_limits: bool = False,
-    ) -> None:
-        """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is. `keep_content`: what is said is
-        kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever. `shared_limits`: several servers count
-        together on SQLite, too; on PostgreSQL they always do."""
-        self.pool, self.guard, self.proxies = pool, guard, proxies
-        self.db, self.access = db, Access(db, most_at_once, Shared(db) if shared_limits else None)
-        self.books, self.metrics = Books(db, cost), Metrics()
-        self.signing, self.keeping = Signing(db), Keeping(db, keep)
+    def __init__(self, pool: Pool, db: Database, terms: Terms = USUAL) -> None:
+        self.pool, self.terms, self.guard, self.proxies = pool, terms, terms.guard, terms.proxies
+        self.db, self.access = db, Access(db, terms.at_once, Shared(db) if terms.shared_limits else None)
+        self.books, self.metrics = Books(db, terms.cost), Metrics()
+        self.signing, self.keeping = Signing(db), Keeping(db, terms.keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
-        self._keep_content, self._keep_ms = keep_content, keep_ms
         self.stopping = asyncio.Event()
-        self._hosts = frozenset(host.lower() for host in hosts)
+        self._hosts = frozenset(host.lower() for host in terms.hosts)
 
     async def pipeline(self, door: Door, call: Call, receive: Receive, out: Sender) -> None:
         """authenticate → authorise on the matched route → a turn → bounds → (route → reserve → guard in → model → guard out → settle) → audit
@@ -135,7 +115,7 @@ class Service:
         call = Call(self, Request(scope, receive))
         out, door, begun = Sender(send, call.id), None, asyncio.get_running_loop().time()
         call.tell = out.tell
-        out.heard = bytearray() if self._keep_content else None
+        out.heard = bytearray() if self.terms.keep_content else None
         try:
             self._check_head(call.request)
             door = self._door(scope)
@@ -218,8 +198,8 @@ class Service:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk."""
         works = [self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning()]
-        if self._keep_ms is not None:
-            works.append(self.books.pruning(self._keep_ms))
+        if self.terms.keep_ms is not None:
+            works.append(self.books.pruning(self.terms.keep_ms))
         beside = [asyncio.create_task(work) for work in works]
         while True:
             message = await receive()

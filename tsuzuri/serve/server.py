@@ -17,7 +17,8 @@ from types import FrameType
 import uvicorn
 
 from tsuzuri.errors import ConfigError, Words
-from tsuzuri.serve.app import LOOPBACK, MAX_HEAD, Service
+from tsuzuri.serve.app import MAX_HEAD, Service
+from tsuzuri.serve.terms import LOOPBACK
 
 GRACE = 30.0  # seconds for what is under way when the server is told to stop
 LAST = 5.0  # seconds for the terminators after that

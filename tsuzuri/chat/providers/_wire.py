@@ -129,7 +129,15 @@ def checked(address: str, key: str | None) -> str:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, ValueError):
         parsed = httpx2.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment or parsed.userinfo:
+    if parsed.userinfo or "@" in address.partition("://")[2].partition("/")[0]:  # it is not shown
+        raise ConfigError(
+            ASKED,
+            found=Words("アドレスに名前かパスワードが入っています。", "The address holds a name or a password."),
+            todo=Words(
+                "アドレスからは除き、キーは環境変数かファイルに入れてください。", "Leave it out; a key goes into the environment or a file."
+            ),
+        )
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
         raise ConfigError(
             ASKED,
             found=Words(f"「{address[:80]}」はアドレスではありません。", f"'{address[:80]}' is no address."),
