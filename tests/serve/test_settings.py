@@ -48,6 +48,7 @@ EVERY: dict[str, Any] = {  # another value than the usual one for each key
     "prefix_cache": "cache",
     "quantize": "q8_0",
     "threads": 2,
+    "lookup": 8,
 }
 
 
@@ -126,6 +127,8 @@ def test_every_key_but_the_rare_ones_has_a_flag_that_goes_before_the_file(serve:
         ("aliases: {a: 1}", "aliases.a"),
         ("threads: 2", "No model runs on this machine"),
         ("quantize: q8_0", "No model runs on this machine"),
+        ("lookup: 8", "No model runs on this machine"),
+        ("lookup: 65", "64"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(file: str, told: str, serve: Any) -> None:

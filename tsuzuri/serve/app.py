@@ -172,6 +172,9 @@ class Service:
                 self.metrics.first.labels(call.model.name).observe(call.meter.first - begun)
             for kind in ("prompt_tokens", "completion_tokens", "cached_tokens"):
                 self.metrics.tokens.labels(call.model.name, kind).inc(getattr(call.meter, kind))
+            for kind, count in zip(("offered", "accepted"), call.meter.guesses, strict=True):
+                if count:
+                    self.metrics.guesses.labels(call.model.name, kind).inc(count)
 
     def _record(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
         """Who asked what of which model, and what it used; what was said only where that is kept. What nobody signed is not written down."""

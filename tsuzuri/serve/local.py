@@ -39,9 +39,10 @@ class Local:
         quantize: str | None = None,
         threads: int | None = None,
         pages: Path | None = None,
+        lookup: int = 0,
     ) -> None:
-        """`pages`: a directory where what was read survives a restart."""
-        self.model: LocalModel = load(directory, dtype=dtype, quantize=quantize, threads=threads)
+        """`pages`: a directory where what was read survives a restart. `lookup`: as of `load`."""
+        self.model: LocalModel = load(directory, dtype=dtype, quantize=quantize, threads=threads, lookup=lookup)
         self.context_length = self.model.context_length
         self._apart = _tried_first(self.model)
         self._longest = None if self.model.engine.reads_source else self.model.tokenizer.longest

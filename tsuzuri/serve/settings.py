@@ -154,6 +154,14 @@ class Settings:
         "DIR",
     )
     quantize: Literal["q8_0", "q4_0"] | None = key(None, "読み込むときに量子化する", "quantise on loading", "--quantize")
+    lookup: int = key(
+        0,
+        "入力と出力に前に出た続きから、この数までまとめて先読みする（0 は使わない。答えは同じ）",
+        "guess up to so many tokens ahead from what stood there before; 0: none; the answer is the same",
+        "--lookup",
+        "COUNT",
+        limits=(0, 64),
+    )
     threads: int | None = key(None, "計算に使うスレッド数", "computing threads", "--threads", limits=(1, 4096))
 
     def __post_init__(self) -> None:

@@ -25,7 +25,8 @@ from tsuzuri.serve.terms import Terms
 from tsuzuri.store import database, prices
 from tsuzuri.store.database import Database
 
-OURS = ("quantize", "threads", "prefix_cache")  # settings of models of our own
+WRITING = ("lookup", "prefix_cache")  # settings of models that write
+OURS = ("quantize", "threads", *WRITING)  # of models of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,15 @@ def _check_ours(settings: Settings, plan: remotes.Plan) -> None:
     """Raises ConfigError for a setting of models of our own where there is none."""
     given = [name for name in OURS if getattr(settings, name)]
     if given and plan.remotes and not settings.models:
-        raise ConfigError(
-            Words(f"設定「{given[0]}」が指定されました。", f"The setting '{given[0]}' was given."),
-            found=Words("この計算機で動かすモデルがありません。", "No model runs on this machine."),
-            todo=Words(f"models を指定するか、{given[0]} を外してください。", f"Name one in models, or leave {given[0]} out."),
-        )
+        raise _without(given[0], Words("この計算機で動かすモデルがありません。", "No model runs on this machine."))
+
+
+def _without(name: str, found: Words) -> ConfigError:
+    return ConfigError(
+        Words(f"設定「{name}」が指定されました。", f"The setting '{name}' was given."),
+        found=found,
+        todo=Words(f"models を指定するか、{name} を外してください。", f"Name one in models, or leave {name} out."),
+    )
 
 
 def _checks(settings: Settings) -> Checks:
@@ -131,8 +136,12 @@ def _local(settings: Settings, elsewhere: bool) -> list[Served]:
             todo=Words("make tiny で作るか、--model で指定してください。", "Make one with make tiny, or name a directory with --model."),
         )
     wanted = settings.models or (() if elsewhere else (DEFAULT,))
-    how = {"quantize": settings.quantize, "threads": settings.threads, "pages": settings.prefix_cache}
-    return [from_directory(directory, **how) for directory in wanted]
+    how = {"quantize": settings.quantize, "threads": settings.threads, "pages": settings.prefix_cache, "lookup": settings.lookup}
+    found = [from_directory(directory, **how) for directory in wanted]
+    unused = next((name for name in WRITING if getattr(settings, name) and found and all(one.tokens is None for one in found)), None)
+    if unused is not None:
+        raise _without(unused, Words("この計算機のモデルは、どれも文章を書きません。", "No model on this machine writes."))
+    return found
 
 
 def _with_aliases(models: Sequence[Served], aliases: Mapping[str, str]) -> list[Served]:
