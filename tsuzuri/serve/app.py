@@ -199,21 +199,20 @@ class Service:
         self.books.record("request", body, said(call, out) if call.model is not None else None)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """At the end everything is on the disk."""
+        """At the end everything is on the disk, and no connection is left."""
         works = [self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning()]
         if self.terms.keep_ms is not None:
             works.append(self.books.pruning(self.terms.keep_ms))
         beside = [asyncio.create_task(work) for work in works]
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                for task in beside:
-                    task.cancel()
-                await self.books.flush()
-                await asyncio.to_thread(self.pool.close)
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
+        async with self.pool.connected():
+            assert (await receive())["type"] == "lifespan.startup"
+            await send({"type": "lifespan.startup.complete"})
+            await receive()  # lifespan.shutdown
+            for task in beside:
+                task.cancel()
+            await self.books.flush()
+            await asyncio.to_thread(self.pool.close)
+        await send({"type": "lifespan.shutdown.complete"})
 
     def now(self) -> int:
         """Seconds since 1970."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -134,6 +135,15 @@ class Pool:
 
     def all(self) -> list[Served]:
         return list(self._models.values())
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Within it, connections to models elsewhere are kept from one request to the next; at its end they are closed."""
+        async with AsyncExitStack() as held:
+            for model in self._models.values():
+                if isinstance(model.chat, AbstractAsyncContextManager):
+                    await held.enter_async_context(model.chat)
+            yield
 
     def close(self) -> None:
         """What our own models compute ends."""
