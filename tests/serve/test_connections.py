@@ -25,6 +25,11 @@ from tsuzuri.types import Done, Event, Message, Options, Text, Usage
 PLAIN = Options(Sampling())
 
 
+class Listening(ThreadingHTTPServer):
+    request_queue_size = 64  # that may wait to be let in
+    daemon_threads = True
+
+
 class Upstream:
     """Answers what it is told to in the last message: `slow` goes on for ever, `silent` says nothing, `close` ends the connection after
     the answer without a word, `cookie` sets one, anything else is a word."""
@@ -77,8 +82,7 @@ class Upstream:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = Listening(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 

@@ -121,7 +121,7 @@ def listen(address: Address) -> socket.socket:
 
     At a shared port nobody is let in before the server runs: until then there are others."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, for asyncio sends at once (TCP_NODELAY) only then
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.shared:
