@@ -17,8 +17,8 @@ from starlette.requests import Request
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
 from tsuzuri.serve import routing
-from tsuzuri.serve.books import TURN, Account
-from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
+from tsuzuri.serve.books import Account
+from tsuzuri.serve.models import Embedded, Prepared, Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
 from tsuzuri.serve.sending import Answer
@@ -169,27 +169,32 @@ class Call:
     async def vectors(
         self, model: Served, inputs: Sequence[tuple[str, str | Sequence[int]]], marks: Mapping[str, str]
     ) -> AsyncIterator[Embedded]:
-        """A vector for each text or row of ids, given with the place in the request that a refusal names. One after the other: a client
-        that goes away ends it between two."""
+        """A vector for each text or row of ids, given with the place in the request that a refusal names; in their order, once all are there.
+        The model reads several at once: a client that goes away ends it between two calls."""
         reader = model.reads(Words("ベクトル", "vectors"))
         self.marks = marks
-        read: list[tuple[str, str | Sequence[int], list[str]]] = []
+        read: list[Prepared] = []
+        told: list[list[str]] = []
         for place, each in inputs:
             with _at(place, ConfigError):
                 if isinstance(each, str) and model.tokens is not None:
                     await model.tokens.fits(each)
                 text, notices = await self.service.guard.text(each if isinstance(each, str) else await reader.decode(each))
-            read.append((place, text if notices or isinstance(each, str) else each, notices))  # ids stay ids unless something is masked
+                # ids stay ids unless something is masked
+                read.append(await reader.prepare(text if notices or isinstance(each, str) else each))
+            told.append(notices)
         asked = Asked(model.name, Options(Sampling(max_tokens=1)), prompts=tuple("" for _ in read), marks=marks)
-        most = sum(len(each.encode()) if isinstance(each, str) else len(each) for _, each, _ in read) + TURN * len(read)
-        async with self._reserved([model], asked, {model.name: most}) as account:
-            for place, each, told in read:
-                with _at(place):
-                    found = await reader.embed(each)
-                self.meter.prompt_tokens += found.tokens
-                if account is not None:
-                    await account.before()
-                yield Embedded(found.vector, found.tokens, (*told, *found.told))
+        found: dict[int, Embedded] = {}
+        async with self._reserved([model], asked, {model.name: sum(each.tokens for each in read)}) as account:
+            vectors = reader.embed(read)
+            async with closing(vectors):
+                async for number, one in vectors:
+                    found[number] = one
+                    self.meter.prompt_tokens += one.tokens
+            if account is not None:
+                await account.before()
+            for number, notices in enumerate(told):
+                yield Embedded(found[number].vector, found[number].tokens, (*notices, *found[number].told))
 
     def _reserved(self, models: Sequence[Served], asked: Asked, prompts: Mapping[str, int]) -> AbstractAsyncContextManager[Account | None]:
         """What the dearest of them may cost; settled by the one that answers."""

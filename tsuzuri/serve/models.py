@@ -33,13 +33,23 @@ class Embedded:
     told: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A text as a model reads it for its vector. `ready`: the vector, where it cost nothing to find."""
+
+    ids: Sequence[int]
+    tokens: int
+    ready: Embedded | None = None
+
+
 class Reader(Protocol):
     """A model of our own that texts can be given to read. Nothing here holds up the event loop."""
 
     @property
     def context_length(self) -> int | None: ...  # None: as long as one likes
     async def decode(self, ids: Sequence[int]) -> str: ...
-    async def embed(self, prompt: str | Sequence[int]) -> Embedded: ...
+    async def prepare(self, prompt: str | Sequence[int]) -> Prepared: ...  # ContextError, InputError: what is wrong with it
+    def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]: ...  # each with its place, as they are ready
     def close(self) -> None: ...
 
 
@@ -56,8 +66,9 @@ class Tokens(Protocol):
     async def source(self, prompt: str) -> list[int]: ...  # what it reads before it continues a text
     def chat(self, tenant: str) -> Chat: ...  # what was computed for one tenant is never found by another
     def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]: ...
+    async def prepare(self, prompt: str | Sequence[int]) -> Prepared: ...
+    def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]: ...
     def close(self) -> None: ...
-    async def embed(self, prompt: str | Sequence[int]) -> Embedded: ...
 
 
 @dataclass(frozen=True, slots=True)
