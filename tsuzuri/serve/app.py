@@ -206,6 +206,7 @@ class Service:
         beside = [asyncio.create_task(work) for work in works]
         async with self.pool.connected():
             assert (await receive())["type"] == "lifespan.startup"
+            await self.guard.ready()
             await send({"type": "lifespan.startup.complete"})
             await receive()  # lifespan.shutdown
             for task in beside:
