@@ -38,6 +38,7 @@ EVERY: dict[str, Any] = {  # another value than the usual one for each key
     "shared_limits": True,
     "prices": None,
     "free": ["a"],
+    "watts": 40.0,
     "audit_content": True,
     "audit_keep": "365d",
     "keep": 7,
@@ -92,7 +93,7 @@ def test_every_key_but_the_rare_ones_has_a_flag_that_goes_before_the_file(serve:
     flags = {name for option in command.params for name in option.opts}
     for field in dataclasses.fields(Settings):
         flag = field.metadata["key"].flag
-        assert (flag is None and field.name == "at_once") or flag in flags
+        assert (flag is None and field.name in ("at_once", "watts")) or flag in flags
     file = FAR + "port: 1\nrefuse: [weapons, hate]\naudit_content: true\naliases: {x: far, y: far}\nmask: false\n"
     over = ("--port", "2", "--refuse", "illegal", "--no-audit-content", "--alias", "y=more", "--alias", "z=far", "--mask")
     found = shown(serve(*over, "--remote", "far=openai:m", "--remote", "more=openai:n", file=file))

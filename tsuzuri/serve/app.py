@@ -29,6 +29,7 @@ from tsuzuri.serve import bounds
 from tsuzuri.serve.access import OPEN, WORDS, Access, Policy
 from tsuzuri.serve.books import Books
 from tsuzuri.serve.call import Call
+from tsuzuri.serve.energy import Energy
 from tsuzuri.serve.keeping import Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
@@ -68,6 +69,7 @@ class Service:
     def __init__(self, pool: Pool, db: Database, terms: Terms = USUAL) -> None:
         self.pool, self.terms, self.guard, self.proxies = pool, terms, terms.guard, terms.proxies
         self.db, self.access = db, Access(db, terms.at_once, Shared(db) if terms.shared_limits else None)
+        self.energy = Energy(terms.watts)
         self.books, self.metrics = Books(db, terms.cost), Metrics()
         self.signing, self.keeping = Signing(db), Keeping(db, terms.keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
@@ -172,6 +174,8 @@ class Service:
                 self.metrics.first.labels(call.model.name).observe(call.meter.first - begun)
             for kind in ("prompt_tokens", "completion_tokens", "cached_tokens"):
                 self.metrics.tokens.labels(call.model.name, kind).inc(getattr(call.meter, kind))
+            if call.meter.drawn:
+                self.metrics.joules.labels(call.model.name, call.meter.drawn.how).inc(call.meter.drawn.millijoules / 1000)
             for kind, count in zip(("offered", "accepted"), call.meter.guesses, strict=True):
                 if count:
                     self.metrics.guesses.labels(call.model.name, kind).inc(count)
@@ -193,14 +197,17 @@ class Service:
             "prompt_tokens": meter.prompt_tokens,
             "completion_tokens": meter.completion_tokens,
             "cached_tokens": meter.cached_tokens,
+            **({"millijoules": meter.drawn.millijoules, "energy": meter.drawn.how} if meter.drawn else {}),
             "milliseconds": round(1000 * (asyncio.get_running_loop().time() - begun)),
             "marks": dict(call.marks),
         }
+        if meter.drawn and call.who is not None:
+            self.books.draw(call.who, meter.drawn)
         self.books.record("request", body, said(call, out) if call.model is not None else None)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """At the end everything is on the disk, and no connection is left."""
-        works = [self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning()]
+        works = [self.books.recovering(), self.energy.ticking(), self.access.turns.keeping(), self.keeping.pruning()]
         if self.terms.keep_ms is not None:
             works.append(self.books.pruning(self.terms.keep_ms))
         beside = [asyncio.create_task(work) for work in works]

@@ -18,6 +18,7 @@ from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
 from tsuzuri.serve import routing
 from tsuzuri.serve.books import Account
+from tsuzuri.serve.energy import Share
 from tsuzuri.serve.models import Embedded, Prepared, Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
@@ -111,7 +112,26 @@ class Call:
         for index in range(asked.choices):
             self.meter.begin(index, prompt, again=index > 0)
             streams.append(chat(asked.messages, for_choice(asked.options, index)))
-        return side_by_side(streams, self.meter)
+        return self._drawing(model, side_by_side(streams, self.meter))
+
+    async def _drawing(self, model: Served, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[tuple[int, Event]]:
+        """The same, and what it draws is known at its end where the model is ours."""
+        with self._drawn(model):
+            async with closing(events):
+                async for found in events:
+                    yield found
+
+    @contextmanager
+    def _drawn(self, model: Served) -> Iterator[None]:
+        if model.mine is None:
+            yield
+            return
+        share = Share(None)
+        try:
+            with self.service.energy.share() as share:
+                yield
+        finally:
+            self.meter.draw(share.drawn)
 
     async def reads(self, model: Served, asked: Asked) -> int:
         """Tokens of a conversation; 0 where they are not known, and for what the model cannot read, which it says in its turn. Raises
@@ -158,7 +178,7 @@ class Call:
                 text = prompt if isinstance(prompt, str) else await tokens.decode(prompt)
                 chat = self.service.guard.chat(_continued(tokens, prompt, text, self.tenant))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
-        events = side_by_side(streams, self.meter)
+        events = self._drawing(model, side_by_side(streams, self.meter))
         self.tell({routing.MODEL: model.name})
         async with self._reserved([model], asked, {model.name: reading}) as account, closing(events):
             async for found in events:
@@ -187,10 +207,11 @@ class Call:
         found: dict[int, Embedded] = {}
         async with self._reserved([model], asked, {model.name: sum(each.tokens for each in read)}) as account:
             vectors = reader.embed(read)
-            async with closing(vectors):
-                async for number, one in vectors:
-                    found[number] = one
-                    self.meter.prompt_tokens += one.tokens
+            with self._drawn(model):
+                async with closing(vectors):
+                    async for number, one in vectors:
+                        found[number] = one
+                        self.meter.prompt_tokens += one.tokens
             if account is not None:
                 await account.before()
             for number, notices in enumerate(told):

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
+from tsuzuri.serve.energy import Drawn
 from tsuzuri.types import Done, Event, Text, Thought, ToolCall, Usage
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class Meter:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    drawn: Drawn | None = None  # by a model of our own, where that is known
     guesses: tuple[int, int] = (0, 0)  # offered, and of those right, where the model guesses ahead
     first: float | None = None  # when the first event came, on the clock of the event loop
     _open: dict[int, int] = field(default_factory=dict)  # tokens of the choices that have not told their usage
@@ -53,6 +55,11 @@ class Meter:
         elif isinstance(event, Done) and isinstance(guessed := event.detail.get("lookup"), Mapping):
             offered, accepted = self.guesses
             self.guesses = offered + guessed["offered"], accepted + guessed["accepted"]
+
+    def draw(self, more: Drawn | None) -> None:
+        """Adds what one model drew."""
+        if more is not None:
+            self.drawn = Drawn(more.millijoules + (self.drawn.millijoules if self.drawn else 0), more.how)
 
     def so_far(self) -> tuple[int, int, int]:
         """Tokens read, given, and of those read the known ones: of a choice that has not told, all may be."""

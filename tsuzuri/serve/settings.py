@@ -117,6 +117,12 @@ class Settings:
     free: tuple[str, ...] = key(
         (), "料金をかからないものとして数えるモデル（複数可）", "models that are counted as costing nothing", "--free", "NAME"
     )
+    watts: float | None = key(
+        None,
+        "計算中の計算機の電力（W）。電力量の計器（RAPL）を読めないとき、これから電力量を推定する",
+        "what the machine draws while it computes, in watts: energy is estimated from it where no counter (RAPL) can be read",
+        limits=(0, 1e6),
+    )
     audit_content: bool = key(False, "会話の内容も、暗号化して記録に残す", "keep what is said with the audit, encrypted", "--audit-content")
     audit_keep: str | None = key(
         None, "これより古い監査の記録は廃棄する。例：365d", "take away audit records that are older, such as 365d", "--audit-keep", "TIME"

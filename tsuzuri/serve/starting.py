@@ -55,6 +55,7 @@ def ready(settings: Settings) -> Ready:
         keep=settings.keep,
         keep_content=settings.audit_content,
         keep_ms=config.milliseconds(settings.audit_keep) if settings.audit_keep else None,
+        watts=settings.watts,
         proxies=Proxies(settings.trusted_proxies),
         shared_limits=settings.shared_limits,
     )

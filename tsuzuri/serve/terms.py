@@ -22,4 +22,5 @@ class Terms:
     keep_content: bool = False  # what is said is kept with the audit, sealed
     keep_ms: int | None = None  # how long records are kept; None: for ever
     proxies: Proxies = Proxies()
+    watts: float | None = None  # what the machine draws under load, for where no counter tells it
     shared_limits: bool = False  # several servers count together on SQLite, too; on PostgreSQL they always do
