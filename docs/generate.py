@@ -30,6 +30,7 @@ GENERATED = (
     "service-fields",
     "service-ollama",
     "service-responses",
+    "service-settings",
     "measured",
 )
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}

@@ -144,7 +144,7 @@ def distance() -> Drawing:
     turned = rotary.rotate(torch.ones(len(apart), 1, shape.head_size), place.cos, place.sin).squeeze(1)  # (T, E)
     similar = (turned.double() @ turned[0].double() / shape.head_size).tolist()  # a sum in another order draws the same picture
     lines = {Words("rotary：q · k（同じ向き）", "rotary: q · k (same content)"): list(zip(map(float, apart), similar, strict=True))}
-    for head, slope in enumerate(alibi.slopes(4), 1):
+    for head, slope in enumerate(alibi.slopes(4, torch.device("cpu")).tolist(), 1):
         name = Words(f"alibi：ヘッド {head}（傾き 1/{round(1 / slope)}）", f"alibi: head {head} (slope 1/{round(1 / slope)})")
         lines[name] = [(far, math.exp(-slope * far)) for far in apart]
     return (

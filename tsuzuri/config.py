@@ -22,6 +22,7 @@ from tsuzuri.errors import ConfigError, InputError, MissingError, Words
 from tsuzuri.folder import suggestion
 
 T = TypeVar("T")
+UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}  # milliseconds
 MAX_YAML_BYTES = 1 << 20  # a recipe is a page of text
 RECIPE = Words("設定ファイルか上書き指定を直してください。", "Correct the recipe or the override.")
 
@@ -181,6 +182,18 @@ def _built(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         if required and name not in given:
             raise _wrong(f"{prefix}{name}", Words("必須の項目ですが、ありません。", "It is required and missing."))
     return cls(**given)
+
+
+def milliseconds(written: str) -> int:
+    """30d, 12h, 90m. Raises ConfigError."""
+    match = re.fullmatch(r"([1-9][0-9]{0,6})([mhd])", written)
+    if match is None:
+        raise ConfigError(
+            Words(f"「{written[:80]}」を読もうとしました。", f"Reading '{written[:80]}'."),
+            found=Words("長さではありません。", "It is no length of time."),
+            todo=Words("例：90m、12h、30d", "For example 90m, 12h or 30d."),
+        )
+    return int(match[1]) * UNITS[match[2]]
 
 
 def dump(value: Any) -> Any:

@@ -228,9 +228,22 @@ def tell_hostile(found: dict[str, Any], language: str) -> Rows:
     ]
 
 
+def tell_connections(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for name, row in found["milliseconds"].items():
+        own, kept = (statistics.median(row[way]) for way in ("own", "kept"))
+        how = {"plain": ("暗号化なし", "plain HTTP"), "TLS": ("TLS", "TLS")}[name][0 if ja else 1]
+        what = (
+            f"よそのモデルへの接続を保つと（{how}、同じ計算機）" if ja else f"a kept connection to a model elsewhere ({how}, one machine)"
+        )
+        rows.append((what, f"{own:.1f} → {kept:.1f} ms; × {said(row['ratio'])}"))
+    return rows
+
+
 SEVERAL = ("tiny.json", "serving.json", "quantization.json")
 BEHIND = {  # on the page of all numbers alone
     "training-110m.json", "audit.json", "restarts.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json",
+    "connections.json",
 }  # fmt: skip
 
 
@@ -273,6 +286,7 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "load.json": tell_load,
     "restarts.json": tell_restarts,
     "hostile.json": tell_hostile,
+    "connections.json": tell_connections,
 }
 
 

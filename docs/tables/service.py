@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 
 from tables._shared import ROOT, Parts, half
+from tsuzuri import config
 from tsuzuri.folder import find, names
+from tsuzuri.serve.settings import Settings
 
 USES = {"used": ("使う", "used"), "recorded": ("記録に残す", "recorded"), "hint": ("目安", "a hint"), "refused": ("断る", "refused")}
 
@@ -40,7 +43,22 @@ def wire(format: str, table_of: str = "FIELDS") -> Callable[[str], str]:
     return table
 
 
+def settings(language: str) -> str:
+    """One row a key of a server's file of settings."""
+    lines = ["| 項目 | 起動時の指定 | 既定 | |" if language == "ja" else "| key | flag | default | |", "|---|---|---|---|"]
+    for each in fields(Settings):
+        key = each.metadata["key"]
+        flag = f"`{key.flag} {key.shown}`" if key.shown else f"`{key.flag}`" if key.flag else "-"
+        if each.default is True:
+            flag = f"`{key.flag.replace('--', '--no-', 1)}`"
+        default = config.to_yaml({"x": {} if each.default is MISSING else each.default})[3:].strip()
+        told = (key.words.ja if language == "ja" else key.words.en).replace("|", "\\|")
+        lines.append(f"| `{each.name}` | {flag} | `{default}` | {told} |")
+    return "\n".join(lines)
+
+
 PARTS: Parts = {
+    "settings": settings,
     "routes": routes,
     "chat_fields": wire("openai_chat"),
     "completions_fields": wire("openai_completions"),

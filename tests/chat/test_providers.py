@@ -19,7 +19,7 @@ import httpx2
 import pytest
 import replay
 
-from tsuzuri.chat.providers import _wire
+from tsuzuri.chat.providers import _connections, _wire
 from tsuzuri.engine import constraint
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, RemoteError, TsuzuriError
@@ -342,7 +342,7 @@ def test_nobody_listening_is_asked_again_and_then_told(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_server_that_falls_silent_is_left_and_not_asked_again(monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
     """It may be working on it, and be paid for it."""
-    monkeypatch.setattr(_wire, "TIMEOUT", httpx2.Timeout(0.3))
+    monkeypatch.setattr(_connections, "TIMEOUT", httpx2.Timeout(0.3))
     asked = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
 

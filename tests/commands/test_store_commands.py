@@ -17,8 +17,9 @@ from sqlalchemy import text
 
 from tsuzuri.commands import cli
 from tsuzuri.errors import TsuzuriError
-from tsuzuri.store import audit, database, keys, ledger, users
+from tsuzuri.store import audit, database, energy, keys, ledger, users
 from tsuzuri.store.database import Database
+from tsuzuri.store.tables import now_ms
 
 KEY = re.compile(r"tsz_[a-z2-7]{12}_[A-Za-z0-9_-]{43}")
 GOOD = "朝の散歩と味噌汁と新聞紙"
@@ -131,6 +132,19 @@ def test_users_are_added_changed_and_deactivated(run: Ran, db: Callable[[], Data
     assert "ただ一人" in str(done.exception)
 
 
+def test_a_user_is_erased_and_the_number_remains(run: Ran, db: Callable[[], Database]) -> None:
+    run("users", "add", "山田")
+    with db() as opened:
+        user = users.one(opened, "山田")
+        keys.create(opened, "受付", user_id=user.id)
+        audit.append(opened, "request", {"user": user.id, "key": None}, content="話したこと")
+    done = json.loads(run("users", "erase", "山田", "--json").stdout)
+    assert done == {"user": user.id, "keys": 1, "responses": 0, "contents": 1}
+    assert "山田" not in run("users", "list").stdout
+    with pytest.raises(TsuzuriError):
+        raise run("users", "erase", "山田", status=1).exception or AssertionError
+
+
 def test_a_password_is_set_anew(run: Ran, db: Callable[[], Database]) -> None:
     run("users", "add", "山田", "--password", typed=f"{GOOD}\n")
     run("users", "password", "山田", typed=f"{GOOD}二\n")
@@ -167,6 +181,22 @@ def test_budgets_are_set_and_shown_in_yen(run: Ran, db: Callable[[], Database]) 
     run("budget", "set", 1, "--all", "--user", "山田", status=2)
     for wrong in ("-1", "0.0000001", "百円", "NaN", "Infinity"):
         assert run("budget", "set", "--all", "--", wrong, status=1).exception.found  # type: ignore[union-attr]
+
+
+def test_energy_is_shown_beside_the_money_and_says_how_it_is_known(run: Ran, db: Callable[[], Database]) -> None:
+    made = told(run, "keys", "create", "--name", "鍵")
+    with db() as opened:
+        key = keys.one(opened, made["id"])
+        energy.add(opened, [energy.Used(key, energy.Energy(measured=3_600_000, estimated=1_800_000), now_ms())])
+    shown = run("budget", "show").stdout
+    assert shown.count("1.000 (計測) + 0.500 (推定)") == 2, "of the key and of all together"
+    assert {row["owner"]: row["millijoules"] for row in told(run, "budget", "show")}["all"] == {
+        "measured": 3_600_000,
+        "estimated": 1_800_000,
+    }
+    with db() as opened:
+        energy.add(opened, [energy.Used(key, energy.Energy(measured=7), 0)])
+    assert "0.000 (計測)" in run("budget", "show", "--month", "1970-01").stdout
 
 
 def test_prices_are_shown_with_their_sources_and_what_a_dollar_is(run: Ran, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from served import Running
 from tsuzuri.serve.app import Service
 from tsuzuri.serve.models import Pool, Served
 from tsuzuri.serve.server import Address, Server, listen
+from tsuzuri.serve.terms import Terms
 from tsuzuri.store import database, keys
 
 
@@ -41,7 +42,7 @@ def serving(db: database.Database) -> Callable[..., Any]:
 
     @contextmanager
     def start(*models: Served, grace: float = 0.2, on: database.Database | None = None, **how: Any) -> Iterator[Running]:
-        service = Service(Pool(models), on or db, **how)
+        service = Service(Pool(models), on or db, Terms(**how))
         at = listen(Address(port=0))
         server = Server(service, Address(), grace)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)

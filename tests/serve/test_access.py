@@ -253,7 +253,7 @@ def test_the_whole_server_has_an_end_too(serving: Callable[..., Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     slow = Served("slow", Repeated(0.6, Text("あ"), Done("stop")))
-    with serving(slow, most_at_once=1) as one, one.client() as client, ThreadPoolExecutor(3) as pool:
+    with serving(slow, at_once=1) as one, one.client() as client, ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: client.post("/v1/chat/completions", json={**BODY, "model": "slow"}), range(3)))
     assert sorted(answer.status_code for answer in found) == [200, 503, 503]
     assert all("retry-after" in answer.headers for answer in found if answer.status_code == 503)

@@ -45,6 +45,15 @@ def test_whoever_goes_away_ends_the_work_within_one_token(stream: bool, choices:
             assert 'tsuzuri_tokens_total{kind="completion_tokens",model="slow"}' in client.get("/metrics").text, "what was used is counted"
 
 
+def test_what_is_written_goes_out_at_once(serving: Callable[..., Any]) -> None:
+    """A connection that is kept would otherwise wait 40 ms for each answer, until the other side has told what it got (Nagle)."""
+    with serving(Served("slow", Repeated(text="は"))) as running, running.client() as client:
+        assert client.post("/v1/chat/completions", json=BODY).status_code == 200
+        (held,) = running.server.server_state.connections
+        connection: Any = held.transport.get_extra_info("socket")  # type: ignore[union-attr]
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 def test_a_model_of_our_own_stops_too(serving: Callable[..., Any], tiny: Path) -> None:
     model = from_directory(tiny)
     with serving(model) as running:

@@ -18,7 +18,7 @@ from tsuzuri import config
 from tsuzuri.chat.providers import _wire
 from tsuzuri.errors import ConfigError, ContextError, MissingError, RemoteError, Words
 from tsuzuri.folder import find, names
-from tsuzuri.serve import remotes, sending
+from tsuzuri.serve import remotes, sending, settings
 from tsuzuri.serve.models import Pool, Served, from_directory, routed
 from tsuzuri.serve.routing import Reason, Route, When, place
 from tsuzuri.store import audit, keys, ledger, prices, users
@@ -319,6 +319,11 @@ def test_money_is_set_aside_for_the_dearest_and_taken_by_the_one_that_answers(
 # ── the file
 
 
+def plan(path: Path) -> remotes.Plan:
+    found = settings.read(None, {}, path)
+    return remotes.plan(found.remotes, found.routes)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -340,7 +345,7 @@ def test_a_file_that_cannot_be_meant_is_refused_by_name(text: str, told: str, tm
     path = tmp_path / "routes.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=told):
-        remotes.read(path)
+        plan(path)
 
 
 def test_a_route_leads_to_models_that_are_there() -> None:
@@ -423,10 +428,10 @@ PAGES = [Path(__file__).parents[2] / "docs" / language / "providers.md" for lang
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
 def test_the_files_on_the_page_are_taken_and_every_reason_and_condition_stands_there(page: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    plan, table = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    for name, content in (("routes", plan), ("prices", table)):
+    written, table = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for name, content in (("routes", written), ("prices", table)):
         (tmp_path / name).write_text(content, encoding="utf-8")
-    assert set(remotes.read(tmp_path / "routes").routes) == {"company"}
+    assert set(plan(tmp_path / "routes").routes) == {"company"}
     assert prices.load(tmp_path / "prices").models
     cells = {word for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for word in re.findall(r"`(\w+)`", row)}
     assert cells == {*get_args(Reason), *(one.name for one in dataclasses.fields(When)), *names(PROVIDERS)}

@@ -91,7 +91,7 @@ def both(shared: tuple[str, Path], pg: Database, serving: Callable[..., Any]) ->
         Served("quick", Repeated(Text("は"), Text("い"), Usage(1, 2), Done("stop"))),
         Served("slow", Repeated(1.5, Text("あ"), Done("stop"))),
     ]
-    with serving(*upstream, most_at_once=1000) as far, ExitStack() as stack:
+    with serving(*upstream, at_once=1000) as far, ExitStack() as stack:
         remote = [part for name in ("quick", "slow") for part in ("--remote", f"{name}={far.url}/v1")]
         given = {"TSUZURI_DATABASE_URL": url, "TSUZURI_SECRETS_DIR": str(place / "secrets"), "TSUZURI_REMOTE_KEY": far.key}
         found = Both([stack.enter_context(server(place, *remote, "--prices", "prices.yaml", **given)) for _ in range(2)])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from serve import readers
+from serve.readers import TEXT
 from serve.test_serve_command import address, process, until_up
-from served import Repeated, Running
+from served import Repeated, Running, until
 
 from tsuzuri.chat import labels
 from tsuzuri.errors import ConfigError
@@ -64,6 +67,42 @@ def test_an_encoder_gives_the_vectors_that_it_gives_alone(name: str, client: ope
     assert found.usage.prompt_tokens == sum(len(alone.frame.around(row)) for row in ids), "what it read, its frame included"
     by_id = client.embeddings.create(model=name, input=ids)
     assert [one.embedding for one in by_id.data] == [pytest.approx(one.embedding, abs=1e-6) for one in found.data]
+
+
+def test_an_encoder_reads_several_texts_in_one_call_and_answers_in_their_order(
+    running: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [TEXT[:length] for length in (3, 30, 1, 22, 9)] * 10
+    calls: list[int] = []
+    inner = labels.Encoder.embed_rows
+
+    def spied(self: labels.Encoder, rows: Any) -> Any:
+        calls.append(len(rows))
+        return inner(self, rows)
+
+    alone = [client.embeddings.create(model="modern", input=text) for text in texts[:5]]
+    monkeypatch.setattr(labels.Encoder, "embed_rows", spied)
+    found = client.embeddings.create(model="modern", input=texts)
+    assert sum(calls) == 50 and len(calls) <= 5
+    for place, one in enumerate(found.data):
+        assert one.embedding == pytest.approx(alone[place % 5].data[0].embedding, abs=1e-5)
+    assert found.usage.prompt_tokens == 10 * sum(one.usage.prompt_tokens for one in alone)
+
+
+def test_who_leaves_ends_it_between_two_calls(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    inner = labels.Encoder.embed_rows
+
+    def slow(self: labels.Encoder, rows: Any) -> Any:
+        calls.append(len(rows))
+        time.sleep(0.05)
+        return inner(self, rows)
+
+    monkeypatch.setattr(labels.Encoder, "embed_rows", slow)
+    with running.client() as raw, pytest.raises(httpx2.ReadTimeout):
+        raw.post("/v1/embeddings", json={"model": "modern", "input": [CAT] * 640}, timeout=0.2)
+    assert until(lambda: running.service.access.under_way == 0)
+    assert 0 < len(calls) < 40
 
 
 def test_word_vectors_are_served_and_words_they_do_not_know_are_told(running: Running) -> None:

@@ -14,11 +14,11 @@ import zstandard
 from sqlalchemy import select
 
 from tsuzuri.errors import ConfigError, FormatError, MissingError
-from tsuzuri.store import attempts, audit, database, keys, ledger, responses, turns, users
+from tsuzuri.store import attempts, audit, database, energy, keys, ledger, responses, turns, users
 from tsuzuri.store.backup import backup, check, restore
 from tsuzuri.store.database import Database
 from tsuzuri.store.ledger import ALL, Reservation
-from tsuzuri.store.tables import metadata
+from tsuzuri.store.tables import metadata, now_ms
 
 GOOD = "朝の散歩と味噌汁と新聞紙"
 
@@ -38,6 +38,7 @@ def filled(db: Database) -> tuple[str, str]:
     assert isinstance(held, Reservation)
     ledger.settle(db, held, 70)
     ledger.reserve(db, key, "r2", 50)
+    energy.add(db, [energy.Used(key, energy.Energy(measured=7, estimated=3), now_ms())])
     responses.keep(db, "user u", "resp_1", {"input": [], "response": {}, "previous": None}, days=1)
     audit.append(db, "chat", {"n": 1}, content="中身")
     return secret, old_secret
@@ -175,7 +176,7 @@ def test_a_backup_of_the_first_schema_is_restored_and_brought_up_to_date(
     text = zstandard.ZstdDecompressor().stream_reader((tmp_path / "new").read_bytes()).read().decode()
     heading, *lines = text.splitlines()[:-1]
     old, table = [json.dumps({**json.loads(heading), "schema": "v0001"})], ""
-    later, columns = ("responses", "attempts", "turns"), list[str]()
+    later, columns = ("responses", "attempts", "turns", "energy"), list[str]()
     for line in lines:
         value = json.loads(line)
         if isinstance(value, dict):

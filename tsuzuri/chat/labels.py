@@ -28,6 +28,7 @@ from tsuzuri.text.framing import NAMES, Window, frame, windows
 from tsuzuri.text.spans import decode
 
 AT_ONCE = 16  # texts
+TOKENS_AT_ONCE = 4096  # of these texts, padding and all; a longer text is alone
 STRIDE = 64  # tokens that neighbouring windows of a context share, at most a quarter of a window
 LONGEST = 64  # tokens of an answer
 Row = TypeVar("Row")
@@ -195,16 +196,29 @@ class Encoder:
     @torch.inference_mode()
     def embed_ids(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """The same of texts that are cut already, without what stands around each. Raises InputError for ids that there are not."""
+        rows = [self.checked(ids) for ids in texts]
+        found = torch.zeros(len(rows), self.model.shape.hidden_size)
+        for places in together(rows):
+            found[places] = self.embed_rows([rows[place] for place in places])
+        return found
+
+    @torch.inference_mode()
+    def embed_rows(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """float32 (rows, D) in one call of the model, of rows that `checked` gave. How many at once is the caller's business: `together`."""
+        return embedded(self.model, *self._batch(rows)).float().cpu()
+
+    def checked(self, ids: Sequence[int]) -> list[int]:
+        """What the model reads for its vector: with what stands around it. Raises InputError for ids that there are not, ContextError for too
+        many, ConfigError where it gives no vectors."""
         self._can("embed", "masked")
-        unknown = next((id for ids in texts for id in ids if not 0 <= id < self.model.vocab_size), None)
+        unknown = next((id for id in ids if not 0 <= id < self.model.vocab_size), None)
         if unknown is not None:
             raise InputError(
                 Words("トークン番号をモデルに渡そうとしました。", "Giving the model token ids."),
                 found=Words(f"{unknown} という番号はありません。", f"There is no token {unknown}."),
                 todo=Words(f"0 から {self.model.vocab_size - 1} までです。", f"They go from 0 to {self.model.vocab_size - 1}."),
             )
-        parts = [embedded(self.model, *self._batch(batch)).float().cpu() for batch in _at_once([self._framed(list(ids)) for ids in texts])]
-        return torch.cat(parts) if parts else torch.zeros(0, self.model.shape.hidden_size)
+        return self._framed(list(ids))
 
     def _framed(self, ids: list[int]) -> list[int]:
         if len(ids) + 2 > self.model.context_length:
@@ -282,6 +296,16 @@ def holds_encoder(directory: Path) -> bool:
 
 def is_encoder(model: object) -> bool:
     return isinstance(model, Transformer) and not model.shape.causal
+
+
+def together(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Which of them are read in one call: places, those of like length together, the longest first, so that what is too much for the machine
+    shows at once. No more than AT_ONCE texts or TOKENS_AT_ONCE tokens, padding included, unless it is one text."""
+    found: list[list[int]] = []
+    for place in sorted(range(len(rows)), key=lambda place: -len(rows[place])):
+        full = not found or len(found[-1]) == AT_ONCE or (len(found[-1]) + 1) * len(rows[found[-1][0]]) > TOKENS_AT_ONCE
+        found.append([place]) if full else found[-1].append(place)
+    return found
 
 
 def _at_once(rows: Sequence[Row]) -> list[Sequence[Row]]:

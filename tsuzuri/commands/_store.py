@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tsuzuri.config import milliseconds
 from tsuzuri.errors import ConfigError, Words
 
 if TYPE_CHECKING:
     from tsuzuri.store.database import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
-UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 JAPAN = timezone(timedelta(hours=9))
 MICRO = 1_000_000
 
@@ -55,16 +55,6 @@ def opened(data: Path | None) -> AbstractContextManager[Database]:
     from tsuzuri.store import database  # noqa: PLC0415  SQLAlchemy loads here
 
     return database.open(address(data))
-
-
-def milliseconds(written: str) -> int:
-    """30d, 12h, 90m. Raises ConfigError."""
-    match = re.fullmatch(r"([1-9][0-9]{0,6})([mhd])", written)
-    if match is None:
-        raise _unread(
-            written, Words("長さではありません。", "It is no length of time."), Words("例：90m、12h、30d", "For example 90m, 12h or 30d.")
-        )
-    return int(match[1]) * UNITS[match[2]]
 
 
 def moment(written: str, now: int) -> int:

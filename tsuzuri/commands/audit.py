@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from tsuzuri.commands._store import as_json as print_json
-from tsuzuri.commands._store import data_option, day, json_option, milliseconds, opened
+from tsuzuri.commands._store import data_option, day, json_option, opened
+from tsuzuri.config import milliseconds
 from tsuzuri.errors import MissingError, Words
 
 WRONG = {

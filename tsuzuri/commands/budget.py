@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from tsuzuri.store.database import Database
+    from tsuzuri.store.energy import Energy
     from tsuzuri.store.prices import Price
 
 UNLIMITED = Words("なし", "none")
@@ -33,15 +34,19 @@ def command() -> None:
 @data_option
 @json_option
 def show(month: str | None, data: Path | None, as_json: bool) -> None:
-    """予算と、確保中の額と、使った額。JSON の額は百万分の 1 円の整数です。
-    / Budgets, what is held, what is spent. In JSON amounts are whole millionths of a yen."""
+    """予算と、確保中の額と、使った額と、手元のモデルの電力量。JSON の額は百万分の 1 円、電力量はミリジュールの整数です。
+    / Budgets, what is held, what is spent, and what models of our own drew. In JSON amounts are whole millionths of a yen, energy is in
+    whole millijoules."""
     with opened(data) as db:
-        from tsuzuri.store import ledger  # noqa: PLC0415
+        from tsuzuri.store import energy, ledger  # noqa: PLC0415
 
-        found = ledger.listed(db, month)
+        found, drawn = ledger.listed(db, month), energy.listed(db, month)
+        there = {one.owner for one in found}
+        found += [ledger.balance(db, owner, month) for owner in sorted(drawn) if owner not in there]
         names = _names(db)
+        nothing = energy.Energy()
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([{**asdict(one), "millijoules": asdict(drawn.get(one.owner, nothing))} for one in found])
         return
     heads = [
         Words("誰の", "whose"),
@@ -49,14 +54,32 @@ def show(month: str | None, data: Path | None, as_json: bool) -> None:
         Words("予算（円）", "budget (yen)"),
         Words("確保中", "held"),
         Words("使用", "spent"),
+        Words("電力量（Wh）", "energy (Wh)"),
     ]
     printed(
         [
-            (names.get(one.owner, one.owner), one.month, UNLIMITED if one.limit is None else yen(one.limit), yen(one.held), yen(one.spent))
+            (
+                names.get(one.owner, one.owner),
+                one.month,
+                UNLIMITED if one.limit is None else yen(one.limit),
+                yen(one.held),
+                yen(one.spent),
+                _energy(drawn.get(one.owner, nothing)),
+            )
             for one in found
         ],
         heads,
     )
+
+
+def _energy(drawn: Energy) -> str:
+    """In watt-hours, and how it is known."""
+    told = [
+        f"{millijoules / 3.6e6:.3f} ({how})"
+        for millijoules, how in ((drawn.measured, Words("計測", "measured")), (drawn.estimated, Words("推定", "estimated")))
+        if millijoules
+    ]
+    return " + ".join(told) or "-"
 
 
 @command.command("set")

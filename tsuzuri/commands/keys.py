@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsuzuri.commands._store import as_json, data_option, day, json_option, milliseconds, moment, opened, printed, told
+from tsuzuri.commands._store import as_json, data_option, day, json_option, moment, opened, printed, told
+from tsuzuri.config import milliseconds
 from tsuzuri.errors import Words
 
 if TYPE_CHECKING:

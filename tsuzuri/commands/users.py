@@ -96,6 +96,25 @@ def deactivate(name: str, data: Path | None, as_json: bool) -> None:
     _shown(asdict(found), Words(f"停止しました：{found.name}", f"Deactivated: {found.name}"), as_json)
 
 
+@command.command()
+@click.argument("name")
+@data_option
+@json_option
+def erase(name: str, data: Path | None, as_json: bool) -> None:
+    """利用者を消去します。名前、パスワード、キー、保存した答え、記録に残した会話の内容がなくなり、戻りません。記録と帳簿には番号だけが残ります。
+    / Erases a user: name, password, keys, stored answers, and what they said where the audit kept it. It does not come back. Audit and ledger
+    go on with a number alone."""
+    with opened(data) as db:
+        from tsuzuri.store import erasure  # noqa: PLC0415
+
+        found = erasure.erase(db, name)
+    said = Words(
+        f"消去しました：キー {found.keys}、保存した答え {found.responses}、記録の内容 {found.contents}（番号 {found.user}）",
+        f"Erased: {found.keys} keys, {found.responses} stored answers, {found.contents} contents of the audit (number {found.user})",
+    )
+    _shown(asdict(found), said, as_json)
+
+
 def _password() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")

@@ -27,19 +27,18 @@ from tsuzuri.errors import Words
 from tsuzuri.folder import find, names
 from tsuzuri.serve import bounds
 from tsuzuri.serve.access import OPEN, WORDS, Access, Policy
-from tsuzuri.serve.books import Books, Cost
+from tsuzuri.serve.books import Books
 from tsuzuri.serve.call import Call
-from tsuzuri.serve.guarding import NOTHING, Guard
-from tsuzuri.serve.keeping import DAYS, Keeping
+from tsuzuri.serve.energy import Energy
+from tsuzuri.serve.keeping import Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
-from tsuzuri.serve.proxies import Proxies
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Gone, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
 from tsuzuri.serve.signing import Signing
+from tsuzuri.serve.terms import Terms
 from tsuzuri.serve.turns import Shared
-from tsuzuri.serve.watch.settings import Watch
 from tsuzuri.serve.watch.watching import Watching
 from tsuzuri.store.database import Database
 from tsuzuri.store.keys import Key, Refused
@@ -48,11 +47,9 @@ ROUTES = "tsuzuri.serve.routes"
 WITHOUT_KEY = ("first_administrator", "health", "session_begin")  # the only routes that may be OPEN
 WITH_BODY = ("PATCH", "POST", "PUT")
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?")
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MAX_HEAD = 64 << 10  # bytes of all headers
 LOG = logging.getLogger("tsuzuri.serve")
-NO_PROXY = Proxies()
-NO_WATCH = Watch()
+USUAL = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +67,18 @@ class Door:
 class Service:
     """The ASGI application. What comes in and what goes out passes `guard`."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        db: Database,
-        *,
-        cost: Cost | None = None,
-        guard: Guard = NOTHING,
-        hosts: Sequence[str] = LOOPBACK,
-        most_at_once: int = 64,
-        keep: int = DAYS,
-        keep_content: bool = False,
-        keep_ms: int | None = None,
-        proxies: Proxies = NO_PROXY,
-        shared_limits: bool = False,
-        watch: Watch = NO_WATCH,
-    ) -> None:
-        """`keep`: for how many days an answer is stored that a client asks to have stored; 0: none is. `keep_content`: what is said is
-        kept with the audit, sealed. `keep_ms`: how long records are kept; None: for ever. `shared_limits`: several servers count
-        together on SQLite, too; on PostgreSQL they always do. `watch`: what is written down, compared and told of it. Raises MissingError,
-        ConfigError and FormatError for a `watch` that cannot be followed."""
-        self.pool, self.guard, self.proxies = pool, guard, proxies
-        self.db, self.access = db, Access(db, most_at_once, Shared(db) if shared_limits else None)
-        self.books, self.metrics = Books(db, cost), Metrics()
-        self.watching = Watching(watch, db, self.metrics.registry, lambda: self.books.broken)
-        self.signing, self.keeping = Signing(db), Keeping(db, keep)
+    def __init__(self, pool: Pool, db: Database, terms: Terms = USUAL) -> None:
+        """Raises MissingError, ConfigError and FormatError for a `watch` that cannot be followed."""
+        self.pool, self.terms, self.guard, self.proxies = pool, terms, terms.guard, terms.proxies
+        self.db, self.access = db, Access(db, terms.at_once, Shared(db) if terms.shared_limits else None)
+        self.energy = Energy(terms.watts)
+        self.books, self.metrics = Books(db, terms.cost), Metrics()
+        self.watching = Watching(terms.watch, db, self.metrics.registry, lambda: self.books.broken)
+        self.signing, self.keeping = Signing(db), Keeping(db, terms.keep)
         self.doors = doors([find(ROUTES, name) for name in names(ROUTES)])
         self.draining = False
-        self._keep_content, self._keep_ms = keep_content, keep_ms
         self.stopping = asyncio.Event()
-        self._hosts = frozenset(host.lower() for host in hosts)
+        self._hosts = frozenset(host.lower() for host in terms.hosts)
 
     async def pipeline(self, door: Door, call: Call, receive: Receive, out: Sender) -> None:
         """authenticate → authorise on the matched route → a turn → bounds → (route → reserve → guard in → model → guard out → settle) → audit
@@ -145,7 +124,7 @@ class Service:
         call = Call(self, Request(scope, receive))
         out, door, begun = Sender(send, call.id), None, asyncio.get_running_loop().time()
         call.tell = out.tell
-        out.heard = bytearray() if self._keep_content else None
+        out.heard = bytearray() if self.terms.keep_content else None
         try:
             self._check_head(call.request)
             door = self._door(scope)
@@ -215,6 +194,11 @@ class Service:
                 self.metrics.first.labels(call.model.name).observe(first)
             for kind in ("prompt_tokens", "completion_tokens", "cached_tokens"):
                 self.metrics.tokens.labels(call.model.name, kind).inc(getattr(call.meter, kind))
+            if call.meter.drawn:
+                self.metrics.joules.labels(call.model.name, call.meter.drawn.how).inc(call.meter.drawn.millijoules / 1000)
+            for kind, count in zip(("offered", "accepted"), call.meter.guesses, strict=True):
+                if count:
+                    self.metrics.guesses.labels(call.model.name, kind).inc(count)
 
     def _record(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
         """Who asked what of which model, and what it used; what was said only where that is kept. What nobody signed is not written down."""
@@ -233,28 +217,37 @@ class Service:
             "prompt_tokens": meter.prompt_tokens,
             "completion_tokens": meter.completion_tokens,
             "cached_tokens": meter.cached_tokens,
+            **({"millijoules": meter.drawn.millijoules, "energy": meter.drawn.how} if meter.drawn else {}),
             "milliseconds": round(1000 * (asyncio.get_running_loop().time() - begun)),
             "marks": dict(call.marks),
         }
+        if meter.drawn and call.who is not None:
+            self.books.draw(call.who, meter.drawn)
         self.books.record("request", body, said(call, out) if call.model is not None else None)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """At the end everything is on the disk."""
-        works = [self.books.recovering(), self.access.turns.keeping(), self.keeping.pruning(), *self.watching.works()]
-        if self._keep_ms is not None:
-            works.append(self.books.pruning(self._keep_ms))
+        """At the end everything is on the disk, and no connection is left."""
+        works = [
+            self.books.recovering(),
+            self.energy.ticking(),
+            self.access.turns.keeping(),
+            self.keeping.pruning(),
+            *self.watching.works(),
+        ]
+        if self.terms.keep_ms is not None:
+            works.append(self.books.pruning(self.terms.keep_ms))
         beside = [asyncio.create_task(work) for work in works]
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                for task in beside:
-                    task.cancel()
-                await self.books.flush()
-                await self.watching.flush()
-                await asyncio.to_thread(self.pool.close)
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
+        async with self.pool.connected():
+            assert (await receive())["type"] == "lifespan.startup"
+            await self.guard.ready()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()  # lifespan.shutdown
+            for task in beside:
+                task.cancel()
+            await self.books.flush()
+            await self.watching.flush()
+            await asyncio.to_thread(self.pool.close)
+        await send({"type": "lifespan.shutdown.complete"})
 
     def now(self) -> int:
         """Seconds since 1970."""

@@ -16,11 +16,12 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from tsuzuri.errors import TsuzuriError, Words
+from tsuzuri.serve.energy import Drawn
 from tsuzuri.serve.models import Served
 from tsuzuri.serve.refusal import Refusal
 from tsuzuri.serve.running import Meter
 from tsuzuri.serve.wire.asked import Asked, dumps
-from tsuzuri.store import audit, ledger
+from tsuzuri.store import audit, energy, ledger
 from tsuzuri.store.database import Database
 from tsuzuri.store.tables import now_ms
 from tsuzuri.store.users import Who as Key  # both are charged
@@ -45,6 +46,7 @@ class Books:
     def __init__(self, db: Database, cost: Cost | None = None) -> None:
         self._db, self._cost = db, cost
         self._pending: list[audit.New] = []
+        self._drawn: list[energy.Used] = []
         self._writing: asyncio.Task[None] | None = None
         self._deliveries = Deliveries(db)
         self._moving: set[asyncio.Task[Any]] = set()  # money that is being set aside or settled
@@ -175,6 +177,11 @@ class Books:
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
 
+    def draw(self, who: Key, drawn: Drawn) -> None:
+        """What a request drew, to be written with its record."""
+        both = energy.Energy(**{drawn.how: drawn.millijoules})
+        self._drawn.append(energy.Used(who, both, now_ms()))
+
     async def flush(self) -> None:
         """Everything is on the disk, or `broken` says that it is not."""
         while self._moving:
@@ -195,6 +202,16 @@ class Books:
                 return
             del self._pending[: len(rows)]
             self.broken = False
+            await self._write_drawn()
+
+    async def _write_drawn(self) -> None:
+        drawn, self._drawn = self._drawn, []
+        try:
+            if drawn:
+                await asyncio.to_thread(energy.add, self._db, drawn)
+        except (TsuzuriError, OSError) as error:
+            self._drawn = [*drawn, *self._drawn]  # with the next record
+            LOG.error("what was drawn cannot be written: %s", type(error).__name__)
 
     async def pruning(self, older_ms: int) -> None:
         """Takes away records that are older than that, now and then; it ends when it is cancelled."""

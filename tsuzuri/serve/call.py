@@ -17,8 +17,9 @@ from starlette.requests import Request
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, InputError, TsuzuriError, Words
 from tsuzuri.serve import routing
-from tsuzuri.serve.books import TURN, Account, yen
-from tsuzuri.serve.models import Embedded, Served, Tokens, unknown
+from tsuzuri.serve.books import Account, yen
+from tsuzuri.serve.energy import Share
+from tsuzuri.serve.models import Embedded, Prepared, Served, Tokens, unknown
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
 from tsuzuri.serve.running import Meter, closing, collected, side_by_side
 from tsuzuri.serve.sending import Answer
@@ -127,7 +128,26 @@ class Call:
             self.meter.begin(index, prompt, again=index > 0)
             guarded = self.service.guard.chat(self.steps.timed(chat, model.name))
             streams.append(guarded(asked.messages, for_choice(asked.options, index)))
-        return side_by_side(streams, self.meter)
+        return self._drawing(model, side_by_side(streams, self.meter))
+
+    async def _drawing(self, model: Served, events: AsyncIterator[tuple[int, Event]]) -> AsyncIterator[tuple[int, Event]]:
+        """The same, and what it draws is known at its end where the model is ours."""
+        with self._drawn(model):
+            async with closing(events):
+                async for found in events:
+                    yield found
+
+    @contextmanager
+    def _drawn(self, model: Served) -> Iterator[None]:
+        if model.mine is None:
+            yield
+            return
+        share = Share(None)
+        try:
+            with self.service.energy.share() as share:
+                yield
+        finally:
+            self.meter.draw(share.drawn)
 
     def price(self, model: Served) -> dict[str, str] | None:
         """What it costs; of a route, what each of its models does is asked of these."""
@@ -184,7 +204,7 @@ class Call:
                 text = prompt if isinstance(prompt, str) else await tokens.decode(prompt)
                 chat = self.service.guard.chat(self.steps.timed(_continued(tokens, prompt, text, self.tenant), model.name))
                 streams.append(chat([Message("user", text)], for_choice(asked.options, index)))
-        events = side_by_side(streams, self.meter)
+        events = self._drawing(model, side_by_side(streams, self.meter))
         self.tell({routing.MODEL: model.name})
         async with self._reserved([model], asked, {model.name: reading}) as account, closing(events):
             async for found in events:
@@ -196,27 +216,33 @@ class Call:
     async def vectors(
         self, model: Served, inputs: Sequence[tuple[str, str | Sequence[int]]], marks: Mapping[str, str]
     ) -> AsyncIterator[Embedded]:
-        """A vector for each text or row of ids, given with the place in the request that a refusal names. One after the other: a client
-        that goes away ends it between two."""
+        """A vector for each text or row of ids, given with the place in the request that a refusal names; in their order, once all are there.
+        The model reads several at once: a client that goes away ends it between two calls."""
         reader = model.reads(Words("ベクトル", "vectors"))
         self.marks = marks
-        read: list[tuple[str, str | Sequence[int], list[str]]] = []
+        read: list[Prepared] = []
+        told: list[list[str]] = []
         for place, each in inputs:
             with self.steps("guard"), _at(place, ConfigError):
                 if isinstance(each, str) and model.tokens is not None:
                     await model.tokens.fits(each)
                 text, notices = await self.service.guard.text(each if isinstance(each, str) else await reader.decode(each))
-            read.append((place, text if notices or isinstance(each, str) else each, notices))  # ids stay ids unless something is masked
+                # ids stay ids unless something is masked
+                read.append(await reader.prepare(text if notices or isinstance(each, str) else each))
+            told.append(notices)
         asked = Asked(model.name, Options(Sampling(max_tokens=1)), prompts=tuple("" for _ in read), marks=marks)
-        most = sum(len(each.encode()) if isinstance(each, str) else len(each) for _, each, _ in read) + TURN * len(read)
-        async with self._reserved([model], asked, {model.name: most}) as account:
-            for place, each, told in read:
-                with self.steps("model"), _at(place):
-                    found = await reader.embed(each)
-                self.meter.prompt_tokens += found.tokens
-                if account is not None:
-                    await account.before()
-                yield Embedded(found.vector, found.tokens, (*told, *found.told))
+        found: dict[int, Embedded] = {}
+        async with self._reserved([model], asked, {model.name: sum(each.tokens for each in read)}) as account:
+            vectors = reader.embed(read)
+            with self.steps("model"), self._drawn(model):
+                async with closing(vectors):
+                    async for number, one in vectors:
+                        found[number] = one
+                        self.meter.prompt_tokens += one.tokens
+            if account is not None:
+                await account.before()
+            for number, notices in enumerate(told):
+                yield Embedded(found[number].vector, found[number].tokens, (*notices, *found[number].told))
 
     @asynccontextmanager
     async def _reserved(self, models: Sequence[Served], asked: Asked, prompts: Mapping[str, int]) -> AsyncIterator[Account | None]:

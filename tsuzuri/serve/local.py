@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from tsuzuri.chat.template import CHATML
 from tsuzuri.chat.together import Together
 from tsuzuri.engine.apart import Apart
 from tsuzuri.errors import ContextError, Words
-from tsuzuri.serve.models import Embedded
+from tsuzuri.serve.models import Embedded, Prepared
 from tsuzuri.types import Chat, Event, Message, Options
 
 T = TypeVar("T")
@@ -39,9 +40,10 @@ class Local:
         quantize: str | None = None,
         threads: int | None = None,
         pages: Path | None = None,
+        lookup: int = 0,
     ) -> None:
-        """`pages`: a directory where what was read survives a restart."""
-        self.model: LocalModel = load(directory, dtype=dtype, quantize=quantize, threads=threads)
+        """`pages`: a directory where what was read survives a restart. `lookup`: as of `load`."""
+        self.model: LocalModel = load(directory, dtype=dtype, quantize=quantize, threads=threads, lookup=lookup)
         self.context_length = self.model.context_length
         self._apart = _tried_first(self.model)
         self._longest = None if self.model.engine.reads_source else self.model.tokenizer.longest
@@ -95,9 +97,15 @@ class Local:
         """Whoever stops listening ends the work within one token."""
         return self._together.texts(prompt, options, tenant)
 
-    async def embed(self, prompt: str | Sequence[int]) -> Embedded:
+    async def prepare(self, prompt: str | Sequence[int]) -> Prepared:
         ids = await self.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        return Embedded(await self._away(lambda: self.model.engine.embed(ids)), len(ids))
+        self.model.engine.check(ids, room=0)
+        return Prepared(ids, len(ids))
+
+    async def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]:
+        """One after the other: a model that writes reads each in blocks."""
+        for place, each in enumerate(prompts):
+            yield place, Embedded(await self._away(partial(self.model.engine.embed, each.ids)), each.tokens)
 
     async def _away(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)

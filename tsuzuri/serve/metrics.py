@@ -21,6 +21,8 @@ class Metrics:
             "tsuzuri_first_event_seconds", "Until the model's first event.", ["model"], buckets=BUCKETS, registry=self.registry
         )
         self.tokens = Counter("tsuzuri_tokens", "Tokens read and given.", ["model", "kind"], registry=self.registry)
+        self.joules = Counter("tsuzuri_energy_joules", "What models of our own drew.", ["model", "how"], registry=self.registry)
+        self.guesses = Counter("tsuzuri_guesses", "Tokens guessed ahead, and right.", ["model", "kind"], registry=self.registry)
         self.fallbacks = Counter("tsuzuri_fallbacks", "Models of a route that did not answer.", ["model", "reason"], registry=self.registry)
         self.under_way = Gauge("tsuzuri_requests_under_way", "Requests under way.", registry=self.registry)
 

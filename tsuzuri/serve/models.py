@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,13 +33,23 @@ class Embedded:
     told: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A text as a model reads it for its vector. `ready`: the vector, where it cost nothing to find."""
+
+    ids: Sequence[int]
+    tokens: int
+    ready: Embedded | None = None
+
+
 class Reader(Protocol):
     """A model of our own that texts can be given to read. Nothing here holds up the event loop."""
 
     @property
     def context_length(self) -> int | None: ...  # None: as long as one likes
     async def decode(self, ids: Sequence[int]) -> str: ...
-    async def embed(self, prompt: str | Sequence[int]) -> Embedded: ...
+    async def prepare(self, prompt: str | Sequence[int]) -> Prepared: ...  # ContextError, InputError: what is wrong with it
+    def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]: ...  # each with its place, as they are ready
     def close(self) -> None: ...
 
 
@@ -55,8 +66,9 @@ class Tokens(Protocol):
     async def source(self, prompt: str) -> list[int]: ...  # what it reads before it continues a text
     def chat(self, tenant: str) -> Chat: ...  # what was computed for one tenant is never found by another
     def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]: ...
+    async def prepare(self, prompt: str | Sequence[int]) -> Prepared: ...
+    def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]: ...
     def close(self) -> None: ...
-    async def embed(self, prompt: str | Sequence[int]) -> Embedded: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +146,15 @@ class Pool:
 
     def all(self) -> list[Served]:
         return list(self._models.values())
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Within it, connections to models elsewhere are kept from one request to the next; at its end they are closed."""
+        async with AsyncExitStack() as held:
+            for model in self._models.values():
+                if isinstance(model.chat, AbstractAsyncContextManager):
+                    await held.enter_async_context(model.chat)
+            yield
 
     def close(self) -> None:
         """What our own models compute ends."""

@@ -7,8 +7,9 @@ never in the event loop. It writes no text. It loads torch and is imported only 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from tsuzuri.chat import labels
 from tsuzuri.errors import ConfigError, InputError, Words
 from tsuzuri.model import weights
 from tsuzuri.model.vectors import MODEL_TYPE, Vectors
-from tsuzuri.serve.models import Embedded, Reader
+from tsuzuri.serve.models import Embedded, Prepared, Reader
 from tsuzuri.text.words import cutter
 
 T = TypeVar("T")
@@ -77,12 +78,20 @@ class Encoding(_Away):
     async def decode(self, ids: Sequence[int]) -> str:
         return await self._away(lambda: self.encoder.tokenizer.decode(ids))
 
-    async def embed(self, prompt: str | Sequence[int]) -> Embedded:
-        def work() -> Embedded:
-            ids = self.encoder.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-            return Embedded(self.encoder.embed_ids([ids])[0].tolist(), len(self.encoder.frame.around(ids)))
+    async def prepare(self, prompt: str | Sequence[int]) -> Prepared:
+        def work() -> Prepared:
+            row = self.encoder.checked(self.encoder.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt))
+            return Prepared(row, len(row))
 
         return await self._away(work)
+
+    async def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]:
+        """Several in one call of the model, as many as `labels.together` allows."""
+        for places in labels.together([each.ids for each in prompts]):
+            rows = [prompts[place].ids for place in places]
+            vectors = (await self._away(partial(self.encoder.embed_rows, rows))).tolist()
+            for place, vector in zip(places, vectors, strict=True):
+                yield place, Embedded(vector, prompts[place].tokens)
 
 
 class WordVectors(_Away):
@@ -102,12 +111,17 @@ class WordVectors(_Away):
             todo=Words("文章を渡してください。", "Give it a text."),
         )
 
-    async def embed(self, prompt: str | Sequence[int]) -> Embedded:
+    async def prepare(self, prompt: str | Sequence[int]) -> Prepared:
         text = prompt if isinstance(prompt, str) else await self.decode(prompt)
 
-        def work() -> Embedded:
+        def work() -> Prepared:
             vector, count, unknown = self.vectors.embed(text), len(self.vectors.cut(text)), len(self.vectors.unknown(text))
             words = Words(f"ベクトルのない語が {unknown} 語あり、数えていません。", f"{unknown} words have no vector and do not count.")
-            return Embedded(vector.tolist(), count, (str(words),) if unknown else ())
+            return Prepared((), count, Embedded(vector.tolist(), count, (str(words),) if unknown else ()))
 
         return await self._away(work)
+
+    async def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]:
+        for place, each in enumerate(prompts):
+            assert each.ready is not None
+            yield place, each.ready

@@ -1,8 +1,9 @@
 """Models elsewhere and routes, from the command line and from a file; keys from the environment or from files, never from either.
 
-In: `NAME=URL` or `NAME=provider:model@address`, or a YAML file:
+In: what settings say under `remotes` and `routes`:
 
     remotes:
+      near: http://127.0.0.1:8002/v1                # or provider:model@address, as on the command line
       large: {provider: anthropic, model: claude-sonnet-4-5, key_env: ANTHROPIC_API_KEY}
       shared: {provider: openai_compatible, model: qwen3, address: http://127.0.0.1:8001/v1}
       cloud: {provider: gemini, model: gemini-2.5-flash, key_file: /run/secrets/gemini}
@@ -26,16 +27,18 @@ from typing import Any
 
 from tsuzuri import config
 from tsuzuri.chat import providers
+from tsuzuri.chat.providers._wire import checked
 from tsuzuri.errors import ConfigError, MissingError, Words
 from tsuzuri.folder import find
 from tsuzuri.serve.models import Served, routed
 from tsuzuri.serve.routing import Candidate, Route, When
+from tsuzuri.serve.settings import REMOTE_KEY
 from tsuzuri.store import keys, users
 from tsuzuri.store.database import Database
 
 SHORT = re.compile(r"(?P<provider>[a-z_-]+):(?P<model>[^\s]+?)(?:@(?P<address>https?://\S+))?")
 URL = re.compile(r"[a-z]+://", re.IGNORECASE)
-COMMON_KEY = "TSUZURI_REMOTE_KEY"  # for several models at one address; with _NAME behind it, for that one
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 MOST_KEY = 4096  # bytes of a file with a key
 TODO = Words("経路のファイルを直してください。", "Correct the file of routes.")
 
@@ -54,8 +57,11 @@ class Remote:
         module = find(providers.__name__, self.provider)
         if self.address is None and module.ADDRESS is None:
             raise _wrong("address", Words(f"{self.provider} には address が要ります。", f"{self.provider} needs an address."))
+        checked(self.place, None)
         if self.key_env is not None and self.key_file is not None:
             raise _wrong("key_file", Words("key_env と key_file は、どちらか一つです。", "Give key_env or key_file, not both."))
+        if self.key_env is not None and not VARIABLE.fullmatch(self.key_env):  # not shown: it may be the key itself
+            raise _wrong("key_env", Words("環境変数の名前ではありません。", "It is no name of an environment variable."))
 
     @property
     def place(self) -> str:
@@ -75,9 +81,11 @@ class Plan:
     routes: Mapping[str, Route] = field(default_factory=dict)
 
 
-def read(path: Path) -> Plan:
-    """Raises MissingError, InputError, ConfigError naming the key."""
-    return config.build(Plan, config.read_yaml(path), todo=TODO)
+def plan(remotes: Mapping[str, Any], routes: Mapping[str, Any]) -> Plan:
+    """What settings say of them. A model elsewhere is a mapping, or as on the command line. Raises ConfigError naming the key."""
+    whole = {name: named(name, one) for name, one in remotes.items() if isinstance(one, str)}
+    found = config.build(Plan, {"remotes": {n: one for n, one in remotes.items() if n not in whole}, "routes": routes}, todo=TODO)
+    return Plan({name: whole.get(name) or found.remotes[name] for name in remotes}, found.routes)
 
 
 def named(name: str, text: str) -> Remote:
@@ -97,11 +105,11 @@ def named(name: str, text: str) -> Remote:
 def served(remotes: Mapping[str, Remote], environment: Mapping[str, str]) -> list[Served]:
     """Raises ConfigError and MissingError for a key that is not where it should be, and for one that could go to several places."""
     alike = {remote.place for name, remote in remotes.items() if not _own(name, remote, environment)}
-    if environment.get(COMMON_KEY) and len(alike) > 1:
+    if environment.get(REMOTE_KEY) and len(alike) > 1:
         raise ConfigError(
             Words("複数のサーバーのモデルが指定されました。", "Models of several servers were given."),
-            found=Words(f"{COMMON_KEY} のキーを、どこへ送るのか決められません。", f"It is not clear where the key in {COMMON_KEY} goes."),
-            todo=Words(f"{COMMON_KEY}_名前 に、それぞれのキーを入れてください。", f"Put each key into {COMMON_KEY}_NAME."),
+            found=Words(f"{REMOTE_KEY} のキーを、どこへ送るのか決められません。", f"It is not clear where the key in {REMOTE_KEY} goes."),
+            todo=Words(f"{REMOTE_KEY}_名前 に、それぞれのキーを入れてください。", f"Put each key into {REMOTE_KEY}_NAME."),
         )
     return [_served(name, remote, _key(name, remote, environment)) for name, remote in remotes.items()]
 
@@ -111,9 +119,20 @@ def _served(name: str, remote: Remote, key: str | None) -> Served:
     return Served(name, chat, tools=True, forms=True, priced=remote.listed)
 
 
+def where_key_is(name: str, remote: Remote, environment: Mapping[str, str]) -> Words:
+    """For a person who looks at what is in force; never the key."""
+    if remote.key_file is not None:
+        return Words(f"ファイル {remote.key_file}", f"the file {remote.key_file}")
+    if remote.key_env is not None:
+        there = bool(environment.get(remote.key_env))
+        return Words(f"{remote.key_env}{'' if there else '（ありません）'}", f"{remote.key_env}{'' if there else ' (not there)'}")
+    found = next((each for each in (variable(name), REMOTE_KEY) if environment.get(each)), None)
+    return Words(found or "なし", found or "none")
+
+
 def variable(name: str) -> str:
     """The environment variable for the key of that model alone."""
-    return f"{COMMON_KEY}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+    return f"{REMOTE_KEY}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
 
 
 def _own(name: str, remote: Remote, environment: Mapping[str, str]) -> bool:
@@ -124,7 +143,7 @@ def _key(name: str, remote: Remote, environment: Mapping[str, str]) -> str | Non
     if remote.key_file is not None:
         return _from_file(name, remote.key_file)
     if remote.key_env is None:
-        return environment.get(variable(name)) or environment.get(COMMON_KEY) or None
+        return environment.get(variable(name)) or environment.get(REMOTE_KEY) or None
     found = environment.get(remote.key_env)
     if not found:
         raise MissingError(

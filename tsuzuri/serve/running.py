@@ -7,14 +7,15 @@ stream below is closed at once, and what had been used by then is still known. I
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from tsuzuri.types import Event, Text, Thought, ToolCall, Usage
+from tsuzuri.serve.energy import Drawn
+from tsuzuri.types import Done, Event, Text, Thought, ToolCall, Usage
 
 T = TypeVar("T")
 AHEAD = 16  # events that a choice may be ahead of whoever reads them
@@ -27,6 +28,8 @@ class Meter:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    drawn: Drawn | None = None  # by a model of our own, where that is known
+    guesses: tuple[int, int] = (0, 0)  # offered, and of those right, where the model guesses ahead
     first: float | None = None  # when the first event came, on the clock of the event loop
     _open: dict[int, int] = field(default_factory=dict)  # tokens of the choices that have not told their usage
     _prompts: dict[int, int] = field(default_factory=dict)  # their prompts, where it is known
@@ -49,6 +52,14 @@ class Meter:
             if index not in self._again:
                 self.prompt_tokens += event.prompt_tokens
                 self.cached_tokens += event.cached_tokens
+        elif isinstance(event, Done) and isinstance(guessed := event.detail.get("lookup"), Mapping):
+            offered, accepted = self.guesses
+            self.guesses = offered + guessed["offered"], accepted + guessed["accepted"]
+
+    def draw(self, more: Drawn | None) -> None:
+        """Adds what one model drew."""
+        if more is not None:
+            self.drawn = Drawn(more.millijoules + (self.drawn.millijoules if self.drawn else 0), more.how)
 
     def so_far(self) -> tuple[int, int, int]:
         """Tokens read, given, and of those read the known ones: of a choice that has not told, all may be."""

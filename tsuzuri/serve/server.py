@@ -17,7 +17,8 @@ from types import FrameType
 import uvicorn
 
 from tsuzuri.errors import ConfigError, Words
-from tsuzuri.serve.app import LOOPBACK, MAX_HEAD, Service
+from tsuzuri.serve.app import MAX_HEAD, Service
+from tsuzuri.serve.terms import LOOPBACK
 
 GRACE = 30.0  # seconds for what is under way when the server is told to stop
 LAST = 5.0  # seconds for the terminators after that
@@ -120,7 +121,7 @@ def listen(address: Address) -> socket.socket:
 
     At a shared port nobody is let in before the server runs: until then there are others."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, for asyncio sends at once (TCP_NODELAY) only then
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address.shared:

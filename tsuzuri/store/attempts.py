@@ -41,6 +41,11 @@ def right(db: Database, name: str, address: str | None) -> None:
         connection.execute(fewer.values(count=attempts.c.count - 1))
 
 
+def forget(db: Database, connection: Connection, name: str) -> None:
+    """Of somebody who is erased."""
+    connection.execute(delete(attempts).where(attempts.c.subject == _name(db, name)))
+
+
 def _count(connection: Connection, subject: str, most: int, now: int) -> int | None:
     either = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     fresh = attempts.c.since <= now - WINDOW_MS

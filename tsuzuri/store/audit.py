@@ -141,10 +141,15 @@ def erase_content(db: Database, seq: int) -> bool:
     with db.write() as connection:
         found = connection.execute(select(audit_contents.c.seq).where(audit_contents.c.seq == seq)).first() is not None
         if found:
-            _forget(connection, seq)
-            _append(db, connection, ERASED, {"seq": seq}, None, now_ms())
+            erase_in(db, connection, seq)
     sealed.wipe(db)
     return found
+
+
+def erase_in(db: Database, connection: Connection, seq: int) -> None:
+    """The same of a content that is there, as part of the caller's transaction; `sealed.wipe` afterwards leaves no byte of it."""
+    _forget(connection, seq)
+    _append(db, connection, ERASED, {"seq": seq}, None, now_ms())
 
 
 def export(db: Database, start: int = 1, count: int | None = None) -> Iterator[str]:

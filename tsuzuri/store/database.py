@@ -133,6 +133,17 @@ def default_address() -> str | Path:
     return os.environ.get("TSUZURI_DATABASE_URL") or default_directory()
 
 
+def shown(address: str | Path) -> str:
+    """For a person: of an address of PostgreSQL its host, port and database alone, for the rest may hold a password."""
+    if not (isinstance(address, str) and "://" in address):
+        return str(address)
+    try:
+        url = make_url(address)
+    except exc.ArgumentError:
+        return "?"
+    return f"{url.get_backend_name()}://{url.host or ''}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+
+
 def default_directory() -> Path:
     """TSUZURI_DATA_DIR, or `tsuzuri` where the system keeps the data of programs."""
     given = os.environ.get("TSUZURI_DATA_DIR")

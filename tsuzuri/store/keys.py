@@ -221,7 +221,8 @@ def change(
         values = {name: _cells(made)[name] for name in changes}
         if values:
             connection.execute(update(keys).where(keys.c.id == old.id).values(**values))
-            pairs = {name: [getattr(old, name), getattr(made, name)] for name in changes}
+            # a name may be a person's, and what stands in the chain cannot be erased
+            pairs = {name: "" if name == "name" else [getattr(old, name), getattr(made, name)] for name in changes}
             audit.append(db, "key.changed", {"by": by, "key": old.id, "changed": pairs}, connection=connection, now=now)
         return _one(connection, old.id)
 

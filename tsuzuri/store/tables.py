@@ -149,6 +149,15 @@ entries = Table(  # double entry: the amounts of one transfer add up to zero
     Index("ix_entries_owner", "owner", "month", "account"),
 )
 
+energy = Table(  # what models of our own drew for an owner in a month, in millijoules
+    "energy",
+    metadata,
+    Column("owner", Text, primary_key=True),  # key:ID, user:ID or all
+    Column("month", Text, primary_key=True),
+    Column("measured", BigInteger, nullable=False),  # by the machine's counter
+    Column("estimated", BigInteger, nullable=False),  # from configured watts
+)
+
 # ── what happened
 audit = Table(
     "audit",

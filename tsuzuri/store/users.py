@@ -208,6 +208,21 @@ def change(
         return _user(_one(connection, found.id)._mapping)
 
 
+def leave(connection: Connection, user_id: str) -> None:
+    """Somebody is about to be erased: not the last administrator (ConfigError), and who was the first hands that on, so that nobody is invited
+    to become it again."""
+    found = _one(connection, user_id)
+    if found.role == "admin":
+        _check_not_last(connection, found)
+    if found.first:
+        connection.execute(update(users).where(users.c.id == user_id).values(first=None))
+        others = (
+            select(users.c.id).where(users.c.role == "admin", users.c.id != user_id).order_by(users.c.active.desc(), users.c.created_at)
+        )
+        next_one = connection.execute(others).scalars().first()
+        connection.execute(update(users).where(users.c.id == next_one).values(first=1))
+
+
 # ── signing in
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +75,8 @@ def fusable(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     return nats, slope @ head, slope.t() @ hidden
 
 
-_stretch = ContextVar("_stretch", default=stretch)
+Stretch: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+_stretch: ContextVar[Stretch] = ContextVar("_stretch", default=stretch)
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def fused() -> Iterator[None]:
 
 
 @cache
-def _compiled() -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+def _compiled() -> Stretch:
     return torch.compile(fusable)
 
 

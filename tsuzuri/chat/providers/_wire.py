@@ -10,24 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any, Protocol
 
 import httpx2
 
 from tsuzuri import __version__
+from tsuzuri.chat.providers._connections import Connections, made
 from tsuzuri.engine.constraint import Constraint
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, ContextError, RemoteError, TsuzuriError, Words
-from tsuzuri.types import Chat, Done, Event, Finish, Message, Notice, Options, ToolCall
+from tsuzuri.types import Done, Event, Finish, Message, Notice, Options, ToolCall
 
-TIMEOUT = httpx2.Timeout(600, connect=15)  # seconds without a byte, seconds to connect
 MAX_LINE = 4 << 20  # bytes of one event
 MAX_ANSWER = 64 << 20  # bytes of one answer
 MAX_REFUSAL = 1 << 16  # bytes of an error that are read
@@ -60,16 +59,31 @@ class Place:
     key: str | None = field(default=None, repr=False)
 
 
-def chat(place: Place, request: Callable[[Sequence[Message], Options], Mapping[str, Any]], reading: Callable[[], Reading]) -> Chat:
-    async def answered(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
-        """A `Chat`. Whoever stops listening closes the connection, which ends the work over there."""
-        body = request(messages, options)
+class RemoteChat:
+    """A `Chat`. Within `async with` its connections are kept from one request to the next; outside of it each request has its own."""
+
+    def __init__(
+        self, place: Place, request: Callable[[Sequence[Message], Options], Mapping[str, Any]], reading: Callable[[], Reading]
+    ) -> None:
+        self._place, self._request, self._reading = place, request, reading
+        self._connections = Connections()
+
+    async def __aenter__(self) -> RemoteChat:
+        await self._connections.hold()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connections.let_go()
+
+    async def __call__(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
+        """Whoever stops listening closes the connection, which ends the work over there."""
+        place, body = self._place, self._request(messages, options)
         for tried in range(1, TRIES + 1):
-            begun, came = False, reading()
+            begun, came = False, self._reading()
             failed: _Failed | httpx2.HTTPError
             try:
                 async with (
-                    _client() as client,
+                    self._connections.client() as client,
                     client.stream("POST", place.url, json=body, headers=_headers(place, options.trace)) as response,
                 ):
                     if response.status_code == 200:
@@ -95,29 +109,17 @@ def chat(place: Place, request: Callable[[Sequence[Message], Options], Mapping[s
             yield Notice(str(_told_again(failed, wait)))
             await asyncio.sleep(wait)
 
-    return answered
-
 
 async def got(place: Place) -> dict[str, Any]:
     """The JSON object at an address. Raises ConfigError, RemoteError."""
     try:
-        async with _client() as client, client.stream("GET", place.url, headers=_headers(place)) as response:
+        async with made() as client, client.stream("GET", place.url, headers=_headers(place)) as response:
             text = await _start(response)
     except httpx2.HTTPError as error:
         raise _unreachable(error) from error
     if response.status_code != 200:
         raise _error(_Failed(response.status_code, text, response.headers), place.key)
     return as_object(text)
-
-
-def _client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=_trusted())
-
-
-@cache
-def _trusted() -> ssl.SSLContext:
-    """Whose certificates are believed; reading them takes as long as a short answer, so it is done once."""
-    return httpx2.create_ssl_context(trust_env=False)
 
 
 def _headers(place: Place, trace: str | None = None) -> dict[str, str]:
@@ -133,7 +135,15 @@ def checked(address: str, key: str | None) -> str:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, ValueError):
         parsed = httpx2.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment or parsed.userinfo:
+    if parsed.userinfo or "@" in address.partition("://")[2].partition("/")[0]:  # it is not shown
+        raise ConfigError(
+            ASKED,
+            found=Words("アドレスに名前かパスワードが入っています。", "The address holds a name or a password."),
+            todo=Words(
+                "アドレスからは除き、キーは環境変数かファイルに入れてください。", "Leave it out; a key goes into the environment or a file."
+            ),
+        )
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
         raise ConfigError(
             ASKED,
             found=Words(f"「{address[:80]}」はアドレスではありません。", f"'{address[:80]}' is no address."),
@@ -404,7 +414,7 @@ def _patience(failed: _Failed | httpx2.HTTPError, tried: int) -> float | None:
     usual: float = WAIT * 2 ** (tried - 1) * random.uniform(0.75, 1)  # noqa: S311  so that those who were refused together do not return together
     if isinstance(failed, httpx2.HTTPError):
         unsent = isinstance(failed, httpx2.ConnectError | httpx2.ConnectTimeout)
-        return usual if unsent or isinstance(failed, httpx2.RemoteProtocolError | httpx2.ReadError) else None
+        return usual if unsent or isinstance(failed, httpx2.RemoteProtocolError | httpx2.ReadError | httpx2.WriteError) else None
     says = failed.headers.get("x-should-retry", "").lower()
     if says == "false" or (says != "true" and (failed.status not in AGAIN or failed.spent)):
         return None

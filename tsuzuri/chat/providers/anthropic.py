@@ -33,7 +33,9 @@ def chat(address: str, model: str, key: str | None = None) -> Chat:
     """Raises ConfigError for what is no address, and for a key that would travel in the clear to another machine."""
     url = _wire.checked(address, key).removesuffix("/v1")
     headers = {"anthropic-version": VERSION, **({"x-api-key": key} if key else {})}
-    return _wire.chat(_wire.Place(f"{url}/v1/messages", headers, key), lambda messages, options: request(model, messages, options), Reading)
+    return _wire.RemoteChat(
+        _wire.Place(f"{url}/v1/messages", headers, key), lambda messages, options: request(model, messages, options), Reading
+    )
 
 
 # ── there

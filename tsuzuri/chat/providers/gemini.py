@@ -46,7 +46,7 @@ def chat(address: str, model: str, key: str | None = None) -> Chat:
             todo=Words("モデルの名前を確かめてください。", "Check the name of the model."),
         )
     place = _wire.Place(f"{url}/models/{name}:streamGenerateContent?alt=sse", {"x-goog-api-key": key} if key else {}, key)
-    return _wire.chat(place, request, Reading)
+    return _wire.RemoteChat(place, request, Reading)
 
 
 # ── there

@@ -20,4 +20,4 @@ NAMES = {
 def chat(address: str, model: str, key: str | None = None) -> Chat:
     """Raises ConfigError for what is no address, and for a key that would travel in the clear to another machine."""
     place = _wire.Place(f"{_wire.checked(address, key)}/chat/completions", bearer(key), key)
-    return _wire.chat(place, lambda messages, options: request(model, [*map(_wire.bare, messages)], options, NAMES), Reading)
+    return _wire.RemoteChat(place, lambda messages, options: request(model, [*map(_wire.bare, messages)], options, NAMES), Reading)

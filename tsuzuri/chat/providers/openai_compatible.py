@@ -26,7 +26,7 @@ NAMES = {each.name: each.name for each in fields(Sampling)}  # ours are those of
 def chat(address: str, model: str, key: str | None = None) -> Chat:
     """Raises ConfigError for what is no address, and for a key that would travel in the clear to another machine."""
     place = _wire.Place(f"{_wire.checked(address, key)}/chat/completions", bearer(key), key)
-    return _wire.chat(place, lambda messages, options: request(model, messages, options, NAMES), Reading)
+    return _wire.RemoteChat(place, lambda messages, options: request(model, messages, options, NAMES), Reading)
 
 
 async def first_model(address: str, key: str | None = None) -> str:

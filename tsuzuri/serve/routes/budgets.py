@@ -9,7 +9,7 @@ from tsuzuri.serve.access import EVERYONE
 from tsuzuri.serve.call import Call
 from tsuzuri.serve.managing import listed, role
 from tsuzuri.serve.sending import Answer
-from tsuzuri.store import keys, ledger
+from tsuzuri.store import energy, keys, ledger
 
 METHOD, PATHS, POLICY = "GET", ("/api/budgets",), ("admin", "audit", *EVERYONE)
 
@@ -22,4 +22,5 @@ async def answer(call: Call) -> Answer:
         own = await asyncio.to_thread(keys.listed, db, call.who.user_id or "")
         mine = {f"user:{call.who.user_id}", *(f"key:{key.id}" for key in own)}
         found = [one for one in found if one.owner in mine]
-    return Answer(listed([{"object": "budget", **asdict(one)} for one in found]))
+    drawn, nothing = await asyncio.to_thread(energy.listed, db), energy.Energy()
+    return Answer(listed([{"object": "budget", **asdict(one), "millijoules": asdict(drawn.get(one.owner, nothing))} for one in found]))
