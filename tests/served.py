@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,11 @@ import httpx2
 
 from tsuzuri.chat.scripted import Scripted
 from tsuzuri.serve.app import Service
-from tsuzuri.serve.server import Server
+from tsuzuri.serve.models import Pool, Served
+from tsuzuri.serve.server import Address, Server, listen
+from tsuzuri.serve.terms import Terms
+from tsuzuri.store import keys
+from tsuzuri.store.database import Database
 from tsuzuri.types import Event, Message, Options
 
 
@@ -69,6 +75,45 @@ class Running:
         self.server.handle_exit(signal.SIGTERM, None)
         self.thread.join(20)
         assert not self.thread.is_alive()
+
+
+def key_maker(db: Database) -> Callable[..., tuple[keys.Key, str]]:
+    def make(*scopes: str, **limits: Any) -> tuple[keys.Key, str]:
+        return keys.create(db, "test", scopes=scopes or keys.SCOPES, **limits)
+
+    return make
+
+
+def starter(db: Database) -> Callable[..., Any]:
+    """`with starter(db)(model, …) as running:`"""
+    _, secret = keys.create(db, "all", scopes=keys.SCOPES, concurrent=64)
+
+    @contextmanager
+    def start(*models: Served, grace: float = 0.2, on: Database | None = None, **how: Any) -> Iterator[Running]:
+        service = Service(Pool(models), on or db, Terms(**how))
+        at = listen(Address(port=0))
+        server = Server(service, Address(), grace)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)
+        thread.start()
+        running = Running(f"http://127.0.0.1:{at.getsockname()[1]}", secret, service, server, thread)
+        _until_up(at.getsockname()[1])
+        try:
+            yield running
+        finally:
+            if thread.is_alive():
+                running.stop()
+
+    return start
+
+
+def _until_up(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            continue
+        return
+    raise AssertionError("the server does not come up")
 
 
 def request(running: Running, body: dict[str, Any]) -> bytes:

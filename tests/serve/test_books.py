@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from served import Repeated, Running, request, until
 from sqlalchemy import select
 
 from tsuzuri.serve.models import Served, from_directory
-from tsuzuri.store import audit, ledger
+from tsuzuri.store import audit, keys, ledger, users
 from tsuzuri.store.database import Database
 from tsuzuri.store.tables import reservations
 from tsuzuri.types import Done, Text, Usage
@@ -91,6 +92,19 @@ def test_what_a_process_that_died_had_set_aside_is_settled_at_the_next_start(
     with serving(Served("script", Repeated(Text("あ"), Usage(1, 1), Done("stop"))), cost=cost):
         assert until(lambda: ledger.balance(db, f"key:{key.id}").spent == 200)
     assert ledger.balance(db, f"key:{key.id}").held == 0
+
+
+def test_an_administrator_has_a_budget_like_anybody_else(running: Running, db: Database) -> None:
+    user = users.add(db, f"管理者{secrets.token_hex(4)}", "admin")
+    _, secret = keys.create(db, "鍵", scopes=keys.SCOPES, user_id=user.id)
+    ledger.set_limit(db, f"user:{user.id}", 0)
+    body = {**ASKED, "model": "priced", "max_tokens": 2}
+    with running.client() as client:
+        found = client.post("/v1/chat/completions", json=body, headers=bearer(secret))
+        assert (found.status_code, found.json()["error"]["code"]) == (429, "insufficient_quota")
+        ledger.set_limit(db, f"user:{user.id}", 10**9)
+        assert client.post("/v1/chat/completions", json=body, headers=bearer(secret)).status_code == 200
+    assert until(lambda: ledger.balance(db, f"user:{user.id}").spent > 0)
 
 
 def test_every_piece_is_written_down_before_it_goes_out(running: Running, make_key: Callable[..., Any], db: Database) -> None:

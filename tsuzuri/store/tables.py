@@ -8,7 +8,20 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Dialect, ForeignKey, Index, Integer, LargeBinary, MetaData, Table
+from sqlalchemy import Text as AnyText
+from sqlalchemy.types import TypeDecorator
+
+
+class Text(TypeDecorator[str]):
+    """A zero in a text becomes a mark, in what is looked for too: PostgreSQL cannot keep it, and then there is nothing of that name."""
+
+    impl = AnyText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.replace("\0", "\ufffd")
+
 
 metadata = MetaData(
     naming_convention={
@@ -163,7 +176,7 @@ audit = Table(
     "audit",
     metadata,
     Column("seq", WHOLE, primary_key=True, autoincrement=False),  # 1, 2, 3 … without a gap
-    Column("record", Text, nullable=False),  # canonical JSON, the hash of the one before it included
+    Column("record", AnyText, nullable=False),  # canonical JSON, exactly, the hash of the one before it included
     Column("hash", LargeBinary, nullable=False),  # SHA-256 of `record`
     Column("mac", LargeBinary, nullable=False),  # HMAC of `hash` under a key that is not in the database
 )
