@@ -152,12 +152,13 @@ def test_content_is_found_by_its_category_and_business_is_left_alone() -> None:
 
 def test_content_in_other_words_is_found_and_what_only_sounds_like_it_is_not() -> None:
     """Of what was held out of the training, and of what was written last."""
-    for texts in ([one for one in corpus.asked(corpus.HARM) if one.held_out], corpus.asked(corpus.HARM_FRESH)):
+    held = [one for one in corpus.asked(corpus.HARM) if one.held_out]
+    for share, texts in ((0.5, held), (0.25, corpus.asked(corpus.HARM_FRESH))):
         found = {one: {f.kind.partition(".")[2] for f in look(one.text, ("content",))} for one in texts}
         asked, calm = [one for one in texts if one.kind != corpus.HARMLESS], [one for one in texts if one.kind == corpus.HARMLESS]
         assert len(asked) >= 50 and len(calm) >= 50
         hits = [one for one in asked if found[one]]
-        assert len(hits) >= 0.4 * len(asked)
+        assert len(hits) >= share * len(asked)
         assert sum(one.kind in found[one] for one in hits) >= 0.8 * len(hits)
         assert sum(bool(found[one]) for one in calm) <= 0.08 * len(calm)
 
