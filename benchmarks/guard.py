@@ -1,6 +1,6 @@
 """What the guard finds, misses and takes for what it is not, with intervals; and how fast.
 
-    python benchmarks/guard.py [--outside DIRECTORY]
+    python benchmarks/guard.py [--outside DIRECTORY] [--plain DIRECTORY]
 
 Three corpora of this repository (tsuzuri/guard/corpus): attacks and harmless sentences, personal data, content. Injection is measured at
 its one threshold on templates that were held out of training, and on those written last (`fresh`), each text also in other writings.
@@ -8,6 +8,7 @@ Secrets are registered, written in every encoding, and cut anywhere. Intervals a
 groups stand behind them, for texts of one template are alike. Same seed, same numbers; only the speeds are the machine's.
 `--outside` measures public sets that are not part of this repository, and that nothing was learned from or set by: CyberSecEval's prompt
 injections and BIPIA's attacks (MIT) in DIRECTORY/prompt_injection, AISI Japan's prompts (Apache-2.0) in DIRECTORY/aisi_safety_ja.
+`--plain` counts false alarms on ordinary texts: documents of DIRECTORY's *.jsonl.zst that are not in `sample/`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 import base64
 import codecs
 import csv
+import io
+import itertools
 import json
 import math
 import random
@@ -26,9 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import _protocol
+import zstandard
 
 from tsuzuri.guard import corpus, train
-from tsuzuri.guard.checks import content
+from tsuzuri.guard.checks import content, special_care
 from tsuzuri.guard.corpus import Example, personal
 from tsuzuri.guard.encodings import ENCODINGS
 from tsuzuri.guard.finding import look
@@ -38,7 +42,8 @@ from tsuzuri.guard.score import load, score
 from tsuzuri.guard.secrets import Secrets
 from tsuzuri.guard.stream import mask
 
-LATER = (corpus.PHRASINGS, corpus.FRESH, corpus.FRESH_2)
+LATER = (corpus.PHRASINGS, corpus.PHRASINGS_2, corpus.FRESH, corpus.FRESH_2, corpus.FRESH_3)
+PLAIN, FIRST = 300, 1000  # documents of a file of ordinary texts; characters of each
 CASES = 100_000  # of secrets written somewhere
 EDGE = 6  # characters of an encoding's dress (&#, 0x) that may stay
 LOW = "abcdefghijklmnopqrstuvwxyz"
@@ -92,13 +97,16 @@ TRANSFORMS: dict[str, tuple[Callable[[str], str], bool]] = {
 def main() -> None:
     arguments = _protocol.arguments(__doc__)
     arguments.add_argument("--outside", type=Path, help="directory of public sets; without it, those of the record before stay")
+    arguments.add_argument("--plain", type=Path, help="directory of ordinary texts; without it, the counts of the record before stay")
     given = arguments.parse_args()
     record = {
         "injection": injection(),
         "personal": {"beside": found_personal(fresh=False), "fresh": found_personal(fresh=True)},
+        "special care": {"beside": found_special_care(fresh=False), "fresh": found_special_care(fresh=True)},
         "content": found_content(),
         "secrets": leaks(),
-        "outside": outside(given.outside) if given.outside else earlier(given.out),
+        "outside": outside(given.outside) if given.outside else earlier(given.out, "outside"),
+        "plain": plain(given.plain) if given.plain else earlier(given.out, "plain"),
         "speed": speed(given.rounds),
     }
     path = _protocol.write("guard", record, given.out)
@@ -127,8 +135,10 @@ def injection() -> dict[str, Any]:
         "training": (lambda one: not one.held_out),
         "held out": (lambda one: one.held_out and one.kind not in LATER),
         "phrasings": (lambda one: one.held_out and one.kind == corpus.PHRASINGS),
+        "phrasings 2": (lambda one: one.held_out and one.kind == corpus.PHRASINGS_2),
         "fresh": (lambda one: one.kind == corpus.FRESH),
         "fresh 2": (lambda one: one.kind == corpus.FRESH_2),
+        "fresh 3": (lambda one: one.kind == corpus.FRESH_3),
     }
     found: dict[str, Any] = {"threshold": load().threshold, "attacks": len(attacks), "harmless": len(harmless)}
     for name, belongs in parts.items():
@@ -176,9 +186,27 @@ def outside(directory: Path) -> dict[str, Any]:
     return found
 
 
-def earlier(out: Path) -> dict[str, Any] | None:
+def earlier(out: Path, part: str) -> dict[str, Any] | None:
     path = out / "guard.json"
-    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get("outside") if path.exists() else None
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get(part) if path.exists() else None
+    return found
+
+
+def plain(directory: Path) -> dict[str, Any]:
+    """False alarms on the beginnings of ordinary documents that nothing was learned from: each of the three that tell by words."""
+    known = {text[:200] for held in (True, False) for texts in train.sample(learned=held).values() for text in texts}
+    found: dict[str, Any] = {}
+    for path in sorted(directory.glob("*.jsonl.zst")):
+        with path.open("rb") as file:
+            lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")
+            texts = [
+                text[:FIRST] for line in itertools.islice(lines, 0, 20 * PLAIN, 5) if (text := json.loads(line)["text"])[:200] not in known
+            ]
+        drawn = random.Random(1).sample(texts, min(PLAIN, len(texts)))
+        found[path.name.partition(".")[0]] = {
+            "injection": caught(drawn),
+            **{name: wilson(sum(bool(look(text, (name,))) for text in drawn), len(drawn)) for name in ("content", "special_care")},
+        }
     return found
 
 
@@ -207,9 +235,9 @@ def groups(examples: Iterable[Example]) -> int:
 def found_personal(*, fresh: bool) -> dict[str, Any]:
     """Of each kind: a finding is right when kind and both ends are."""
     right, wrong, missed = Counter[str](), Counter[str](), Counter[str]()
-    texts = personal.labelled(fresh=fresh)
+    texts, structured_kinds = personal.labelled(fresh=fresh), tuple(kind for kind in kinds() if kind != "special_care")
     for one in texts:
-        got, wanted = {(f.kind, f.start, f.stop) for f in look(one.text, kinds())}, {*one.spans}
+        got, wanted = {(f.kind, f.start, f.stop) for f in look(one.text, structured_kinds)}, {*one.spans}
         named = "full_name" if one.kind == "full_name" else None
         for kind, _, _ in got & wanted:
             right[named or kind] += 1
@@ -231,19 +259,65 @@ def found_personal(*, fresh: bool) -> dict[str, Any]:
     }
 
 
+def found_special_care(*, fresh: bool) -> dict[str, Any]:
+    """Of each category: a finding is right when the category and both ends are; and how often there is one in talk in general."""
+    right, wrong, missed, alarms = Counter[str](), Counter[str](), Counter[str](), []
+    texts = personal.special(fresh=fresh)
+    for one in texts:
+        got, wanted = {(f.kind, f.start, f.stop) for f in look(one.text, ("special_care",))}, {*one.spans}
+        for count, spans in ((right, got & wanted), (missed, wanted - got), (wrong, got - wanted)):
+            count.update(kind.partition(".")[2] for kind, _, _ in spans)
+        if not wanted:
+            alarms.append(bool(got))
+    hits, false, lost = right.total(), wrong.total(), missed.total()
+    return {
+        "texts": len(texts),
+        "templates": len({one.group for one in texts}),
+        "categories": {
+            name: {"precision": wilson(right[name], right[name] + wrong[name]), "recall": wilson(right[name], right[name] + missed[name])}
+            for name in special_care.CATEGORIES
+        },
+        "all": {"precision": wilson(hits, hits + false), "recall": wilson(hits, hits + lost)},
+        "false alarms": wilson(sum(alarms), len(alarms)),
+        "false alarms in business": alarms_of("special_care", (one.text for one in corpus.harmless())),
+    }
+
+
+def alarms_of(check: str, texts: Iterable[str]) -> dict[str, Any]:
+    """In how many of the texts a check finds anything."""
+    found = [bool(look(text, (check,))) for text in texts]
+    return wilson(sum(found), len(found))
+
+
 def found_content() -> dict[str, Any]:
-    hits, counts, false, calm = Counter[str](), Counter[str](), 0, 0
-    for one in corpus.content():
+    """Of what the lists were written beside; of the requests that were held out of what the weights learned, and of those written last."""
+    parts = {
+        "beside": corpus.content(),
+        "held out": [one for one in corpus.asked(corpus.HARM) if one.held_out],
+        "fresh": corpus.asked(corpus.HARM_FRESH),
+    }
+    business = corpus.harmless()
+    return {
+        **{name: _content(texts) for name, texts in parts.items()},
+        "false alarms in business": alarms_of("content", (one.text for one in business)),
+        "false alarms in business held out": alarms_of("content", (one.text for one in business if one.held_out)),
+        "others' texts": {name: alarms_of("content", texts) for name, texts in written_by_others()},
+    }
+
+
+def _content(texts: Sequence[Example]) -> dict[str, Any]:
+    hits, named, counts, calm = Counter[str](), 0, Counter[str](), []
+    for one in texts:
         got = {f.kind.partition(".")[2] for f in look(one.text, ("content",))}
-        if one.kind == "harmless":
-            calm, false = calm + 1, false + bool(got)
+        if one.kind == corpus.HARMLESS:
+            calm.append(bool(got))
         else:
-            counts[one.kind], hits[one.kind] = counts[one.kind] + 1, hits[one.kind] + (one.kind in got)
-    business = [bool(look(one.text, ("content",))) for one in corpus.harmless()]
+            counts[one.kind], hits[one.kind], named = counts[one.kind] + 1, hits[one.kind] + bool(got), named + (one.kind in got)
     return {
         "recall": {kind: wilson(hits[kind], counts[kind]) for kind in counts},
-        "false alarms": wilson(false, calm),
-        "false alarms in business": wilson(sum(business), len(business)),
+        "all": wilson(hits.total(), counts.total()),
+        "by the right name": wilson(named, hits.total()),
+        "false alarms": wilson(sum(calm), len(calm)),
     }
 
 
@@ -287,7 +361,7 @@ def leaks() -> dict[str, Any]:
 
 def speed(rounds: int) -> dict[str, Any]:
     """Seconds of one core; text of harmless sentences, and of sentences full of personal data."""
-    plain = "\n".join(one.text for one in corpus.harmless())[:60_000]
+    business = "\n".join(one.text for one in corpus.harmless())[:60_000]
     dense = "\n".join(one.text for one in personal.labelled(3))[:30_000]
     secrets = Secrets({"key": "k7Rt-92xQ-mmZp-41Lw"})
 
@@ -303,11 +377,12 @@ def speed(rounds: int) -> dict[str, Any]:
         return len(text.encode()) / best(work) / 1e6
 
     return {
-        "score ms per 1000 characters": best(lambda: score(plain)) * 1e6 / len(plain),
-        "mask MB/s, business": rate(plain, lambda: mask(plain, Vault(), kinds())),
+        "score ms per 1000 characters": best(lambda: score(business)) * 1e6 / len(business),
+        "mask MB/s, business": rate(business, lambda: mask(business, Vault(), kinds())),
         "mask MB/s, personal data in every line": rate(dense, lambda: mask(dense, Vault(), kinds())),
-        "look MB/s, business": rate(plain, lambda: look(plain, kinds())),
-        "secrets MB/s": rate(plain[:20_000], lambda: secrets.hide(plain[:20_000])),
+        "look MB/s, business": rate(business, lambda: look(business, kinds())),
+        "content MB/s": rate(business, lambda: look(business, ("content",))),
+        "secrets MB/s": rate(business[:20_000], lambda: secrets.hide(business[:20_000])),
     }
 
 

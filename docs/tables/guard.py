@@ -45,8 +45,10 @@ GUARD_PARTS = {
     "training": ("学習した雛形", "templates it learned from"),
     "held out": ("学習に使わなかった雛形", "templates held out"),
     "phrasings": ("言い回し集のうち学習に使わなかったもの", "phrasings held out"),
+    "phrasings 2": ("二つ目の言い回し集のうち学習に使わなかったもの", "second phrasings held out"),
     "fresh": ("雛形のあと、言い回し集の前に書いたもの", "written after the templates, before the phrasings"),
-    "fresh 2": ("最後に書いたもの", "written last"),
+    "fresh 2": ("言い回し集のあとに書いたもの", "written after the phrasings"),
+    "fresh 3": ("すべて決めてから書いたもの", "written when everything was set"),
 }
 
 
@@ -91,16 +93,63 @@ def guard_outside(language: str) -> str:
     return f"{table(heads[0], told)}\n\n{table(heads[1], rows)}"
 
 
+CONTENT_PARTS = {
+    "beside": ("語の表と並べて書いた文", "written beside the lists"),
+    "held out": ("学習に使わなかった文", "held out of what was learned"),
+    "fresh": ("最後に書いた文", "written last"),
+}
+
+
 def guard_content(language: str) -> str:
+    """Requests by category, and what only sounds like one."""
     ja, found = language == "ja", guarded("content")
     called = find("tsuzuri.guard.checks", "content").CATEGORIES
-    rows = [(called[kind].ja if ja else called[kind].en, share(one)) for kind, one in found["recall"].items()]
-    calm = [
-        ("言葉の似た無害な文" if ja else "harmless, in like words", "false alarms"),
-        ("仕事の文" if ja else "business", "false alarms in business"),
+    parts = [words[0 if ja else 1] for words in CONTENT_PARTS.values()]
+    rows = [
+        (called[kind].ja if ja else called[kind].en, *(share(found[part]["recall"][kind]) for part in CONTENT_PARTS)) for kind in called
     ]
-    alarms = [(what, share(found[key])) for what, key in calm]
-    return "\n\n".join(table(heads, part) for heads, part in (((("分類", "再現率") if ja else ("category", "recall")), rows), ((("文", "誤検出") if ja else ("texts", "false alarms")), alarms)))  # fmt: skip
+    for key, words in {
+        "all": ("全体", "all"),
+        "by the right name": ("見つけたうち分類も正しい", "of those found, the category is right"),
+        "false alarms": ("言葉の似た無害な文での誤検出", "false alarms, harmless in like words"),
+    }.items():
+        rows.append((words[0 if ja else 1], *(share(found[part][key]) for part in CONTENT_PARTS)))
+    others = {("仕事の文" if ja else "business"): found["false alarms in business"], **found["others' texts"]}
+    alarms = table(("文", "誤検出") if ja else ("texts", "false alarms"), [(name, share(one)) for name, one in others.items()])
+    return f"{table(('分類' if ja else 'category', *parts), rows)}\n\n{alarms}"
+
+
+def guard_special_care(language: str) -> str:
+    """One row a category of special-care information."""
+    ja, found = language == "ja", guarded("special care")
+    heads = ("分類", "適合率", "再現率", "あとから書いた文：適合率", "再現率") if ja else ("category", "precision", "recall", "written later: precision", "recall")  # fmt: skip
+    rows = []
+    for name, words in find("tsuzuri.guard.checks", "special_care").CATEGORIES.items():
+        cells = [share(found[part]["categories"][name][key]) for part in ("beside", "fresh") for key in ("precision", "recall")]
+        rows.append((words.ja if ja else words.en, *cells))
+    rows.append(
+        ("全体" if ja else "all", *(share(found[part]["all"][key]) for part in ("beside", "fresh") for key in ("precision", "recall")))
+    )
+    heads_2 = ("文", "誤検出") if ja else ("texts", "false alarms")
+    calm = [
+        ("一般の話（並べて書いた文）" if ja else "talk in general, beside", found["beside"]["false alarms"]),
+        ("一般の話（あとから書いた文）" if ja else "talk in general, written later", found["fresh"]["false alarms"]),
+        ("仕事の文" if ja else "business", found["fresh"]["false alarms in business"]),
+    ]
+    return f"{table(heads, rows)}\n\n{table(heads_2, [(what, share(one)) for what, one in calm])}"
+
+
+def guard_plain(language: str) -> str:
+    """Ordinary documents in which something was found: of each 300, the first 1,000 characters."""
+    ja, found = language == "ja", guarded("plain")
+    heads = (
+        ("文書の集まり（数）", "注入", "内容", "要配慮個人情報") if ja else ("documents (number)", "injection", "content", "special care")
+    )
+    rows = [
+        (f"{name}（{one['injection']['of']}）" if ja else f"{name} ({one['injection']['of']})", *(share(one[key]) for key in ("injection", "content", "special_care")))
+        for name, one in found.items()
+    ]  # fmt: skip
+    return table(heads, rows)
 
 
 def guard_secrets(language: str) -> str:
@@ -126,6 +175,7 @@ def guard_speed(language: str) -> str:
         "mask MB/s, business": ("伏せる、仕事の文", "masking, business text", "{:.1f} MB/s"),
         "mask MB/s, personal data in every line": ("伏せる、毎行に個人情報のある文", "masking, personal data in every line", "{:.1f} MB/s"),
         "look MB/s, business": ("探すだけ、仕事の文", "finding alone, business text", "{:.1f} MB/s"),
+        "content MB/s": ("内容を見る", "looking at the content", "{:.1f} MB/s"),
         "secrets MB/s": ("秘密を見張る、一つ登録", "watching for one secret", "{:.1f} MB/s"),
     }
     rows = [(words[0 if ja else 1], words[2].format(found["speed"][key])) for key, words in called.items()]
@@ -139,6 +189,8 @@ PARTS: Parts = {
     "guard_outside": guard_outside,
     "guard_kinds": guard_kinds,
     "guard_content": guard_content,
+    "guard_special_care": guard_special_care,
+    "guard_plain": guard_plain,
     "guard_secrets": guard_secrets,
     "guard_speed": guard_speed,
 }

@@ -10,16 +10,19 @@ from importlib import resources
 
 import pytest
 
-from tsuzuri.guard import corpus, lexicon, rules, train
-from tsuzuri.guard.checks import content
+from tsuzuri.guard import corpus, harm, lexicon, rules, train
+from tsuzuri.guard.checks import content, special_care
 from tsuzuri.guard.corpus import personal
 from tsuzuri.guard.finding import look
 from tsuzuri.guard.finding import personal as kinds
 from tsuzuri.guard.normal import folded
-from tsuzuri.guard.score import FILE, WINDOW, grams, load, runs, score, sentences, weighed
+from tsuzuri.guard.score import FILE, INJECTION, WINDOW, grams, load, runs, score, sentences, values, weighed
 
 UNSEEN = [one for one in corpus.attacks(3) if one.held_out]
-TOLD = {kind: [one for one in UNSEEN if one.kind == kind] for kind in (corpus.PHRASINGS, corpus.FRESH, corpus.FRESH_2)}
+TOLD = {
+    kind: [one for one in UNSEEN if one.kind == kind]
+    for kind in (corpus.PHRASINGS, corpus.PHRASINGS_2, corpus.FRESH, corpus.FRESH_2, corpus.FRESH_3)
+}
 ATTACKS = [one for one in UNSEEN if one.kind not in TOLD]
 HARMLESS = [one for one in corpus.harmless(4) if one.held_out]
 
@@ -57,7 +60,13 @@ def test_training_gives_the_committed_weights() -> None:
 
 def test_what_was_held_out_is_caught_and_harmless_texts_are_not() -> None:
     threshold = load().threshold
-    for share, texts in ((0.93, ATTACKS), (0.55, TOLD[corpus.PHRASINGS]), (0.45, TOLD[corpus.FRESH]), (0.42, TOLD[corpus.FRESH_2])):
+    for share, texts in (
+        (0.93, ATTACKS),
+        (0.55, TOLD[corpus.PHRASINGS]),
+        (0.47, TOLD[corpus.PHRASINGS_2]),
+        (0.45, TOLD[corpus.FRESH]),
+        (0.42, TOLD[corpus.FRESH_2]),
+    ):
         assert len(texts) >= 50
         assert sum(score(one.text).value >= threshold for one in texts) >= share * len(texts)
     assert sum(score(one.text).value >= threshold for one in HARMLESS) <= 0.01 * len(HARMLESS)
@@ -104,20 +113,23 @@ def test_a_run_holds_what_stands_in_its_sentences() -> None:
         assert all(text[a:b].strip() and b - a <= WINDOW for a, b in cut)
         seen = list(runs(text))
         assert {(run.start, run.stop) for run in seen} >= {*cut}
-        ruled, words = dict(rules.places(text)), dict(lexicon.places(text))
+        ruled, words = dict(rules.places(text)), dict(lexicon.INJECTION.places(text))
         for run in seen:
             assert run.rules == tuple(name for name in rules.RULES if any(run.start <= a and b <= run.stop for a, b in ruled[name])), (
                 "the rules that hold inside"
             )
-            assert run.words == tuple(name for name in lexicon.CLASSES if any(run.start <= at < run.stop for at in words[name]))
+            assert run.words == tuple(name for name in lexicon.INJECTION.names if any(run.start <= at < run.stop for at in words[name]))
             assert run.grams == {gram for a, b in cut if run.start <= a and b <= run.stop for gram in grams(text[a:b])}
 
 
-def test_what_is_known_is_weighed_the_same() -> None:
-    weights = load()
-    for one in UNSEEN[:40]:
-        text = folded(one.text).text
-        assert [weighed(run, weights) for run in runs(text)] == pytest.approx([weighed(run, weights) for run in runs(text, weights.ngrams)])
+def test_the_fast_way_weighs_what_the_plain_way_weighs() -> None:
+    """Injection: every run. The content check: every run that has a topic."""
+    asking, _ = harm.load()
+    texts = [folded("".join(one.text for one in UNSEEN[at : at + 4])).text for at in range(0, 80, 4)]
+    for text in [*texts, "あ" * 1000, "a. b. c. d", ""]:
+        assert [value for value, *_ in values(text, load(), INJECTION)] == pytest.approx([weighed(run, load()) for run in runs(text)])
+        plain = [weighed(run, asking) for run in runs(text, harm.SIGNS) if {*run.words} & {*harm.TOPICS}]
+        assert [value for value, *_ in values(text, asking, harm.SIGNS)] == pytest.approx(plain)
 
 
 def test_nothing_personal_is_missed_where_it_has_a_form() -> None:
@@ -136,6 +148,38 @@ def test_content_is_found_by_its_category_and_business_is_left_alone() -> None:
         categories = {f.kind.partition(".")[2] for f in look(one.text, ("content",))}
         assert (categories == set()) if one.kind == "harmless" else (one.kind in categories), one.text
     assert not any(look(one.text, ("content",)) for one in corpus.harmless(2))
+
+
+def test_content_in_other_words_is_found_and_what_only_sounds_like_it_is_not() -> None:
+    """Of what was held out of the training, and of what was written last."""
+    held = [one for one in corpus.asked(corpus.HARM) if one.held_out]
+    for share, texts in ((0.5, held), (0.25, corpus.asked(corpus.HARM_FRESH))):
+        found = {one: {f.kind.partition(".")[2] for f in look(one.text, ("content",))} for one in texts}
+        asked, calm = [one for one in texts if one.kind != corpus.HARMLESS], [one for one in texts if one.kind == corpus.HARMLESS]
+        assert len(asked) >= 50 and len(calm) >= 50
+        hits = [one for one in asked if found[one]]
+        assert len(hits) >= share * len(asked)
+        assert sum(one.kind in found[one] for one in hits) >= 0.8 * len(hits)
+        assert sum(bool(found[one]) for one in calm) <= 0.08 * len(calm)
+
+
+def test_what_the_content_check_learned_comes_from_the_corpus_as_it_is() -> None:
+    card = json.loads(resources.files("tsuzuri.guard").joinpath(harm.FILE).read_text(encoding="utf-8"))["card"]
+    examples, labels = train.training_of_harm()
+    assert card["corpus"] == train.fingerprint(examples) and card["learned_from"]["requests"] == sum(labels)
+    last = {one.group for one in corpus.asked(corpus.HARM_FRESH)}
+    assert not {one.group for one in examples} & ({one.group for one in corpus.asked(corpus.HARM) if one.held_out} | last)
+
+
+def test_special_care_is_told_of_a_person_and_not_in_general() -> None:
+    for fresh, share in ((False, 0.99), (True, 0.95)):
+        wanted = right = alarms = 0
+        texts = personal.special(fresh=fresh)
+        for one in texts:
+            found = {(f.kind, f.start, f.stop) for f in look(one.text, ("special_care",))}
+            wanted, right, alarms = wanted + len(one.spans), right + len(found & {*one.spans}), alarms + (not one.spans and bool(found))
+        assert wanted >= 150 and right >= share * wanted and alarms == 0
+    assert {one.kind for one in personal.special() if one.spans} == {*special_care.CATEGORIES}
 
 
 def test_content_is_scored_by_category_between_nothing_and_sure() -> None:

@@ -257,7 +257,7 @@ def _inside_json(text: str) -> str:
 
 
 def told_masked(found: Sequence[Finding]) -> Words:
-    counts = Counter(one.kind for one in found if one.kind != LITERAL)
+    counts = Counter(one.kind.partition(".")[0] for one in found if one.kind != LITERAL)
     ja = "、".join(f"{label(kind).ja} {count} か所" for kind, count in sorted(counts.items()))
     en = ", ".join(f"{label(kind).en} {count}×" for kind, count in sorted(counts.items()))
     if not counts:

@@ -33,6 +33,7 @@ class Vault:
 
     def token(self, kind: str, text: str) -> str:
         """The token of these words, made on first sight. `kind` is a check's file name, or LITERAL."""
+        kind = kind.partition(".")[0]  # the categories of a kind share its label
         known = self._tokens.get((kind, text))
         if known is None:
             count = self._counts[kind] = self._counts.get(kind, 0) + 1

@@ -16,10 +16,11 @@ import math
 import re
 import urllib.parse
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
+from operator import add
 
 from tsuzuri.errors import Words
 from tsuzuri.guard import lexicon, rules
@@ -27,20 +28,34 @@ from tsuzuri.guard.normal import Normal, fold, plain
 
 WINDOW = 160  # folded characters of a run of sentences; longer than nearly every attack, shorter than a document
 SENTENCES = 3  # in a run
-SIZES = (1, 2, 3)  # of the n-grams
 _ENDS = re.compile(r"[。！？!?\n]+|\.\s")
 FILE = "injection.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """`ngrams`, `rules` and `lexicon` in thousandths; `threshold` is the one at which one harmless text in a hundred is taken for an attack."""
+    """`ngrams`, `rules` and `lexicon` in thousandths; `threshold` is the one that all but a few harmless texts stay below (see `train.py`)."""
 
     ngrams: Mapping[str, int]
     rules: Mapping[str, int]
     lexicon: Mapping[str, int]
     bias: float
     threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What is looked for besides n-grams: rules and classes of words, by name, each with a way to find where they stand in a folded text. Where
+    there are `topics`, only a run with a word of one of these classes is anything at all."""
+
+    rules: tuple[str, ...]
+    rule_places: Callable[[str], Iterable[tuple[str, Sequence[tuple[int, int]]]]]
+    words: tuple[str, ...]
+    word_places: Callable[[str], Iterable[tuple[str, Sequence[int]]]]
+    topics: tuple[str, ...] = ()
+
+
+INJECTION = Signs(tuple(rules.RULES), rules.places, lexicon.INJECTION.names, lexicon.INJECTION.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +88,50 @@ def score(text: str, weights: Weights | None = None) -> Score:
 def scores(seen: Normal, weights: Weights) -> Iterator[Score]:
     """Of every run, and of what is written in another way, each in places of the original."""
     folded = fold(seen)
-    for run in runs(folded.text, weights.ngrams):
-        yield Score(weighed(run, weights), *folded.span(run.start, run.stop), run.rules, folded.text[run.start : run.stop])
-    for written, start, stop, hidden in _hidden(seen):
+    for value, start, stop, held in values(folded.text, weights, INJECTION):
+        yield Score(value, *folded.span(start, stop), _named(INJECTION.rules, held), folded.text[start:stop])
+    for written, first, last, hidden in _hidden(seen):
         inside = fold(plain(hidden)).text
-        for run in runs(inside, weights.ngrams):
-            yield Score(weighed(run, weights), *seen.span(start, stop), run.rules, inside[run.start : run.stop], written)
+        for value, start, stop, held in values(inside, weights, INJECTION):
+            yield Score(value, *seen.span(first, last), _named(INJECTION.rules, held), inside[start:stop], written)
+
+
+def values(text: str, weights: Weights, signs: Signs) -> Iterator[tuple[float, int, int, int]]:
+    """(how much it looks like what the weights were learned for, start, stop, its rules: a bit for each) of every run of a folded text that has a topic. What
+    `weighed` says of each of `runs`, but an n-gram that goes on in the next run is not added up again."""
+    cut, known = sentences(text), weights.ngrams
+    ruled, words = _ruled(text, cut, signs), _worded(text, cut, signs)
+    every = [grams(text[start:stop]) for start, stop in cut]
+    sizes = [*map(len, every)]
+    kept = [one & known.keys() for one in every]
+    sums = [sum(map(known.__getitem__, one)) for one in kept]
+    topics = sum(1 << bit for bit, name in enumerate(signs.words) if name in signs.topics)
+    for first, (start, _) in enumerate(cut):
+        together, total, size, classes = kept[first], sums[first], 0, 0
+        for last in range(first, min(first + SENTENCES, len(cut))):
+            stop = cut[last][1]
+            if last > first:
+                if stop - start > WINDOW:
+                    break
+                new = kept[last] - together
+                total += sum(map(known.__getitem__, new))
+                together = together | new
+            size, classes, held = size + sizes[last], classes | words[last], ruled.get((first, last), 0)
+            if topics and not classes & topics:
+                continue
+            told = _told(weights, signs.rules, held, signs.words, classes)
+            yield _squeezed(weights.bias + (total / math.sqrt(size or 1) + told) / 1000), start, stop, held
+
+
+@functools.lru_cache(1 << 14)
+def _told(weights: Weights, rules: tuple[str, ...], held: int, words: tuple[str, ...], classes: int) -> float:
+    """What rules and classes add, in thousandths."""
+    added = sum([weights.lexicon.get(name, 0) * value for name, value in lexicon.features(_named(words, classes))])
+    return added + sum([weights.rules.get(name, 0) for name in _named(rules, held)])
+
+
+def _squeezed(logit: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +147,27 @@ class Run:
     words: tuple[str, ...]  # classes of the lexicon
 
 
-def runs(text: str, known: Container[str] | None = None) -> Iterator[Run]:
-    """Every sentence of a folded text alone, and with those behind it as far as SENTENCES and WINDOW allow. Of the n-grams, only those
-    that are known, if given."""
+def runs(text: str, signs: Signs = INJECTION) -> Iterator[Run]:
+    """Every sentence of a folded text alone, and with those behind it as far as SENTENCES and WINDOW allow."""
     cut = sentences(text)
-    ruled, words = _ruled(text, cut), _worded(text, cut)
+    ruled, words = _ruled(text, cut, signs), _worded(text, cut, signs)
     every = [grams(text[start:stop]) for start, stop in cut]
-    sizes = [*map(len, every)]
-    if known is not None:
-        every = [{gram for gram in one if gram in known} for one in every]
     for first, (start, _) in enumerate(cut):
-        together: frozenset[str] = frozenset()
-        size = classes = 0
         for last in range(first, min(first + SENTENCES, len(cut))):
             stop = cut[last][1]
             if last > first and stop - start > WINDOW:
                 break
-            together, size, classes = together | every[last], size + sizes[last], classes | words[last]
-            yield Run(start, stop, size, together, _named(RULES, ruled.get((first, last), 0)), _named(CLASSES, classes))
+            together, classes = every[first : last + 1], 0
+            for bits in words[first : last + 1]:
+                classes |= bits
+            held = _named(signs.rules, ruled.get((first, last), 0))
+            yield Run(start, stop, sum(map(len, together)), frozenset().union(*together), held, _named(signs.words, classes))
 
 
-def _worded(text: str, cut: Sequence[tuple[int, int]]) -> list[int]:
+def _worded(text: str, cut: Sequence[tuple[int, int]], signs: Signs) -> list[int]:
     """Of each sentence, the classes of words in it: a bit for each."""
     starts, held = [start for start, _ in cut], [0] * len(cut)
-    for bit, (_, places) in enumerate(lexicon.places(text)):
+    for bit, (_, places) in enumerate(signs.word_places(text)):
         for place in places:
             at = bisect_right(starts, place) - 1
             held[at] |= 1 << bit
@@ -126,11 +176,11 @@ def _worded(text: str, cut: Sequence[tuple[int, int]]) -> list[int]:
     return held
 
 
-def _ruled(text: str, cut: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
+def _ruled(text: str, cut: Sequence[tuple[int, int]], signs: Signs) -> dict[tuple[int, int], int]:
     """(first, last sentence of a run) -> the rules that hold inside: a bit for each."""
     starts, stops = [start for start, _ in cut], [stop for _, stop in cut]
     held: dict[tuple[int, int], int] = {}
-    for bit, (_, spans) in enumerate(rules.places(text)):
+    for bit, (_, spans) in enumerate(signs.rule_places(text)):
         for start, stop in spans:
             latest, earliest = bisect_right(starts, start) - 1, bisect_left(stops, stop)  # a run holds it that begins and ends so
             for first in range(max(earliest - SENTENCES + 1, 0), latest + 1):
@@ -142,9 +192,6 @@ def _ruled(text: str, cut: Sequence[tuple[int, int]]) -> dict[tuple[int, int], i
 @functools.lru_cache(4096)
 def _named(names: tuple[str, ...], bits: int) -> tuple[str, ...]:
     return tuple(name for at, name in enumerate(names) if bits >> at & 1)
-
-
-RULES, CLASSES = tuple(rules.RULES), tuple(lexicon.CLASSES)
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
@@ -159,12 +206,12 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
 
 def weighed(run: Run, weights: Weights) -> float:
-    """How much a run looks like an injection."""
+    """How much a run looks like an injection: the plain way, see `values`."""
     known = weights.ngrams
     thousandths = sum([known[gram] for gram in run.grams if gram in known]) / math.sqrt(max(run.size, 1))
     thousandths += sum([weights.rules.get(name, 0) for name in run.rules])
     thousandths += sum([weights.lexicon.get(name, 0) * value for name, value in lexicon.features(run.words)])
-    return 1 / (1 + math.exp(-max(-30.0, min(30.0, weights.bias + thousandths / 1000))))
+    return _squeezed(weights.bias + thousandths / 1000)
 
 
 def heaviest(text: str, weights: Weights) -> tuple[str, ...]:
@@ -176,12 +223,15 @@ def heaviest(text: str, weights: Weights) -> tuple[str, ...]:
 
 
 def grams(text: str) -> set[str]:
-    """The different n-grams of a folded text; digits are alike."""
+    """The different n-grams of a folded text, one to three characters long, and its Latin words and twos of them; digits are alike."""
     even = _DIGITS.sub("0", text)
-    return {even[at : at + size] for size in SIZES for at in range(len(even) - size + 1)}
+    twos = [*map(add, even, even[1:])]
+    words = _LATIN_WORD.findall(even)
+    return {*even, *twos, *map(add, twos, even[2:]), *words, *map("{} {}".format, words, words[1:])}
 
 
 _DIGITS = re.compile(r"[0-9]+")
+_LATIN_WORD = re.compile(r"[a-z']{2,24}")
 
 
 @functools.cache

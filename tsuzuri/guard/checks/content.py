@@ -1,18 +1,19 @@
 """危うい内容: requests for violence, weapons, crime, sexual content or self-harm, and hatred of groups; a category for each.
 
-In: a text. Out: where such words stand, as `content.CATEGORY`. Lists of words, an action near its object: what is put in other words
-passes, and so does every hint; what it measures to is on the page of the guard. It judges no intent: news and teaching use such words.
+In: a text. Out: where such words stand, as `content.CATEGORY`: lists of words, an action near its object; and sentences that ask for harm in
+other words, by the learned weights of `harm.py`, which are less sure. Hints pass. What both measure to is on the page of the content check.
+It judges no intent: news and teaching use such words.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from tsuzuri.errors import Words
-from tsuzuri.guard.finding import Finding, found, look
+from tsuzuri.guard.finding import LONGEST, Finding, found, look
+from tsuzuri.guard.harm import asked
 from tsuzuri.guard.normal import Normal, fold
 
 LABEL = Words("内容", "content")
@@ -82,7 +83,7 @@ _WRITTEN = {
 }
 
 
-_SURE = 0.7  # of one place
+_SURE, _LESS_SURE = 0.7, 0.6  # of one place that a list knows; of one that the weights are certain of
 
 
 @functools.cache
@@ -95,8 +96,10 @@ def _rules() -> dict[str, re.Pattern[str]]:
 def scores(text: str) -> dict[str, float]:
     """Every category -> how sure the check is that it occurs in the text, in [0, 1]: 0 where nothing was found, the more places the surer. A
     rank, not a probability."""
-    counts = Counter(one.kind.partition(".")[2] for one in look(text, ("content",)))
-    return {category: 1 - (1 - _SURE) ** counts[category] for category in CATEGORIES}
+    doubt = dict.fromkeys(CATEGORIES, 1.0)
+    for one in look(text, ("content",)):
+        doubt[one.kind.partition(".")[2]] *= 1 - one.confidence
+    return {category: 1 - left for category, left in doubt.items()}
 
 
 def find(seen: Normal) -> Iterator[Finding]:
@@ -104,3 +107,6 @@ def find(seen: Normal) -> Iterator[Finding]:
     for category, rule in _rules().items():
         for match in rule.finditer(text.text):
             yield found(f"content.{category}", text, *match.span(), _SURE)
+    for category, value, start, stop in asked(seen):
+        stop = min(stop, start + LONGEST)  # a longer stretch would be none of ours, see `finding.sought`
+        yield Finding(f"content.{category}", start, stop, seen.original[start:stop], _LESS_SURE * value)

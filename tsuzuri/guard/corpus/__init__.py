@@ -15,14 +15,17 @@ from importlib import resources
 
 _GAP = re.compile(r"\{(\w+)\}")
 SHARE = 0.35  # of the groups that are held out
-PHRASINGS = "phrasings"  # the file of phrasings without gaps
+PHRASINGS, PHRASINGS_2 = "phrasings", "phrasings_2"  # files of phrasings without gaps; the second is held out whole
 FRESH = "fresh"  # the kind of what was written after the templates and before the phrasings, and is held out whole
 FRESH_2 = "fresh_2"  # and of what was written after both
+FRESH_3 = "fresh_3"  # and of what was written after the second phrasings
+WHOLLY = (PHRASINGS_2, FRESH, FRESH_2, FRESH_3)  # held out
+HARM, HARM_FRESH, HARMLESS = "harm", "harm_fresh", "harmless"  # files of requests for harm; the kind of what only sounds like one
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`kind` is the part of the file the template stands in (of phrasings.yaml and fresh_2.yaml, the file), `group` the template itself."""
+    """`kind` is the part of the file the template stands in (of a file of phrasings, the file), `group` the template itself."""
 
     text: str
     kind: str
@@ -30,7 +33,7 @@ class Example:
 
     @property
     def held_out(self) -> bool:
-        return self.kind in (FRESH, FRESH_2) or held_out(self.group)
+        return self.kind in WHOLLY or held_out(self.group)
 
 
 def held_out(group: str) -> bool:
@@ -39,13 +42,13 @@ def held_out(group: str) -> bool:
 
 
 def attacks(each: int = 10, seed: int = 1) -> list[Example]:
-    """Up to `each` fillings of every template of attacks.yaml, phrasings.yaml and the fresh ones, none twice."""
-    return [one for file in ("attacks", PHRASINGS, FRESH, FRESH_2) for one in _filled(file, "attacks", each, seed)]
+    """Up to `each` fillings of every template of attacks.yaml, the phrasings and the fresh ones, none twice."""
+    return [one for file in ("attacks", PHRASINGS, PHRASINGS_2, FRESH, FRESH_2, FRESH_3) for one in _filled(file, "attacks", each, seed)]
 
 
 def harmless(each: int = 14, seed: int = 1) -> list[Example]:
-    """The same of harmless.yaml, phrasings.yaml and the fresh ones."""
-    return [one for file in ("harmless", PHRASINGS, FRESH, FRESH_2) for one in _filled(file, "harmless", each, seed)]
+    """The same of harmless.yaml, the phrasings and the fresh ones."""
+    return [one for file in ("harmless", PHRASINGS, PHRASINGS_2, FRESH, FRESH_2, FRESH_3) for one in _filled(file, "harmless", each, seed)]
 
 
 def read(name: str) -> dict[str, object]:
@@ -70,7 +73,7 @@ def _filled(name: str, part: str, each: int, seed: int) -> Iterator[Example]:
                 text = filled(template, fill, draw)
                 if text not in seen and len(seen) < each:
                     seen.add(text)
-                    yield Example(text, name if name in (PHRASINGS, FRESH_2) else kind, template)
+                    yield Example(text, name if name in (PHRASINGS, PHRASINGS_2, FRESH_2, FRESH_3) else kind, template)
 
 
 def filled(template: str, fill: Mapping[str, Sequence[str]], draw: random.Random) -> str:
@@ -84,14 +87,23 @@ def filled(template: str, fill: Mapping[str, Sequence[str]], draw: random.Random
 
 
 def content(each: int = 10, seed: int = 1) -> list[Example]:
-    """What the content check is to find, each with its category as `kind`; and what it is not, of kind `harmless`."""
-    file = read("content")
+    """What the lists of the content check are to find, each with its category as `kind`; and what they are not, of kind `harmless`."""
+    file, found = read("content"), []
     fill, kinds, none = file["fill"], file["content"], file["harmless"]
     assert isinstance(fill, dict) and isinstance(kinds, dict) and isinstance(none, list)
-    found = []
-    for kind, templates in [*kinds.items(), ("harmless", none)]:
+    for kind, templates in [*kinds.items(), (HARMLESS, none)]:
         for template in templates:
             draw = random.Random(f"{seed} {template}")  # noqa: S311
             texts = dict.fromkeys(filled(template, fill, draw) for _ in range(4 * each))
             found += [Example(text, kind, template) for text in list(texts)[:each]]
     return found
+
+
+def asked(name: str) -> list[Example]:
+    """The same in other words, of HARM, which the weights of the content check are learned from, or of HARM_FRESH, all of it held out."""
+    file = read(name)
+    kinds, none = file["content"], file["harmless"]
+    assert isinstance(kinds, dict) and isinstance(none, dict)
+    lines = [(kind, line) for kind, written in kinds.items() for line in written.splitlines()]
+    lines += [(HARMLESS, line) for written in none.values() for line in written.splitlines()]
+    return [Example(line, kind, line) for kind, line in lines if line]

@@ -55,6 +55,25 @@ def labelled(each: int = 30, seed: int = 1, *, fresh: bool = False) -> list[Labe
     ]
 
 
+def special(each: int = 10, seed: int = 1, *, fresh: bool = False) -> list[Labelled]:
+    """Sentences that tell of a person what the law asks special care for, each with its category as `kind`, and talk in general, of kind `none`;
+    of those that the check was written beside, or of the fresh ones, which came after."""
+    file = corpus.read("special_care")
+    fill = file["fill"]
+    kinds, none = (file["fresh"], file["fresh_general"]) if fresh else (file["told"], file["general"])
+    assert isinstance(fill, dict) and isinstance(kinds, dict) and isinstance(none, list)
+    found = []
+    for kind, templates in [*kinds.items(), ("none", none)]:
+        for template in templates:
+            draw = random.Random(f"{seed} {template}")  # noqa: S311  not for secrets
+            for text in dict.fromkeys(corpus.filled(template, fill, draw) for _ in range(each)):
+                before, _, rest = text.partition("[[")
+                value, _, after = rest.partition("]]")
+                span = (f"special_care.{kind}", len(before), len(before) + len(value))
+                found.append(Labelled(before + value + after, kind, template, (span,) if value else ()))
+    return found
+
+
 def _of(kind: str, template: str, each: int, seed: int) -> Iterator[Labelled]:
     draw = random.Random(f"{seed} {template}")  # noqa: S311  not for secrets
     before, after = template.split("{v}")
