@@ -1,9 +1,10 @@
-"""Where the time of one token goes: each kind of operation of a native step, timed alone, against the rate at which memory is read.
+"""Where the time of one token goes: each operation of a native step by itself, against the rate at which its weights can be read.
 
 In: the shapes of decode.py with random weights in 8 and 4 bits; a text of 128 tokens. Out: `results/step.json` and a table: microseconds
-of a token and bytes a second for the embedding, the four matrices of a layer, attention and the head, their sum and the whole step; and
-what the same threads reach where there is next to nothing to compute, reading float32 weights of as many bytes (`reading`). A kind runs
-in all layers one after the other, as in a step, so that the weights of a layer are as cold as they are there.
+of a token and bytes a second for the embedding, the four matrices of a layer, attention and the head, their sum, and the whole step; and
+what the same threads reach where there is next to nothing to compute, reading float32 weights of as many bytes (`reading`). The operations
+run one by one in the order of a step, so that each finds its weights as cold as they are there; that they meet Python in between makes
+their sum more than the whole.
 
     python benchmarks/step.py                                      a minute on two cores, alone
     python benchmarks/step.py --sizes tiny --rounds 1 --out /tmp/x  a trial
@@ -11,6 +12,7 @@ in all layers one after the other, as in a step, so that the weights of a layer 
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import tempfile
 import time
@@ -26,10 +28,12 @@ from torch import Tensor
 from tsuzuri.model import compiled
 from tsuzuri.model.adapt import quantize
 from tsuzuri.native import layout
-from tsuzuri.native.program import ATTEND, EMBED, Matrix, Pool, Program
+from tsuzuri.native.program import Matrix, Pool, Program, room
 
 AT, SECONDS = 128, 0.3  # tokens before the one that is computed; of each sample
-KINDS = ("embedding", "queries, keys, values", "attention", "output", "gate, up", "down", "head")
+LAYER = ("queries, keys, values", "attention", "output", "gate, up", "down")
+KINDS = ("embedding", *LAYER, "head")
+Times = dict[str, float]  # seconds of a token
 
 
 def main() -> None:
@@ -50,62 +54,75 @@ def measured(size: str, form: str, count: int) -> dict[str, Any]:
     quantize.quantize(model, form)
     native = compiled.made(model, THREADS)
     assert native is not None, "the native library is not there"
-    whole = native._to_logits
-    operations = whole._operations
-    last = len(operations) - 1
-    kinds = [KINDS[0 if op.kind == EMBED else 6 if number == last else 2 if op.kind == ATTEND else (number - 1) % 5 + 1] for number, op in enumerate(operations)]  # fmt: skip
+    whole, layers = native._to_logits, SIZES[size].num_hidden_layers
+    kinds = ["embedding", *LAYER * layers, "head"]
+    matrices = [native._packed.head, *(each for layer in native._packed.layers for each in layer if each is not None)]
+    bytes_of = dict.fromkeys((*KINDS, "whole", "reading"), 0)
+    for name, matrix in zip(["head", *(LAYER[0], *LAYER[2:]) * layers], matrices, strict=True):
+        for place in (name, "whole", "reading"):
+            bytes_of[place] += matrix.blocks.numel()
     table = torch.tensor([native.take_pages(AT // compiled.PAGE + 1)], dtype=torch.int32)
-    parts = {name: part(whole, [op for op, kind in zip(operations, kinds, strict=True) if kind == name]) for name in KINDS}
-    bytes_of = dict.fromkeys(KINDS, 0)
-    matrices = [native._packed.head, *(each for layer in native._packed.layers for each in layer)]
-    names = ["head", *(name for _ in native._packed.layers for name in ("queries, keys, values", "output", "gate, up", "down"))]
-    for name, matrix in zip(names, matrices, strict=True):
-        bytes_of[name] += matrix.blocks.numel()
-    reader = reading(native.pool, sum(bytes_of.values()), model.shape.hidden_size)
-    works = {**{name: step(program, table) for name, program in parts.items()}, "whole": step(whole, table), "reading": reader}
-    samples: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(count):
-        for name in works if turn % 2 == 0 else reversed(works):
-            samples[name].append(seconds(works[name]))
+    alone = [call(part(whole, operation), table, AT) for operation in whole._operations]
+    works = {"whole": call(whole, table, AT), "reading": call(reader(native.pool, bytes_of["whole"]), table, 0)}
+    samples: dict[str, list[float]] = {name: [] for name in (*KINDS, *works)}
+    for _ in range(count):
+        for name, seconds in (by_kind(kinds, alone) | {name: by_kind([name], [work])[name] for name, work in works.items()}).items():
+            samples[name].append(seconds)
     middle = {name: statistics.median(each) for name, each in samples.items()}
-    bytes_of["whole"] = bytes_of["reading"] = sum(bytes_of.values())
     print(f"\n{size} {form}: {1 / middle['whole']:,.0f} tokens a second, {bytes_of['whole'] / 1e6:.1f} MB a token")
     for name, each in middle.items():
-        rate = f"{bytes_of[name] / each / 1e9:6.1f} GB/s" if bytes_of.get(name) else ""
+        rate = f"{bytes_of[name] / each / 1e9:6.1f} GB/s" if bytes_of[name] else ""
         print(f"  {name:24} {1e6 * each:8.0f} us {each / middle['whole']:6.1%} {rate}")
     ratio = _protocol.ratio(samples["reading"], samples["whole"])
     print(f"  the whole step at {_protocol.said(ratio)} of the speed of reading its weights")
     return {"seconds": samples, "median": middle, "bytes": bytes_of, "ratio": ratio}
 
 
-def part(whole: Program, operations: list[Any]) -> Program:
-    """Those operations of a program alone, on the same memory."""
+def part(whole: Program, operation: Any) -> Program:
+    """One operation of a program, on the same memory."""
     found = Program(whole.pool, whole.most)
-    found._operations, found._limits, found._kept = operations, whole._limits, [whole]
+    found._operations, found._limits, found._kept = [operation], whole._limits, [whole]
     return found
 
 
-def reading(pool: Pool, size: int, columns: int) -> Callable[[], None]:
+def reader(pool: Pool, size: int) -> Program:
     """Multiplies one token with a float32 matrix of `size` bytes: 16 weights a load and an addition, and nothing else to wait for."""
+    columns = 256
     rows = max(16, size // (4 * columns) // 16 * 16)
-    matrix = Matrix(layout.packed(torch.ones(rows, columns)), "f32", rows, columns)
+    room_for = room(pool.library, rows * columns * 4).view(rows // 16, -1)
+    layout.pack(room_for, torch.ones(rows, columns))
     program = Program(pool, 1)
-    program.matmul(matrix, torch.ones(1, columns), program.buffer(rows))
-    return step(program, torch.zeros(1, 1, dtype=torch.int32), at=0)
+    program.matmul(Matrix(room_for, "f32", rows, columns), torch.ones(1, columns), program.buffer(rows))
+    return program
 
 
-def step(program: Program, table: Tensor, at: int = AT) -> Callable[[], None]:
-    return lambda: program.run([1], [at], [0], table, [0])
+def call(program: Program, table: Tensor, at: int) -> Callable[[], None]:
+    """The library's own call for one token, after the first one."""
+    program.run([1], [at], [0], table, [0])
+    run, address, step = program.pool.library.calls.tsuzuri_run, program._address, program._step
+
+    def again() -> None:
+        failed = run(address, ctypes.byref(step))
+        assert not failed
+
+    again.kept = program, table  # type: ignore[attr-defined]
+    return again
 
 
-def seconds(work: Callable[[], None]) -> float:
-    """Of one call, over many."""
-    work()
-    begun, done = time.perf_counter(), 0
-    while time.perf_counter() - begun < SECONDS:
-        work()
-        done += 1
-    return (time.perf_counter() - begun) / done
+def by_kind(kinds: list[str], works: list[Callable[[], None]]) -> Times:
+    """Seconds of each kind in one pass over all works: that of which nine passes in ten are slower, so that what another program takes
+    away counts little."""
+    each: dict[str, list[float]] = {name: [] for name in kinds}
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(each[kinds[0]]) < 10:
+        spent = dict.fromkeys(kinds, 0.0)
+        for name, work in zip(kinds, works, strict=True):
+            begun = time.perf_counter()
+            work()
+            spent[name] += time.perf_counter() - begun
+        for name, seconds in spent.items():
+            each[name].append(seconds)
+    return {name: statistics.quantiles(samples, n=10)[0] for name, samples in each.items()}
 
 
 if __name__ == "__main__":
