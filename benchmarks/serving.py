@@ -1,4 +1,4 @@
-"""Many at once on this machine: 16 streams, a shared beginning, a cold start, and a busy neighbour.
+"""Many at once on this machine: 16 streams, a shared beginning, and a busy neighbour.
 
 In: the Llama shapes of decode.py with random weights in 8 and 4 bits, through the whole Python engine. Out: `results/serving.json` and
 a table. What is compared, in turns within one run:
@@ -6,7 +6,6 @@ a table. What is compared, in turns within one run:
     streams     16 requests at once (64 tokens read, 128 written) against the same 16 one after another by llama.cpp
     prefix      the first token of a prompt of which 90 % was read before, against one of which nothing was; and of one of which
                 nothing was, with the cache against without
-    start       a process from nothing to the first token of a 110 M model
     neighbour   writing beside another busy process, against alone
 
 Before anything is timed, the streams' tokens are compared with those of the same engine one by one.
@@ -31,24 +30,13 @@ import decode
 import torch
 from _protocol import said
 
-from tsuzuri.chat import template
 from tsuzuri.engine.batch import BatchEngine
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.model import compiled, weights
 from tsuzuri.model.adapt import quantize
-from tsuzuri.text import fast
 
 STREAMS, READ, WRITTEN, LONG, SHARED = 16, 64, 128, 480, 432
-START = """
-import sys, time
-start = time.time()
-import tsuzuri
-model = tsuzuri.load(sys.argv[1])
-from tsuzuri.engine.sampling import Sampling
-next(model.engine.stream(model.tokenizer.encode("今日の天気は"), Sampling(temperature=0, max_tokens=1)))
-print(time.time() - start)
-"""
 
 
 def main() -> None:
@@ -75,15 +63,7 @@ def measured(size: str, form: str, place: Path, count: int) -> dict[str, Any]:
     assert native is not None, "the native library is not there"
     one = LocalEngine(native, (), shape.max_position_embeddings)
     print(f"{size} {form}")
-    found = {"streams": streams(one, place, form, count), **prefix(one, count), "neighbour": neighbour(one, count)}
-    stored = place / "stored"
-    stored.mkdir()
-    weights.save(model, stored)
-    small = fast.train("bpe", ["今日の天気は晴れのち曇り、ところにより一時雨でしょう。"] * 4, 300)
-    small.save(stored)
-    template.save(stored)
-    found["start"] = start(stored, count)
-    return found
+    return {"streams": streams(one, place, form, count), **prefix(one, count), "neighbour": neighbour(one, count)}
 
 
 def prompts(vocabulary: int, seed: int, length: int = READ) -> list[list[int]]:
@@ -210,17 +190,6 @@ def neighbour(one: LocalEngine, count: int) -> dict[str, Any]:
     ratio = _protocol.ratio(samples[0], samples[1])
     print(f"  beside a busy process: {said(ratio)} of the speed alone")
     return {"alone_seconds": samples[0], "beside_seconds": samples[1], "ratio": ratio}
-
-
-def start(directory: Path, count: int) -> dict[str, Any]:
-    def once() -> float:
-        done = subprocess.run([sys.executable, "-c", START, str(directory)], check=True, capture_output=True, text=True)
-        return float(done.stdout)
-
-    once()
-    samples = [once() for _ in range(count)]
-    print(f"  from nothing to the first token: {statistics.median(samples):.2f} s ({min(samples):.2f} - {max(samples):.2f})")
-    return {"seconds": samples, "median": statistics.median(samples)}
 
 
 if __name__ == "__main__":

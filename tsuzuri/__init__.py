@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 _os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from tsuzuri.imports import uncollected as _uncollected
+
 if TYPE_CHECKING:
     from tsuzuri.chat.labels import load as load_encoder
     from tsuzuri.chat.local import load as load
@@ -29,11 +31,13 @@ __all__ = ["__version__", "load", "load_encoder"]
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here, not at import
+        with _uncollected():
+            from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here, not at import
 
         return load
     if name == "load_encoder":
-        from tsuzuri.chat.labels import load as load_encoder  # noqa: PLC0415
+        with _uncollected():
+            from tsuzuri.chat.labels import load as load_encoder  # noqa: PLC0415
 
         return load_encoder
     raise AttributeError(f"module 'tsuzuri' has no attribute {name!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 
 from tsuzuri.errors import ConfigError, Words
@@ -22,8 +23,11 @@ def names(package: str) -> list[str]:
 
 def find(package: str, name: str) -> ModuleType:
     """The module `name` of an open folder. Dashes may stand for underscores. Raises ConfigError with the right names."""
-    known = names(package)
     file = name.replace("-", "_")
+    place = f"{package}.{file}"
+    if file.isidentifier() and not file.startswith("_") and place in sys.modules:  # the folder was looked through when it was imported
+        return importlib.import_module(place)
+    known = names(package)
     if file not in known:
         folder = package.rpartition(".")[2]
         raise ConfigError(
@@ -31,7 +35,7 @@ def find(package: str, name: str) -> ModuleType:
             found=Words(f"あるのは {'、'.join(known)} です。", f"There is {', '.join(known)}."),
             todo=suggestion(name, known),
         )
-    return importlib.import_module(f"{package}.{file}")
+    return importlib.import_module(place)
 
 
 def suggestion(name: str, known: list[str]) -> Words:

@@ -130,14 +130,64 @@ def tell_serving(found: dict[str, Any], language: str) -> Rows:
             else f"cost of the prefix cache where nothing is known, {size}, {form}"
         )
         rows.append((title, f"× {said(row['prefix_cost']['ratio'])}"))
-        title = f"起動から最初の一語まで、{size}、{form}" if ja else f"from nothing to the first token, {size}, {form}"
-        rows.append((title, f"{row['start']['median']:.2f} {'秒' if ja else 's'}"))
         title = (
             f"ほかのプログラムが 1 コアを使うときに残る生成の速さ、{size}、{form}"
             if ja
             else f"generation speed left beside a busy process, {size}, {form}"
         )
         rows.append((title, f"× {said(row['neighbour']['ratio'])}"))
+    return rows
+
+
+def tell_start(found: dict[str, Any], language: str) -> Rows:
+    rows = []
+    for name, row in found["rows"].items():
+        size, form = name.split()
+        token, torch = row["first token"]["median"], row["import torch"]["median"]
+        title = f"起動から最初の一語まで、{size}、{form}" if language == "ja" else f"from nothing to the first token, {size}, {form}"
+        told = (
+            f"{token:.2f} 秒。うち `import torch` だけで {torch:.2f} 秒"
+            if language == "ja"
+            else f"{token:.2f} s, of which `import torch` alone {torch:.2f} s"
+        )
+        rows.append((title, told))
+    return rows
+
+
+def tell_step(found: dict[str, Any], language: str) -> Rows:
+    """Where the time of one token goes, in shares of the sum of the parts."""
+    ja, rows = language == "ja", []
+    for name, row in found["rows"].items():
+        size, form = name.split()
+        spent = row["median"]
+        parts = {kind: seconds for kind, seconds in spent.items() if kind not in ("whole", "reading")}
+        total = sum(parts.values())
+        attention, head = parts["attention"] / total, parts["head"] / total
+        layers = 1 - attention - head - parts["embedding"] / total
+        rate, reading = (row["bytes"][kind] / spent[kind] / 1e9 for kind in ("whole", "reading"))
+        title = f"一語の計算の内訳、{size}、{form}" if ja else f"where the time of a token goes, {size}, {form}"
+        told = (
+            f"層の行列 {layers:.0%}、注意 {attention:.0%}、ヘッド {head:.0%}；毎秒 {rate:.1f} GB、読むだけなら {reading:.1f} GB"
+            if ja
+            else f"matrices of the layers {layers:.0%}, attention {attention:.0%}, head {head:.0%}; {rate:.1f} GB/s, reading alone {reading:.1f}"
+        )
+        rows.append((title, told))
+    return rows
+
+
+def tell_lookup(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for size, cases in found["sizes"].items():
+        for case in cases:
+            if case["lookup"] != LOOKUP:
+                continue
+            title = (
+                f"入力から先読みする生成（`lookup={LOOKUP}`）、{size}、文章の {case['share']:.0%} が入力の写し：先読みなし比"
+                if ja
+                else f"guesses from the prompt (`lookup={LOOKUP}`), {size}, {case['share']:.0%} of the text copied: against none"
+            )
+            told = f"{case['accepted']} / {case['offered']} 語が的中" if ja else f"{case['accepted']} of {case['offered']} guesses right"
+            rows.append((title, f"× {said(case['ratio'])}; {told}"))
     return rows
 
 
@@ -240,13 +290,6 @@ def tell_connections(found: dict[str, Any], language: str) -> Rows:
     return rows
 
 
-SEVERAL = ("tiny.json", "serving.json", "quantization.json")
-BEHIND = {  # on the page of all numbers alone
-    "training-110m.json", "audit.json", "restarts.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json",
-    "connections.json",
-}  # fmt: skip
-
-
 def tell_accelerator_training(found: dict[str, Any], language: str) -> Rows:
     ja, rows = language == "ja", []
     kinds = {"compiled": ("コンパイルあり", "compiled"), "plain": ("コンパイルなし", "not compiled")}
@@ -268,6 +311,13 @@ def tell_accelerator_serving(found: dict[str, Any], language: str) -> Rows:
     return rows
 
 
+LOOKUP = 4  # guesses at once: of the numbers that were measured the one that never costs much
+SEVERAL = ("tiny.json", "serving.json", "quantization.json")
+BEHIND = {  # on the page of all numbers alone
+    "training-110m.json", "audit.json", "restarts.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json",
+    "connections.json", "step.json", "lookup.json",
+}  # fmt: skip
+
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "tiny.json": tell_tiny,
     "time_to_bits.json": tell_time,
@@ -278,6 +328,7 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "decode-20m.json": tell_decode,
     "decode-110m.json": tell_decode,
     "decode-0.5b.json": tell_decode,
+    "step.json": tell_step,
     "serving.json": tell_serving,
     "accelerator-training.json": tell_accelerator_training,
     "accelerator-serving.json": tell_accelerator_serving,

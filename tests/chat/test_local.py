@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -610,3 +612,14 @@ def test_one_that_ends_the_output_may_say_nothing(padded: LocalModel) -> None:
         padded.tokenizer.encode(PROMPT), Sampling(temperature=0, max_tokens=30, stop_token_ids=tuple(range(600, 612)))
     )
     assert last.finish == "stop" and last.id >= 600
+
+
+def test_the_first_token_waits_for_no_compiler(directory: Path) -> None:
+    """What PyTorch compiles with, and the algebra it brings, would double the time of a start."""
+    script = (
+        "import sys, tsuzuri\n"
+        "tsuzuri.load(sys.argv[1]).generate('今日', max_tokens=1)\n"
+        "print(sorted({'sympy', 'torch._dynamo', 'torch._inductor', 'transformers', 'llguidance'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(directory)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

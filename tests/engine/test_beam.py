@@ -168,6 +168,35 @@ def test_groups_say_different_things() -> None:
     assert min(alike) < 4
 
 
+def plain_groups(one: LocalEngine, prompt: list[int], settings: Beams, most: int) -> list[Beam]:
+    """Vijayakumar et al. 2018, algorithm 1, for texts that do not end: group after group at each length, each beam computed anew."""
+    groups: list[list[tuple[tuple[int, ...], float]]] = [[((), 0.0)] for _ in range(settings.groups)]
+    for _ in range(most):
+        said: list[int] = []
+        for number, live in enumerate(groups):
+            options = []
+            for ids, total in live:
+                for id, more in enumerate(one.after([*prompt, *ids]).double().log_softmax(-1).tolist()):
+                    options.append((total + more - settings.diversity * said.count(id), (*ids, id), total + more))
+            best = sorted(options, key=lambda option: -option[0])[: settings.width // settings.groups]
+            groups[number] = [(ids, total) for _, ids, total in best]
+            said += [ids[-1] for _, ids, _ in best]
+    found = [Beam(ids, total, total / len(ids) ** settings.length_penalty, "length") for live in groups for ids, total in live]
+    return sorted(found, key=lambda beam: -beam.score)
+
+
+@pytest.mark.parametrize("name", ["rotary", "window", "mamba2", "ngram"])
+@pytest.mark.parametrize(("width", "groups"), [(4, 4), (6, 3), (6, 2)])
+@pytest.mark.parametrize("diversity", [0.3, 2.0])
+def test_groups_are_what_the_rule_says(name: str, width: int, groups: int, diversity: float) -> None:
+    """Over several pages; all beams, and not the best one alone."""
+    one, prompt = engine(MODELS[name], eos=()), [1, 2, 0, 4] * 7
+    settings = Beams(width=width, groups=groups, diversity=diversity, max_tokens=12)
+    found, wanted = search(one, prompt, settings), plain_groups(one, prompt, settings, 12)
+    assert [beam.ids for beam in found] == [beam.ids for beam in wanted]
+    assert [beam.logprob for beam in found] == pytest.approx([beam.logprob for beam in wanted], abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("width", 0), ("width", 65), ("length_penalty", math.nan), ("groups", 3), ("diversity", -1), ("max_tokens", 0), ("width", 2.5)],

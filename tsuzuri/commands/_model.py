@@ -79,6 +79,6 @@ def named(directory: Path | None) -> Path:
 
 def open_model(directory: Path | None, dtype: str | None, quantize: str | None, threads: int | None, lookup: int = 0) -> LocalModel:
     """Raises MissingError when no model is named and none was made."""
-    from tsuzuri.chat.local import load  # noqa: PLC0415  torch loads here
+    from tsuzuri import load  # noqa: PLC0415  torch loads here
 
     return load(named(directory), dtype=dtype, quantize=quantize, threads=threads, lookup=lookup)

@@ -24,20 +24,38 @@ def packed(values: Tensor, scales: Tensor | None = None) -> Tensor:
 
     -> uint8 (blocks, bytes of a block). The nibbles are those of GGML's q4_0: byte i of the 16 of a group holds inputs i and i + 16.
     """
+    form: Format = "f32" if values.dtype == torch.float32 else "bf16" if scales is None else "q8" if values.dtype == torch.int8 else "q4"
+    columns = values.shape[1] * (2 if form == "q4" else 1)
+    place = torch.empty(-(-values.shape[0] // ROWS), block_bytes(form, columns), dtype=torch.uint8)
+    pack(place, values, scales)
+    return place
+
+
+def pack(place: Tensor, values: Tensor, scales: Tensor | None = None) -> None:
+    """What `packed` gives, written to where it is to lie: every byte of uint8 (blocks, bytes of a block)."""
     rows = _whole_blocks(values)
     if values.dtype == torch.bfloat16:
         rows = F.pad(rows, (0, rows.shape[1] % 2))
     if rows.dtype != torch.float32:  # what stays together moves as one: four bytes at a time, a quarter of the time
         rows = rows.contiguous().view(torch.int32)
-    if scales is None:
-        return _bytes(_in_blocks(rows).transpose(1, 2))  # (blocks, K or K/2, 16)
-    head = _bytes(_in_blocks(_whole_blocks(scales)).transpose(1, 2))  # (blocks, groups, 16)
-    body = _in_blocks(rows).transpose(1, 2)  # (blocks, groups · 8 or 4, 16)
-    start = -(-head.shape[1] // LINE) * LINE
-    found = head.new_zeros(len(head), start + body.shape[1] * ROWS * 4)
-    found[:, : head.shape[1]] = head
-    found[:, start:].view(torch.int32).view(body.shape).copy_(body)
-    return found
+    start = 0
+    if scales is not None:
+        head = _bytes(_in_blocks(_whole_blocks(scales)).transpose(1, 2))  # (blocks, groups, 16)
+        start = -(-head.shape[1] // LINE) * LINE
+        place[:, : head.shape[1]] = head
+        place[:, head.shape[1] : start] = 0
+    body = _in_blocks(rows).transpose(1, 2)  # (blocks, K, K/2, or groups · 8 or 4; 16)
+    place[:, start:].view(rows.dtype).view(body.shape).copy_(body)
+
+
+def block_bytes(form: Format, columns: int) -> int:
+    """Of a block of 16 rows."""
+    if form == "f32":
+        return columns * ROWS * 4
+    if form == "bf16":
+        return -(-columns // 2) * ROWS * 4
+    scales = -(-columns // GROUP * ROWS * 2 // LINE) * LINE
+    return scales + columns * ROWS // (2 if form == "q4" else 1)
 
 
 def unpacked(blocks: Tensor, form: Format, rows: int, columns: int) -> tuple[Tensor, Tensor | None]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tsuzuri.errors import SpaceError, Words
-from tsuzuri.native.layout import FORMATS, GROUP, ROWS, Format
+from tsuzuri.native.layout import FORMATS, GROUP, ROWS, Format, block_bytes
 from tsuzuri.native.library import Library, Operation, Step
 
 EMBED, MATMUL, ATTEND, NORM = range(4)
@@ -244,16 +244,6 @@ class Program:
         assert tensor.dtype == dtype and tensor.device.type == "cpu" and (tensor.is_contiguous() or name in ("input", "output")), name
         self._kept.append(tensor)
         setattr(operation, name, tensor.data_ptr())
-
-
-def block_bytes(form: Format, columns: int) -> int:
-    """Of a block of 16 rows."""
-    if form == "f32":
-        return columns * ROWS * 4
-    if form == "bf16":
-        return -(-columns // 2) * ROWS * 4
-    scales = -(-columns // GROUP * ROWS * 2 // 64) * 64
-    return scales + columns * ROWS // (2 if form == "q4" else 1)
 
 
 def room(library: Library, count: int) -> Tensor:

@@ -117,7 +117,7 @@ def problem(form: str, weight: Tensor, values: Tensor, scales: Tensor) -> str | 
         return f"values {tuple(values.shape)} {values.dtype}, weight {tuple(weight.shape)}"
     if (scales.dtype, tuple(scales.shape)) != (torch.float16, (rows, inputs // GROUP)):
         return f"scales {tuple(scales.shape)} {scales.dtype}, weight {tuple(weight.shape)}"
-    return "values -128" if form == "q8_0" and bool((values == -128).any()) else None
+    return "values -128" if form == "q8_0" and values.numel() and int(values.min()) == -128 else None
 
 
 # ── the forms

@@ -113,6 +113,7 @@ static void tile_q8_16(const uint8_t* block, int64_t k, const uint8_t* columns, 
             const uint8_t* column = columns + g * GROUP;
             for (int s = 0; s < 8; s++) {
                 const __m256i w0 = _mm256_load_si256((const __m256i*)(w + 64 * s)), w1 = _mm256_load_si256((const __m256i*)(w + 64 * s + 32));
+                ahead(w + 64 * s);
                 for (int c = 0; c < C; c++) {
                     four(low[0][c], high[0][c], w0, w1, column + c * stride + 4 * s, k);
                     four(low[1][c], high[1][c], w0, w1, column + c * stride + left + 4 * s, k);
@@ -148,6 +149,7 @@ static void tile_q8(const uint8_t* block, int64_t k, const uint8_t* columns, int
 #pragma GCC unroll 8
         for (int s = 0; s < 8; s++) {
             const __m256i w0 = _mm256_load_si256((const __m256i*)(w + 64 * s)), w1 = _mm256_load_si256((const __m256i*)(w + 64 * s + 32));
+            ahead(w + 64 * s);
             for (int c = 0; c < C; c++) {
                 const __m256i q = broadcast(column + c * stride + 4 * s), a = broadcast(column + c * stride + k + 4 * s);
                 low[c] = _mm256_add_epi32(low[c], _mm256_madd_epi16(_mm256_maddubs_epi16(a, _mm256_sign_epi8(w0, q)), ones));
@@ -183,6 +185,7 @@ static void tile_q4(const uint8_t* block, int64_t k, const uint8_t* columns, int
 #pragma GCC unroll 4
         for (int s = 0; s < 4; s++) {
             const __m256i w0 = _mm256_load_si256((const __m256i*)(w + 64 * s)), w1 = _mm256_load_si256((const __m256i*)(w + 64 * s + 32));
+            ahead(w + 64 * s);
             const __m256i a0 = _mm256_and_si256(w0, nibble), a1 = _mm256_and_si256(w1, nibble);
             for (int c = 0; c < C; c++) {
                 const __m256i q = broadcast(column + c * stride + 4 * s);
@@ -221,6 +224,7 @@ static void tile_f32(const uint8_t* block, int64_t k, const uint8_t* columns, in
     for (int c = 0; c < C; c++) low[c] = high[c] = _mm256_setzero_ps();
     for (int64_t i = 0; i < k; i++, w += ROWS) {
         const __m256 w0 = _mm256_load_ps(w), w1 = _mm256_load_ps(w + 8);
+        ahead(w);
 #pragma GCC unroll 4
         for (int c = 0; c < C; c++) {
             const __m256 x = _mm256_broadcast_ss((const float*)(columns + c * stride) + i);
@@ -248,6 +252,7 @@ static void tile_bf16(const uint8_t* block, int64_t k, const uint8_t* columns, i
         for (int c = 0; c < C; c++) even[0][c] = even[1][c] = odd[0][c] = odd[1][c] = _mm256_setzero_ps();
         for (int64_t i = 0; i < k; i += 2, block += 64) {
             const __m256i w0 = _mm256_load_si256((const __m256i*)block), w1 = _mm256_load_si256((const __m256i*)(block + 32));
+            ahead(block);
 #pragma GCC unroll 2
             for (int c = 0; c < C; c++) {
                 const __m256 x = _mm256_broadcast_ss((const float*)(columns + c * stride) + i);

@@ -96,6 +96,7 @@ static void tile_q8(const uint8_t* block, int64_t k, const uint8_t* columns, int
 #pragma GCC unroll 8
         for (int s = 0; s < 8; s++) {
             const __m512i weight = _mm512_loadu_si512(w + 64 * s);
+            ahead(w + 64 * s);
 #if VNNI
             const __m512i raised = _mm512_xor_si512(weight, _mm512_set1_epi8((char)0x80));
 #endif
@@ -128,6 +129,7 @@ static void tile_q4(const uint8_t* block, int64_t k, const uint8_t* columns, int
 #pragma GCC unroll 4
         for (int s = 0; s < 4; s++) {
             const __m512i weight = _mm512_loadu_si512(w + 64 * s);
+            ahead(w + 64 * s);
             const __m512i low = _mm512_and_si512(weight, nibble), high = _mm512_and_si512(_mm512_srli_epi16(weight, 4), nibble);
             for (int c = 0; c < C; c++) {
                 const __m512i q = _mm512_set1_epi32(word(column + c * stride + 4 * s)), r = _mm512_set1_epi32(word(column + c * stride + 16 + 4 * s));
@@ -156,6 +158,7 @@ static void tile_f32(const uint8_t* block, int64_t k, const uint8_t* columns, in
     for (int c = 0; c < C; c++) total[c] = _mm512_setzero_ps();
     for (int64_t i = 0; i < k; i++, block += 64) {
         const __m512 weight = _mm512_loadu_ps((const float*)block);
+        ahead(block);
         for (int c = 0; c < C; c++) total[c] = _mm512_fmadd_ps(weight, _mm512_set1_ps(((const float*)(columns + c * stride))[i]), total[c]);
     }
     for (int c = 0; c < C; c++) _mm512_storeu_ps(out + c * ROWS, total[c]);
@@ -167,6 +170,7 @@ static void tile_bf16(const uint8_t* block, int64_t k, const uint8_t* columns, i
     for (int c = 0; c < C; c++) total[c] = rest[c] = _mm512_setzero_ps();
     for (int64_t i = 0; i < k; i += 2, block += 64) {
         const __m512i weight = _mm512_loadu_si512(block);
+        ahead(block);
         const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(weight, 16));
         const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(weight, _mm512_set1_epi32((int)0xffff0000)));
         for (int c = 0; c < C; c++) {

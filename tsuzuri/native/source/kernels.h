@@ -30,6 +30,9 @@ constexpr int64_t ROWS = 16;   // of a block
 constexpr int64_t GROUP = 32;  // inputs that share a scale
 constexpr int64_t KEYS = 16;   // a page holds a multiple of as many tokens
 constexpr int MOST_COLUMNS = 8;  // of one tile
+// Weights are asked for so many bytes before they are multiplied: what a core asks for by itself comes too late where little is computed
+// with a byte (docs/log.md has what that costs, and other distances).
+constexpr int64_t AHEAD = 4096;
 
 constexpr int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 constexpr int64_t scales_bytes(int64_t k) { return aligned(k / GROUP * ROWS * 2); }

@@ -12,6 +12,7 @@ typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
 
 static inline Floats load(const float* p) { Floats v; memcpy(&v, p, sizeof v); return v; }
 static inline void store(float* p, Floats v) { memcpy(p, &v, sizeof v); }
+static inline void ahead(const void* p) { __builtin_prefetch((const void*)((uintptr_t)p + AHEAD), 0, 2); }  // never faults
 static inline Floats all(float x) { return x - Floats{}; }
 static inline Floats load(const uint16_t* p) {  // bfloat16: the upper half of a float32
     Halves h;
@@ -213,6 +214,12 @@ __attribute__((noinline)) static float weigh(const Look& look, int r, int64_t st
     return factor;
 }
 
+// Asks for what is read next, line by line, while something else is computed.
+template <class T>
+static inline void fetch(const T* p, int64_t count) {
+    for (int64_t i = 0; i < count; i += 64 / (int64_t)sizeof(T)) __builtin_prefetch(p + i, 0, 3);
+}
+
 template <int R, class T>
 static void attend_rows(const Look& look) {
     float maximum[R], total[R], *found = look.scratch, *sums = look.scratch + 4 * look.page_size;
@@ -229,13 +236,19 @@ static void attend_rows(const Look& look) {
     for (int64_t page = (oldest > 0 ? oldest : 0) / n; page <= newest / n; page++) {
         const int64_t start = page * n, place = look.pages[page] * look.page_stride, left = newest - start + 1;
         const int64_t count = left < n ? left : n, chunks = (count + KEYS - 1) / KEYS;
+        const T* values = (const T*)look.values + place * look.padded + look.value_offset;
+        fetch(values, count * look.padded);
         scores<R, T>(look, (const T*)look.keys + place * look.head_size + look.key_offset, chunks, found);
         for (int r = 0; r < R; r++) {
             const float factor = weigh(look, r, start, chunks * KEYS, found + r * n, &maximum[r], &total[r]);
             if (factor != 1)
                 for (int64_t e = 0; e < look.padded; e += LANES) store(sums + r * look.padded + e, load(sums + r * look.padded + e) * all(factor));
         }
-        mix<R, T>(look, (const T*)look.values + place * look.padded + look.value_offset, found, count, sums);
+        if (page < newest / n) {
+            const int64_t next = newest - start - n + 1, tokens = next < n ? (next + KEYS - 1) / KEYS * KEYS : n;
+            fetch((const T*)look.keys + look.pages[page + 1] * look.page_stride * look.head_size + look.key_offset, tokens * look.head_size);
+        }
+        mix<R, T>(look, values, found, count, sums);
     }
     for (int r = 0; r < R; r++)
         for (int64_t e = 0; e < look.head_size; e++) look.out[r][e] = sums[r * look.padded + e] / total[r];
