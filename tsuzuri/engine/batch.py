@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tsuzuri.engine.choosing import Choosing
+from tsuzuri.engine.choosing import Best, Choosing, best
 from tsuzuri.engine.disk import Disk
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.paged import Part, Place
@@ -252,14 +252,12 @@ class BatchEngine:
         for request, part in parts:
             request.computed = part.start + part.count - len(request.guesses)
             self._remember(request)
-        logits, at = logits.float().cpu(), 0
-        for request, count in ready:
-            self._deliver(request, logits[at : at + count])
-            at += count
+        for request, rows in zip((request for request, _ in ready), _rows(logits.float(), ready), strict=True):
+            self._deliver(request, rows)
         return True
 
-    def _deliver(self, request: Request, logits: Tensor) -> None:
-        """(1 + guesses, V): its tokens, one more than guesses that are right. What was computed of wrong ones is written over."""
+    def _deliver(self, request: Request, logits: Sequence[Tensor | Best]) -> None:
+        """Of 1 + guesses places: its tokens, one more than guesses that are right. What was computed of wrong ones is written over."""
         sure = request.computed - 1
         try:
             for token in request.choosing.follow(logits, request.guesses):
@@ -424,3 +422,21 @@ class BatchEngine:
             if self._disk is not None and key not in self._disk:
                 self._unsaved.append(key)
         request.remembered = max(request.remembered, whole)
+
+
+def _rows(logits: Tensor, ready: Sequence[tuple[Request, int]]) -> Iterator[Sequence[Tensor | Best]]:
+    """float32 (N, V), and whose they are -> for each request its rows on the CPU; of one that only takes the best, that of each row,
+    found for all of them at once and where the logits lie."""
+    at, taken = 0, list[tuple[int, int, bool]]()
+    for request, count in ready:
+        taken.append((at, count, request.choosing.is_greedy(logits.shape[-1])))
+        at += count
+    whole = [row for start, count, greedy in taken if not greedy for row in range(start, start + count)]
+    short = [row for start, count, greedy in taken if greedy for row in range(start, start + count)]
+    found: dict[int, Tensor | Best] = {}
+    if whole:
+        found.update(zip(whole, logits[whole].cpu(), strict=True))
+    if short:
+        found.update(zip(short, best(logits if len(short) == at else logits[short]), strict=True))
+    for start, count, _ in taken:
+        yield [found[row] for row in range(start, start + count)]

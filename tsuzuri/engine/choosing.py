@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tsuzuri.engine.lookup import Lookup
 from tsuzuri.engine.sampling import History, Sampling, choose, generator
@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tsuzuri.engine.constrain import Matcher
+
+
+class Best(NamedTuple):
+    """The most probable token at a place: all that a greedy request needs of its logits."""
+
+    id: int
+    logprob: float
+
+
+def best(logits: Tensor) -> list[Best]:
+    """float32 (N, V) on any device -> of each row its `Best`; of a row that is no numbers one that `Choosing` refuses."""
+    values, ids = logits.max(-1)  # of equal ones the first
+    logprobs = values - logits.logsumexp(-1)
+    return [Best(id, logprob) for id, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)]
 
 
 class Choosing:
@@ -44,6 +58,13 @@ class Choosing:
         self._most, self._lookup = lookup, Lookup(first) if lookup else None
         self.offered = self.accepted = 0
 
+    def is_greedy(self, vocab_size: int) -> bool:
+        """Whether it takes the most probable token whatever was said, and tells of no other."""
+        rules = self._sampling
+        penalised = (rules.repetition_penalty, rules.presence_penalty, rules.frequency_penalty) != (1, 0, 0)
+        told = rules.logit_bias or rules.constraint or rules.logprobs or rules.min_tokens
+        return rules.temperature == 0 and not penalised and not told and (self._known is None or self._known >= vocab_size)
+
     @property
     def left(self) -> int:
         """The most tokens that can still come."""
@@ -58,7 +79,7 @@ class Choosing:
         self.offered += len(ids)
         return ids
 
-    def follow(self, rows: Iterable[Tensor], guesses: Sequence[int]) -> Iterator[Token]:
+    def follow(self, rows: Iterable[Tensor | Best], guesses: Sequence[int]) -> Iterator[Token]:
         """float32 logits (V,) on the CPU of what comes after the last sure token, and after each guess -> the tokens, up to the last
         one or the first that was guessed wrong: what was read after that does not count."""
         for number, logits in enumerate(rows):
@@ -69,8 +90,11 @@ class Choosing:
             if token.finish or not right:
                 return
 
-    def __call__(self, logits: Tensor) -> Token:
-        """float32 (V,) on the CPU -> the next token. Raises FormatError where they are no numbers."""
+    def __call__(self, logits: Tensor | Best) -> Token:
+        """float32 (V,) on the CPU, or where it `is_greedy` the best of them -> the next token. Raises FormatError where they are no
+        numbers."""
+        if isinstance(logits, Best):
+            return self._taken(logits.id, finite(logits.logprob), ())
         total = total_of(logits)
         logits = sayable(logits, self._known, self.history.ends)
         if self._matcher is not None:
@@ -80,10 +104,12 @@ class Choosing:
             self._follow(self._matcher, id)
         values, ids = logits.topk(min(self._sampling.logprobs or 0, len(logits)))
         top = tuple(zip(ids.tolist(), (values - total).tolist(), strict=True))
+        return self._taken(id, float(logits[id]) - total, top)
+
+    def _taken(self, id: int, logprob: float, top: tuple[tuple[int, float], ...]) -> Token:
         self.history.output.append(id)
         if self._lookup is not None:
             self._lookup.add(id)
-        logprob = float(logits[id]) - total
         self.logprob += logprob
         return Token(id, logprob, top, self._finish(id))
 
@@ -121,8 +147,12 @@ def sayable(logits: Tensor, known: int | None, ends: Collection[int]) -> Tensor:
 
 def total_of(logits: Tensor) -> float:
     """The logarithm of the sum of exponentials of (V,). Raises FormatError where they are no numbers."""
-    total = float(logits.logsumexp(-1))
-    if math.isnan(total) or math.isinf(total):
+    return finite(float(logits.logsumexp(-1)))
+
+
+def finite(value: float) -> float:
+    """What was computed from logits, where that is a number. Raises FormatError."""
+    if not math.isfinite(value):
         raise FormatError(
             Words("次のトークンを選ぼうとしました。", "Choosing the next token."),
             found=Words("モデルの出力が数になっていません（NaN か無限大）。", "The model gives NaN or infinity."),
@@ -131,4 +161,4 @@ def total_of(logits: Tensor) -> float:
                 "The weights are damaged, or training diverged. Use another checkpoint, or a model fetched again.",
             ),
         )
-    return total
+    return value

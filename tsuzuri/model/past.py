@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tsuzuri.model import _stretches
 from tsuzuri.types import Bias, Project, Scan
 
 # On a CPU, PyTorch 2.13's fused attention in bfloat16 takes 2.1 times as long forward and backward as two matrix
@@ -42,6 +43,7 @@ class _Whole:
         its own; segments (..., T) int64, for encoders that tell two texts apart; memory: what `cross` looks at."""
         self.positions, self.documents, self.segments, self.memory = positions, documents, segments, memory
         self._masks: dict[int | None, Tensor] = {}
+        self._bounds = None if documents is None or documents.device.type != "cuda" else _stretches.bounds(documents)
 
     @property
     def extent(self) -> Tensor:
@@ -65,6 +67,9 @@ class _Whole:
         bias: Bias | None = None,
     ) -> Tensor:
         """(..., T, H, E) × (..., T, K, E) -> (..., T, H, E) by PyTorch's fused attention."""
+        if self._bounds is not None and _stretches.takes(q) and softcap is None and bias is None:
+            k, v = (x.repeat_interleave(q.shape[-2] // x.shape[-2], dim=-2) for x in (k, v))  # (..., T, H, E)
+            return _stretches.attend(q, k, v, self._bounds, causal=self.causal, scale=scale, window=window)
         q, k, v = (x.transpose(-3, -2) for x in (q, k, v))  # (..., H|K, T, E)
         k, v = _repeat(k, q.shape[-3]), _repeat(v, q.shape[-3])
         plain = self.documents is None and bias is None and (window is None or window >= q.shape[-2])

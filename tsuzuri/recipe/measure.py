@@ -24,14 +24,17 @@ READ = 1 << 29  # bytes of one reading at least
 WATTS_PER_CORE = 10.0  # assumed where nothing tells: a server core under load with its share of memory
 
 
-def matrix_rate(device: torch.device, precision: str, *, size: int = 2048, rounds: int = 4) -> float:
-    """FLOP/s of a size³ product in `precision`, the best of `rounds`; of a small one where the type is emulated: 2048³ take
-    20 s there."""
+def matrix_rate(device: torch.device, precision: str, *, size: int | None = None, rounds: int = 4) -> float:
+    """FLOP/s of a size³ product in `precision`, the best of `rounds`: 2048³, on CUDA 8192³, which fill it; of a small one where the type
+    is emulated: 2048³ take 20 s there."""
     kind = devices.dtype(precision, device)
+    size = size or (8192 if device.type == "cuda" else 2048)
     size = size if devices.fit(kind, device) == kind else min(size, 256)
     a, b = (torch.randn(size, size, device=device).to(kind) for _ in range(2))
     best = float("inf")
     for _ in range(rounds):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         begun = time.perf_counter()
         c = a @ b
         if device.type == "cuda":

@@ -19,6 +19,7 @@ from tsuzuri.train import balance
 from tsuzuri.train.data import IGNORED, Batch, Pairs
 
 CHUNK = 512  # tokens at a time: 512 × 8k floats stay in the cache of a small machine
+CHUNK_CUDA = 16384  # few and large kernels there: 16384 × 32k floats are 2 GB
 
 
 def plain(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -40,7 +41,10 @@ def chunked(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
 
 class _Chunked(torch.autograd.Function):
     """The gradient of the loss is known as soon as the loss is: softmax minus one at the target. So the forward pass
-    keeps only the gradients, (N, D) and (V, D), and throws each stretch of logits away."""
+    keeps only the gradients, (N, D) and (V, D), and throws each stretch of logits away.
+
+    The logits are passed over as seldom as can be, for a head is bound by memory: the normaliser is read off the largest
+    probability, ln Σ exp l = l_max - ln p_max, and targets that do not count are left out of the smaller side of each product."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -48,18 +52,20 @@ class _Chunked(torch.autograd.Function):
         total = torch.zeros((), dtype=wide, device=hidden.device)
         d_hidden = torch.empty_like(hidden)
         d_head = torch.zeros(head.shape, dtype=wide, device=head.device)
-        for start in range(0, len(hidden), CHUNK):
-            part = slice(start, start + CHUNK)
-            logits = F.linear(hidden[part], head).to(wide)  # (C, V)
-            kept = targets[part] != IGNORED  # (C,)
-            wanted = targets[part].clamp_min(0)[:, None]  # (C, 1)
-            norm = logits.logsumexp(-1, keepdim=True)
-            total += ((norm - logits.gather(-1, wanted)).squeeze(-1) * kept).sum()
-            slope = logits.sub_(norm).exp_()  # (C, V) probabilities
+        size = CHUNK_CUDA if hidden.is_cuda else CHUNK
+        for start in range(0, len(hidden), size):
+            here = slice(start, start + size)
+            logits = F.linear(hidden[here], head)  # (C, V)
+            kept = (targets[here] != IGNORED)[:, None]  # (C, 1)
+            wanted = targets[here].clamp_min(0)[:, None]  # (C, 1)
+            largest = logits.argmax(-1, keepdim=True)
+            slope = logits.softmax(-1, dtype=wide)  # (C, V) probabilities
+            norm = logits.gather(-1, largest).to(wide) - slope.gather(-1, largest).log()
+            total += ((norm - logits.gather(-1, wanted)) * kept).sum()
             slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=wide))
-            slope = slope.mul_(kept[:, None]).to(hidden.dtype)
-            d_hidden[part] = slope @ head
-            d_head += slope.t() @ hidden[part]
+            slope = slope.to(hidden.dtype)
+            d_hidden[here] = (slope @ head) * kept
+            d_head += slope.t() @ (hidden[here] * kept)
         ctx.save_for_backward(d_hidden, d_head.to(head.dtype))
         return total
 

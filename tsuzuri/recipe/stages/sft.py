@@ -27,6 +27,7 @@ from tsuzuri.recipe.stages import _counted
 from tsuzuri.recipe.stages._sample import sample
 from tsuzuri.recipe.stages.pretrain import context_length, is_counted
 from tsuzuri.text import fast
+from tsuzuri.text.corpus.read import origin
 from tsuzuri.train import checkpoint, loop
 from tsuzuri.train.objectives import sft
 from tsuzuri.types import Message
@@ -43,7 +44,7 @@ TOKENS_AROUND = 5  # of a message: what begins it, its role, its end, a line
 class Settings(loop.LoopSettings):
     inputs: list[str]  # files or directories of JSON lines
     length: int = 256  # tokens a row
-    repeat: dict[str, int] | None = None  # how often conversations of a source stand in the training set
+    repeat: dict[str, int] | None = None  # how often conversations of a source, or of a collection, stand in the training set
     validation_fraction: float = 0.05
     lora: LoraSettings | None = None  # train an adapter beside the weights, not the weights
     skip_longer: bool = False  # leave out, counted, what is longer than a row; else it stops the run
@@ -87,7 +88,8 @@ def inputs(settings: Settings) -> list[Path]:
     """The files; every source that is to be repeated is in one of them."""
     found = conversations.files(settings.inputs)
     if settings.repeat:
-        _all_met(settings.repeat, {conversation.source for conversation in conversations.read(found)})
+        sources = {conversation.source for conversation in conversations.read(found)}
+        _all_met(settings.repeat, sources | {origin(source) for source in sources})
     return found
 
 
@@ -170,7 +172,7 @@ def expected_rows(settings: Settings) -> int:
     for conversation in conversations.read(inputs(settings)):
         tokens = sum(len(message.content) / CHARACTERS_PER_TOKEN + TOKENS_AROUND for message in conversation.messages)
         if tokens <= settings.length:
-            total += tokens * repeat.get(conversation.source, 1) * (1 - settings.validation_fraction)
+            total += tokens * _times(repeat, conversation.source) * (1 - settings.validation_fraction)
     return max(1, round(total / settings.length))
 
 
@@ -189,8 +191,13 @@ def examples(settings: Settings, tokenizer: fast.FastTokenizer) -> tuple[list[sf
         if int.from_bytes(digest[:4], "big") < settings.validation_fraction * 2**32:
             held.append(example)
         else:
-            train += [example] * repeat.get(conversation.source, 1)
+            train += [example] * _times(repeat, conversation.source)
     return train, held, skipped
+
+
+def _times(repeat: Mapping[str, int], source: str) -> int:
+    """By its own name, else by that of its collection (`origin`)."""
+    return repeat.get(source, repeat.get(origin(source), 1))
 
 
 def _all_met(repeat: Mapping[str, int], sources: Collection[str]) -> None:

@@ -54,6 +54,8 @@ class Objective:
 
     def _stretch(self, document: int, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
         """Inputs and targets for tokens start … stop of [boundary] + ids + [boundary]; positions start at 0 in every stretch."""
-        ids = np.asarray(self.documents.document(document)).astype(np.int64)
-        framed = np.concatenate(([self.boundary], ids, [self.boundary]))
-        return framed[start:stop], framed[start + 1 : stop + 1], 0
+        ids = self.documents.document(document)
+        framed = np.full(stop - start + 1, self.boundary, np.int64)
+        inner = np.asarray(ids[max(start - 1, 0) : stop])
+        framed[start == 0 :][: len(inner)] = inner
+        return framed[:-1], framed[1:], 0
