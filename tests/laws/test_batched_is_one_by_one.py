@@ -81,7 +81,7 @@ def asked(seed: int, count: int = 9) -> list[tuple[list[int], Sampling]]:
 
 
 def alone(one: LocalEngine, prompt: list[int], sampling: Sampling) -> list[Token]:
-    one.__init__(one.model, one.eos_ids, one.context_length)  # type: ignore[misc]  nothing kept of an earlier prompt
+    one.__init__(one.model, one.eos_ids, one.context_length, one.device)  # type: ignore[misc]  nothing kept of an earlier prompt
     return list(one.stream(prompt, sampling))
 
 

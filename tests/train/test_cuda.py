@@ -19,6 +19,7 @@ from tsuzuri.model.encoder_decoder import EncoderDecoder, PairShape
 from tsuzuri.model.past import Bidirectional, Causal
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.train import loop, loss
+from tsuzuri.train.data import IGNORED
 from tsuzuri.train.loop import LoopSettings
 from tsuzuri.train.objectives import pretrain
 from tsuzuri.train.watch import Watch
@@ -79,6 +80,14 @@ def counting() -> pretrain.Objective:
             return np.arange(index, index + self.lengths[index]) % 299
 
     return pretrain.Objective(pretrain.Settings(64), Documents(), 299)
+
+
+def test_what_a_compiler_is_given_is_the_plain_stretch() -> None:
+    torch.manual_seed(0)
+    hidden, head = torch.randn(40, 8, dtype=torch.float64), torch.randn(30, 8, dtype=torch.float64)
+    targets = torch.randint(30, (40,)).where(torch.rand(40) > 0.2, torch.tensor(IGNORED))
+    for found, wanted in zip(loss.fusable(hidden, head, targets), loss.stretch(hidden, head, targets), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-12, rtol=0)
 
 
 @pytest.mark.gpu

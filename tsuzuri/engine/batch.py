@@ -27,7 +27,7 @@ from tsuzuri.engine.disk import Disk
 from tsuzuri.engine.engine import LocalEngine
 from tsuzuri.engine.paged import Part, Place
 from tsuzuri.engine.pages import Key, Pages, following, root
-from tsuzuri.engine.running import BUDGET, SIZE, runner
+from tsuzuri.engine.running import BUDGET, BUDGET_CUDA, SIZE, runner
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import BusyError, ContextError, SpaceError, Words
 from tsuzuri.model.parts.rotary import regime
@@ -127,16 +127,17 @@ class BatchEngine:
         pages: int,
         *,
         size: int = SIZE,
-        budget: int = BUDGET,
+        budget: int | None = None,
         waiting: int = WAITING,
         disk: Disk | None = None,
         compiled: bool = False,
     ) -> None:
-        """`pages` of `size` tokens for all sequences together; `budget`: tokens of a step. A compiled model has its own size and most.
+        """`pages` of `size` tokens for all sequences together; `budget`: tokens of a step (None: as many as suit the device). A compiled model has its own size and most.
         With a `disk`, what is known is written while there is nothing else to do, and found again after a restart.
         `compiled`: on CUDA, torch compiles the steps of new tokens, half a minute or more for each size."""
         self.one, self._most, self._disk = one, waiting, disk
-        self._runner = runner(one, pages, size, budget, compiled=compiled)
+        usual = BUDGET_CUDA if torch.device(one.device).type == "cuda" else BUDGET
+        self._runner = runner(one, pages, size, budget or usual, compiled=compiled)
         self.pages, self.budget = Pages(pages, self._runner.size), self._runner.most
         self._waiting: dict[str, deque[Request]] = {}  # by tenant, in turn
         self._running: list[Request] = []  # in the order in which they began

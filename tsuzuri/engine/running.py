@@ -21,6 +21,7 @@ from tsuzuri.types import Past
 
 SIZE = 32  # tokens of a page
 BUDGET = 128  # tokens of a step
+BUDGET_CUDA = 4096  # there a step of few takes as long as one of many
 Contents: TypeAlias = Mapping[str, Tensor]  # of one page: keys and values of every layer, by name
 
 

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,7 @@ from tsuzuri.model.encoder_decoder import EncoderDecoder
 from tsuzuri.model.transformer import Transformer
 from tsuzuri.train import checkpoint
 from tsuzuri.train.data import Batch, order
+from tsuzuri.train.loss import fused
 from tsuzuri.train.optim import Optimizer, OptimSettings, whole
 from tsuzuri.train.shard import shard
 from tsuzuri.train.watch import Journal, Metrics, Watch
@@ -223,19 +224,17 @@ class _Run:
         targets = batch.trained
         nats = torch.zeros((), dtype=torch.float64, device=self.device)
         mine = _share(batch, self.rank, self.world)
-        with _shadowed(self.model, hidden=self.hidden):
+        with _shadowed(self.model, hidden=self.hidden), nullcontext() if self.hidden is None else fused():
             for part in mine.split(settings.micro_batch or settings.batch):
                 loss = self.objective.loss(self.model, part.to(self.device))
                 (loss * (self.world / max(1, targets))).backward()  # type: ignore[no-untyped-call]
                 nats += loss.detach().double()
         if self.world > 1:
             torch.distributed.all_reduce(nats)
-        self.loss = float(nats) / max(1, targets)
-        if not math.isfinite(self.loss):
-            raise _diverged(self.step)
         factor = settings.factor(self.step, steps)
         norm = self.optimizer.step(factor)
-        if not math.isfinite(norm):
+        self.loss = float(nats) / max(1, targets)  # read now, not before: on an accelerator to read is to wait
+        if not (math.isfinite(norm) and math.isfinite(self.loss)):
             raise _diverged(self.step)
         seconds = time.perf_counter() - begun
         self.step, self.tokens, self.seconds = self.step + 1, self.tokens + targets, self.seconds + seconds

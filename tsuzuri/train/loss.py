@@ -6,6 +6,10 @@ The plain twin is `F.cross_entropy(hidden @ head.T, targets, reduction="sum")`, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,12 +43,59 @@ def chunked(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     return out
 
 
-class _Chunked(torch.autograd.Function):
-    """The gradient of the loss is known as soon as the loss is: softmax minus one at the target. So the forward pass
-    keeps only the gradients, (N, D) and (V, D), and throws each stretch of logits away.
+def stretch(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of C tokens: the nats, and their gradients for hidden (C, D) and head (V, D).
 
     The logits are passed over as seldom as can be, for a head is bound by memory: the normaliser is read off the largest
-    probability, ln Σ exp l = l_max - ln p_max, and targets that do not count are left out of the smaller side of each product."""
+    probability, ln Σ exp l = l_max - ln p_max, and targets that do not count are left out of the smaller side of each product.
+    """
+    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    logits = F.linear(hidden, head)  # (C, V)
+    kept = (targets != IGNORED)[:, None]  # (C, 1)
+    wanted = targets.clamp_min(0)[:, None]  # (C, 1)
+    largest = logits.argmax(-1, keepdim=True)
+    slope = logits.softmax(-1, dtype=wide)  # (C, V) probabilities
+    norm = logits.gather(-1, largest).to(wide) - slope.gather(-1, largest).log()
+    nats = ((norm - logits.gather(-1, wanted)) * kept).sum()
+    slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=wide))
+    slope = slope.to(hidden.dtype)
+    return nats, (slope @ head) * kept, slope.t() @ (hidden * kept)
+
+
+def fusable(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`stretch` for a compiler, which makes one pass of what stands between two products: nothing is scattered."""
+    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    logits = F.linear(hidden, head).to(wide)  # (C, V)
+    kept = (targets != IGNORED)[:, None]  # (C, 1)
+    wanted = targets.clamp_min(0)[:, None]  # (C, 1)
+    norm = logits.logsumexp(-1, keepdim=True)
+    nats = ((norm - logits.gather(-1, wanted)) * kept).sum()
+    there = torch.arange(logits.shape[-1], device=logits.device) == wanted
+    slope = (((logits - norm).exp() - there.to(wide)) * kept).to(hidden.dtype)
+    return nats, slope @ head, slope.t() @ hidden
+
+
+_stretch = ContextVar("_stretch", default=stretch)
+
+
+@contextmanager
+def fused() -> Iterator[None]:
+    """Within it, stretches of logits are computed by a compiled function."""
+    token = _stretch.set(_compiled())
+    try:
+        yield
+    finally:
+        _stretch.reset(token)
+
+
+@cache
+def _compiled() -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    return torch.compile(fusable)
+
+
+class _Chunked(torch.autograd.Function):
+    """The gradient of the loss is known as soon as the loss is: softmax minus one at the target. So the forward pass
+    keeps only the gradients, (N, D) and (V, D), and throws each stretch of logits away."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -55,17 +106,9 @@ class _Chunked(torch.autograd.Function):
         size = CHUNK_CUDA if hidden.is_cuda else CHUNK
         for start in range(0, len(hidden), size):
             here = slice(start, start + size)
-            logits = F.linear(hidden[here], head)  # (C, V)
-            kept = (targets[here] != IGNORED)[:, None]  # (C, 1)
-            wanted = targets[here].clamp_min(0)[:, None]  # (C, 1)
-            largest = logits.argmax(-1, keepdim=True)
-            slope = logits.softmax(-1, dtype=wide)  # (C, V) probabilities
-            norm = logits.gather(-1, largest).to(wide) - slope.gather(-1, largest).log()
-            total += ((norm - logits.gather(-1, wanted)) * kept).sum()
-            slope.scatter_add_(-1, wanted, torch.full_like(wanted, -1, dtype=wide))
-            slope = slope.to(hidden.dtype)
-            d_hidden[here] = (slope @ head) * kept
-            d_head += slope.t() @ (hidden[here] * kept)
+            nats, d_hidden[here], d_here = _stretch.get()(hidden[here], head, targets[here])
+            total += nats
+            d_head += d_here
         ctx.save_for_backward(d_hidden, d_head.to(head.dtype))
         return total
 

@@ -109,17 +109,17 @@ class Optimizer:
         if not math.isfinite(norm):
             return norm
         if self.settings.clip and norm > self.settings.clip:
-            for gradient in gradients.values():
-                gradient.mul_(self.settings.clip / norm)
+            torch._foreach_mul_(list(gradients.values()), self.settings.clip / norm)
         self.steps += 1
         muon = set(self.muon)
         for name in names:
             if name not in muon:
                 self._adamw(name, gradients[name], factor * self.settings.learning_rate)
         self._orthogonalised([name for name in self.muon if name in gradients], gradients, factor * self.settings.muon_learning_rate)
+        narrow = [name for name in names if f"master.{name}" in self.state]
+        if narrow:
+            torch._foreach_copy_([self.named[name].detach() for name in narrow], [self.state[f"master.{name}"] for name in narrow])
         for name in names:
-            if f"master.{name}" in self.state:
-                self.named[name].copy_(self.state[f"master.{name}"])
             self.named[name].grad = None
         return norm
 
@@ -149,17 +149,14 @@ class Optimizer:
         for name in names:
             by_shape.setdefault(gradients[name].shape, []).append(name)
         for shape, group in by_shape.items():
-            ahead = []
-            for name in group:
-                first = self.state[f"first.{name}"]
-                first.lerp_(gradients[name], 1 - self.settings.momentum)
-                ahead.append(whole(gradients[name].lerp(first, self.settings.momentum)))
-            turned = orthogonal(torch.stack(ahead))
-            scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
-            for name, update in zip(group, turned, strict=True):
-                weight = self.master(name)
-                weight.mul_(1 - rate * self.settings.weight_decay)
-                weight.sub_(_like(update.to(weight.dtype) * scale, weight))
+            slopes = [gradients[name] for name in group]
+            first, weight = [self.state[f"first.{name}"] for name in group], [self.master(name) for name in group]
+            torch._foreach_lerp_(first, slopes, 1 - self.settings.momentum)
+            ahead = torch._foreach_lerp(slopes, first, self.settings.momentum)
+            turned = orthogonal(torch.stack([whole(each) for each in ahead]))
+            updates = turned.to(weight[0].dtype) * (rate * math.sqrt(max(1.0, shape[0] / shape[1])))
+            torch._foreach_mul_(weight, 1 - rate * self.settings.weight_decay)
+            torch._foreach_sub_(weight, [_like(update, old) for update, old in zip(updates, weight, strict=True)])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every tensor a resumed run needs, by name; sharded ones gathered (all ranks must call it)."""
@@ -213,8 +210,8 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
 
 def total_norm(gradients: Sequence[Tensor]) -> float:
     """The Euclidean norm over all gradients together, whole ones and shards."""
-    squares = [whole(_at_least_float32(gradient).square().sum()) for gradient in gradients]
-    return math.sqrt(float(torch.stack(squares).sum())) if squares else 0.0
+    norms = torch._foreach_norm([_at_least_float32(gradient) for gradient in gradients]) if gradients else []
+    return float(torch.stack([whole(norm) for norm in norms]).norm()) if norms else 0.0
 
 
 def _at_least_float32(value: Tensor) -> Tensor:
