@@ -3,8 +3,7 @@
     python benchmarks/tasks.py                          all of them, from the samples of this repository
     python benchmarks/tasks.py --data DIR classify      those named, from the larger files that sample/make_tasks.py wrote to DIR
     python benchmarks/tasks.py --runs DIR               where the runs are and stay; finished stages are not run again
-    python benchmarks/tasks.py --start DIR classify     those of recipes/tasks.yaml, taught to the finished encoder of DIR
-    python benchmarks/tasks.py --report FILE --on NAME  from the report.json of recipes/tasks.yaml that was run on another machine
+    python benchmarks/tasks.py --start DIR classify     the same task taught to the finished encoder of DIR
 
 The recipes of encoders begin alike: the stages up to `masked` are run once and copied, and their seconds are counted in each.
 The record keeps what was measured before on the tasks that are not named. It decides no claim: `beats_all` says what held.
@@ -19,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,17 +52,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of larger files, for encoders; none: the samples")
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--start", type=Path, help="a finished encoder, in place of the stages before the task")
-    parser.add_argument("--report", type=Path, help="of a finished run of recipes/tasks.yaml")
-    parser.add_argument("--on", default="", help="what it ran on, where that is not this machine")
     given = parser.parse_args()
     unknown = {*given.tasks} - {*TASKS}
     if unknown:
         parser.error(f"no such task: {', '.join(sorted(unknown))}")
+    known = [name for name, task in TASKS.items() if given.start is None or task.files]
+    if not {*given.tasks} <= {*known}:
+        parser.error(f"--start is for tasks of encoders: {', '.join(known)}")
     kept = _protocol.RESULTS / "tasks.json"
     rows = {key(row): row for row in json.loads(kept.read_text(encoding="utf-8"))["rows"]} if kept.is_file() else {}
     with tempfile.TemporaryDirectory() as place:
         runs = (given.runs or Path(place)).resolve()
-        for row in reported(given.report, given.on) if given.report else ran(given, runs):
+        for name in given.tasks or known:
+            row = measured(name, given.data, runs, given.start)
             rows[key(row)] = row
             ordered = sorted(rows.values(), key=lambda row: ([*TASKS].index(row["task"]), row["data"], row.get("start") or ""))
             _protocol.write("tasks", {"rows": ordered})
@@ -75,25 +75,6 @@ def key(row: dict[str, Any]) -> tuple[str, str, str | None]:
     return row["task"], row["data"], row.get("start")
 
 
-def ran(given: argparse.Namespace, runs: Path) -> Iterator[dict[str, Any]]:
-    """Each task, from its own beginning or from a finished encoder."""
-    known = {name: task for name, task in TASKS.items() if given.start is None or task.recipe in taught()}
-    for name in given.tasks or known:
-        yield measured(name, given.data, runs, given.start)
-
-
-def reported(path: Path, on: str) -> Iterator[dict[str, Any]]:
-    report = json.loads(path.read_text(encoding="utf-8"))
-    for name in (name for name in report["results"] if name in taught()):
-        yield row_of(name, name, report, None) | {"on": on}
-
-
-def taught() -> dict[str, Any]:
-    """The sections of recipes/tasks.yaml, by stage."""
-    found = read_yaml(_protocol.ROOT / "recipes" / "tasks.yaml")
-    return {name: found[name] for name in found["stages"]}
-
-
 def measured(name: str, data: Path | None, runs: Path, start: Path | None) -> dict[str, Any]:
     """Runs the recipe and reads its report."""
     task = TASKS[name]
@@ -101,8 +82,8 @@ def measured(name: str, data: Path | None, runs: Path, start: Path | None) -> di
     out = runs / f"{name}-{'sample' if data is None else 'more'}{'' if start is None else '-start'}"
     if start is not None:
         out.mkdir(parents=True, exist_ok=True)
+        section = {**read_yaml(_protocol.ROOT / path)[recipe], "start": str(start.resolve())}
         path = out / "asked.yaml"
-        section = {**taught()[recipe], "start": str(start.resolve())}
         path.write_text(json.dumps({"name": recipe, "stages": [recipe], recipe: section}, ensure_ascii=False), encoding="utf-8")
     elif task.files:
         begin(out, runs)

@@ -69,14 +69,8 @@ def _task(row: dict[str, Any], ja: bool) -> str:
     beside = [f"{BESIDE[name] if ja else PLAINLY.get(name, name)} {_valued(one, form)}" for name, one in row["rivals"].items()]
     own = f"{MEASURES[row['metric']][0 if ja else 1]} **{format(score['value'], form)}** {_within(score, form)}"
     named = TASKS[row["task"]][0 if ja else 1] + (("、エンコーダから" if ja else ", from the encoder") if row.get("start") else "")
-    cells = [named, f"{data}, {count}", f"{row['parameters'] / 1e6:.1f} M", _minutes(row)]
+    cells = [named, f"{data}, {count}", f"{row['parameters'] / 1e6:.1f} M", f"{row['seconds'] / 60:.0f}"]
     return f"| {' | '.join([*cells, '; '.join(beside), own, str(row['seed'])])} |"
-
-
-def _minutes(row: dict[str, Any]) -> str:
-    """With what it ran on, where that is not the machine of the table."""
-    on = f" ({row['on']})" if row.get("on") else ""
-    return f"{row['seconds'] / 60:.{0 if row['seconds'] >= 60 else 1}f}{on}"
 
 
 def _valued(score: dict[str, Any], form: str) -> str:
