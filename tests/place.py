@@ -44,6 +44,14 @@ SMALL_PAIRS = [  # of the recipes that learn from pairs
     "translation.sentences=8",
 ]
 SMALL_TASKS = {
+    "encoder": [
+        *SMALL_BODY,
+        "masked.length=64",
+        "masked.model.max_position_embeddings=320",
+        "masked.compiled=false",
+        "masked.precision=float32",
+        "masked.model.num_attention_heads=2",
+    ],
     "classify": [*SMALL_BODY, "classify.length=320", "classify.epochs=0.04"],
     "tag": [*SMALL_BODY, "tag.length=320", "tag.epochs=0.1"],
     "extract": [*SMALL_BODY, "extract.epochs=0.01"],

@@ -48,6 +48,10 @@ CHECKED = {
         "すべての状態列の和との一致、どの一歩でも尤度が下がらないこと、落ち着いた所で勾配が 0 になること",
         "against the sum over all paths; no step lowers the likelihood; where it rests the gradient is zero",
     ),
+    "mt5": Words(
+        "T5 1.1 の形で、名前の違う transformers のモデルとの一致（ほかの形は t5 で）",
+        "the shape of T5 1.1 under its own name, compared with transformers; the other shapes as t5",
+    ),
     "ngram": Words("式のとおりの計算との一致、確率の和が 1 になること", "against a direct computation; probabilities sum to one"),
 }
 AGAINST = {

@@ -51,7 +51,7 @@ def tasks(language: str) -> str:
     if not (RESULTS / "tasks.json").is_file():
         return "\n".join(lines)
     found = read("tasks.json")
-    first = next((row for row in found["rows"] if "masked" in row["results"]), None)
+    first = next((row for row in found["rows"] if "masked" in row["results"] and not row.get("start")), None)
     rows = [*found["rows"]]
     if first:
         begun = first["results"]["masked"]
@@ -68,7 +68,8 @@ def _task(row: dict[str, Any], ja: bool) -> str:
     form = ".1f" if row["metric"] == "chrF" else ".3f"
     beside = [f"{BESIDE[name] if ja else PLAINLY.get(name, name)} {_valued(one, form)}" for name, one in row["rivals"].items()]
     own = f"{MEASURES[row['metric']][0 if ja else 1]} **{format(score['value'], form)}** {_within(score, form)}"
-    cells = [TASKS[row["task"]][0 if ja else 1], f"{data}, {count}", f"{row['parameters'] / 1e6:.1f} M", f"{row['seconds'] / 60:.0f}"]
+    named = TASKS[row["task"]][0 if ja else 1] + (("、エンコーダから" if ja else ", from the encoder") if row.get("start") else "")
+    cells = [named, f"{data}, {count}", f"{row['parameters'] / 1e6:.1f} M", f"{row['seconds'] / 60:.0f}"]
     return f"| {' | '.join([*cells, '; '.join(beside), own, str(row['seed'])])} |"
 
 

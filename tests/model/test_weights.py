@@ -12,6 +12,8 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -193,6 +195,32 @@ def test_an_index_names_files_of_its_directory_and_no_others(llama: Path, table:
     (llama / weights.INDEX).write_text(json.dumps({"weight_map": table}))
     with pytest.raises(kind):
         weights.load(llama)
+
+
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(["one.safetensors", "two.safetensors"])
+)
+anything = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3), max_leaves=6
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=40)
+    | anything.map(lambda value: json.dumps({"weight_map": value}).encode())
+    | anything.map(json.dumps).map(str.encode)
+)
+def test_any_index_is_the_model_or_an_error_of_ours(llama: Path, content: bytes) -> None:
+    """Bytes, JSON of any kind, and any table; it is the model only where the table names both of its files."""
+    if (llama / weights.WEIGHTS).is_file():
+        split(llama)
+    (llama / weights.INDEX).write_bytes(content)
+    try:
+        weights.load(llama)
+    except (FormatError, MissingError):
+        return
+    assert b"one.safetensors" in content and b"two.safetensors" in content
 
 
 def test_no_weights_at_all(llama: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tsuzuri import directory
 from tsuzuri.chat import labels
 from tsuzuri.chat.local import LocalModel
 from tsuzuri.commands import cli
-from tsuzuri.errors import ConfigError
+from tsuzuri.errors import ConfigError, MissingError
 from tsuzuri.evals import encoders
 from tsuzuri.model import weights
 from tsuzuri.model.past import Bidirectional
@@ -121,7 +122,7 @@ def test_transformers_gives_the_same_outputs(ran: Any, name: str) -> None:
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-MADE = {"span": ["span"], "translate": ["seq2seq"]}  # the stages that train; else masked and the task
+MADE = {"encoder": ["masked"], "span": ["span"], "translate": ["seq2seq"]}  # the stages that train; else masked and the task
 
 
 def test_spans_are_written_measured_and_shown(ran: Any) -> None:
@@ -240,3 +241,72 @@ def test_pairs_without_scores_are_measured_by_what_finds_its_own(place: Path, mo
     (place / "test.jsonl").write_text("\n".join([scored, *rest]) + "\n", encoding="utf-8")
     failed = CliRunner().invoke(cli, ["run", "recipes/embed.yaml", *SMALL_TASKS["embed"], *own])
     assert failed.exit_code != 0 and "score" in str(failed.exception)
+
+
+# ── from a finished encoder
+
+TASK: dict[str, Any] = {
+    "inputs": ["sample/tasks/topic.train.jsonl.zst"], "test": ["sample/tasks/topic.test.jsonl.zst"], "length": 320, "steps": 3, "batch": 4,
+}  # fmt: skip
+
+
+def from_a_finished_one(start: Path, **more: Any) -> dict[str, Any]:
+    return {"name": "taught", "stages": ["classify", "export"], "classify": {**TASK, "start": str(start), **more}, "export": {}}
+
+
+@pytest.fixture(scope="module")
+def narrow(ran: Any, place: Path) -> Path:
+    """An encoder that was trained and written before, in 8 bits."""
+    target = place / "runs" / "narrow"
+    if not target.is_dir():
+        done = CliRunner().invoke(cli, ["quantize", str(ran("encoder") / "model"), str(target)])
+        assert done.exit_code == 0, done.exception
+    return target
+
+
+def test_a_task_starts_from_a_finished_encoder(narrow: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planned, taught, measured, written; no text is read anew. The card says what the encoder read and what the examples are."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("tsuzuri.recipe.plan.PROBE_SECONDS", 0.1)
+    (place / "taught.yaml").write_text(json.dumps(from_a_finished_one(narrow)), encoding="utf-8")
+    planned = plan(recipes.read(Path("taught.yaml")))
+    assert [stage.stage for stage in planned.stages] == ["classify"]
+    done = CliRunner().invoke(cli, ["run", "taught.yaml"])
+    assert done.exit_code == 0, done.exception
+    folder = place / "runs" / "taught"
+    found = results(folder)["classify"]
+    assert found["steps"] == 3 and all(name.startswith("head.") for name in found["new_weights"])
+    assert abs(planned.parameters / found["parameters"] - 1) < 0.1
+    card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert hashlib.sha256((narrow / "model.safetensors").read_bytes()).hexdigest() in card and "narrow" in card
+    assert "| wikipedia-ja via github:venali/BilingualCorpus | CC BY-SA 3.0 |" in card
+    read = json.loads((narrow / "data_manifest.json").read_text(encoding="utf-8"))["sources"]
+    assert read and all(f"| {one['source']} | {one['licence']} |" in card for one in read)
+    assert (folder / "model" / "data_manifest.json").read_bytes() == (narrow / "data_manifest.json").read_bytes()
+    assert labels.load(folder / "model").classify(["駅である。"])
+
+
+def test_where_a_task_starts_is_one_place(narrow: Path, ran: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+    def resolved(**values: Any) -> None:
+        recipes.resolve({**from_a_finished_one(narrow), **values})
+
+    resolved()
+    with pytest.raises(ConfigError, match="tokenizer"):
+        resolved(classify=TASK)
+    body = {"corpus": {"inputs": ["sample/pretrain"]}, "tokenizer": {"vocab_size": 1000, "special": "encoder"}}
+    with pytest.raises(ConfigError, match="start"):
+        resolved(stages=["corpus", "tokenizer", "classify", "export"], **body)
+    with pytest.raises(ConfigError, match="length"):
+        resolved(classify={**TASK, "start": str(narrow), "length": 1000})
+    with pytest.raises(ConfigError, match="隠した語"):
+        resolved(classify={**TASK, "start": str(ran("classify") / "model")})
+    with pytest.raises(MissingError):
+        resolved(classify={**TASK, "start": str(place / "nowhere")})
+    (place / "bare").mkdir(exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        (place / "bare" / name).write_bytes((narrow / name).read_bytes())
+    (place / "bare.yaml").write_text(json.dumps(from_a_finished_one(place / "bare")), encoding="utf-8")
+    with pytest.raises(MissingError, match=r"tokenizer\.json"):
+        recipes.read(Path("bare.yaml"))

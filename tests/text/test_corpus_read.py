@@ -205,8 +205,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_origin() -> None:
-    assert [origin(s) for s in ("github:a/b:c/d.md", "aozorabunko:cards/1.txt", "猫.txt.gz", "a.jsonl")] == [
+    assert [origin(s) for s in ("github:a/b:c/d.md", "wiki via github:a/b:c.xml", "aozorabunko:cards/1.txt", "猫.txt.gz", "a.jsonl")] == [
         "github:a/b",
+        "wiki via github:a/b",
         "aozorabunko",
         "*.txt",
         "a.jsonl",

@@ -123,7 +123,7 @@ class Encoder:
         best, place, scores = -math.inf, (0, 0), []
         none = math.inf  # a context has no answer where no window has one: the window that is least sure of it speaks
         for batch in _at_once(rows):
-            found = self.model(*self._batch([row.ids for row in batch], [row.segments for row in batch])).double()  # (B, T, 2)
+            found = self.model(*self._batch([row.ids for row in batch], [row.segments for row in batch])).double().cpu()  # (B, T, 2)
             for row, each in zip(batch, found, strict=True):
                 none = min(none, float(each[0].sum()))
                 table = _stretches(each, row)

@@ -93,38 +93,58 @@ class Body:
 
 def load_body(directory: Path, *, seed: int = 1, **choices: Any) -> Body:
     """The model of a directory with another head (`head`, `labels` … of `Shape`), in float32, to be trained further. What the
-    directory has of the new head in the same shape is taken. Raises as `load`, and FormatError where the body is incomplete."""
+    directory has of the new head in the same shape is taken; narrow matrices are multiplied out: training begins at the numbers they
+    were rounded to. Raises as `load`, and FormatError where the body is incomplete."""
     config = read_json(directory / "config.json")
-    whole(config)
     family = decoder(_model_type(config))
-    shape = replace(family.shape(config), **choices)
+    shape = replace(shape_of(directory), **choices)
     model = build(family, shape).initialise(seed)
-    prefix = getattr(family, "PREFIX", "")
-    found = {name.removeprefix(prefix): (name, value) for name, value in _found(directory, family).items()}
-    table = {ours: theirs.removeprefix(prefix) for ours, theirs in family.names(shape).items()}
-    stored = {ours: found[theirs][1] for ours, theirs in table.items() if theirs in found}
-    used = {theirs for theirs in table.values() if theirs in found}
-    for each in packed(family, shape):
-        theirs = each.theirs.removeprefix(prefix)
-        if theirs in found:
-            stored |= zip(each.ours, _split(each, found[theirs][1], directory), strict=True)
-            used.add(theirs)
     weights = dict(model.named_parameters())
-    stored = {ours: value for ours, value in stored.items() if not ours.startswith("head.") or value.shape == weights[ours].shape}
-    missing = sorted(ours for ours in weights if ours not in stored and not ours.startswith("head."))
+    if config.get(METHOD) is None:
+        stored, names, beside = _body(directory, family, shape)
+    else:
+        stored = quantize.widened(_load_quantised(directory, config, torch.float32, "cpu"))
+        names, beside = {ours: ours for ours in stored}, set[str]()
+    taken = {
+        ours: value
+        for ours, value in stored.items()
+        if ours in weights and (not ours.startswith("head.") or value.shape == weights[ours].shape)
+    }
+    missing = sorted(ours for ours in weights if ours not in taken and not ours.startswith("head."))
     if missing:
         some = "、".join(missing[:3])
         raise _mixed(directory, Words(f"足りない重みがあります：{some}", f"Weights are missing: {some}"))
-    for ours, value in stored.items():
+    for ours, value in taken.items():
         if value.shape != weights[ours].shape or value.dtype not in DTYPES:
             raise _mixed(directory, Words(f"形が config.json と合いません（{ours}）。", f"A shape differs from config.json ({ours})."))
     with torch.no_grad():
-        for ours, value in stored.items():
+        for ours, value in taken.items():
             weights[ours].copy_(value)
-    new = tuple(ours for ours in weights if ours not in stored)
-    unused = {table[ours] for ours in new if ours in table} | (set(found) - used)
-    left = tuple(sorted(found[name][0] for name in unused if name in found))
-    return Body(model, new, left)
+    new = tuple(ours for ours in weights if ours not in taken)
+    return Body(model, new, tuple(sorted(beside | {theirs for ours, theirs in names.items() if ours not in taken})))
+
+
+def shape_of(directory: Path) -> Any:
+    """The shape that a directory's config.json says, quantised or not."""
+    config = read_json(directory / "config.json")
+    return decoder(_model_type(config)).shape({name: value for name, value in config.items() if name != METHOD})
+
+
+def _body(directory: Path, family: ModuleType, shape: Any) -> tuple[dict[str, Tensor], dict[str, str], set[str]]:
+    """What a directory has of a model of another head: our name -> tensor, our name -> its name, and its names that mean nothing here."""
+    prefix = getattr(family, "PREFIX", "")
+    found = {name.removeprefix(prefix): (name, value) for name, value in _found(directory, family).items()}
+    stored: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
+    for ours, theirs in family.names(shape).items():
+        if theirs.removeprefix(prefix) in found:
+            names[ours], stored[ours] = found.pop(theirs.removeprefix(prefix))
+    for each in packed(family, shape):
+        if each.theirs.removeprefix(prefix) in found:
+            name, value = found.pop(each.theirs.removeprefix(prefix))
+            stored |= zip(each.ours, _split(each, value, directory), strict=True)
+            names |= dict.fromkeys(each.ours, name)
+    return stored, names, {name for name, _ in found.values()}
 
 
 def _derived(family: ModuleType) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from tsuzuri.model.encoder_decoder import PairShape
 from tsuzuri.model.transformer import Shape
 from tsuzuri.recipe.measure import Power, matrix_rate, power
 from tsuzuri.recipe.recipe import STAGES, Recipe
-from tsuzuri.recipe.stages import masked
+from tsuzuri.recipe.stages import _task, masked
 from tsuzuri.recipe.stages.pretrain import is_counted
 from tsuzuri.text import fast
 from tsuzuri.train.data import IGNORED, Batch, Pairs
@@ -89,7 +89,7 @@ def plan(recipe: Recipe) -> Plan:
     where = devices.choose(recipe.head.device)
     settings = recipe.sections[body(recipe) or ""]
     shape = _shape(recipe)
-    family = weights.decoder(settings.model.family)
+    family = weights.decoder(_family(settings, recipe))
     empty = weights.build(family, shape, device="meta")
     parameters = sum(weight.numel() for weight in empty.parameters())
     rate = matrix_rate(where, settings.precision)
@@ -121,18 +121,29 @@ def plan(recipe: Recipe) -> Plan:
 def trains(recipe: Recipe) -> bool:
     """Whether there is anything to plan."""
     found = body(recipe)
-    return found is not None and not is_counted(recipe.sections[found].model.family)
+    return found is not None and not is_counted(_family(recipe.sections[found], recipe))
 
 
 def body(recipe: Recipe) -> str | None:
-    """The stage that makes the model, which the stages after it train further."""
-    return next((name for name in recipe.head.stages if name in BODIES), None)
+    """The stage that makes the model, or teaches a finished one, which the stages after it train further."""
+    return next((name for name in recipe.head.stages if name in BODIES or _begins(recipe.sections[name])), None)
+
+
+def _begins(settings: Any) -> bool:
+    """Whether it is a task that starts from a finished encoder."""
+    return isinstance(settings, _task.Settings) and settings.start is not None
+
+
+def _family(settings: Any, recipe: Recipe) -> str:
+    return _task.family(settings, recipe.sections) if _begins(settings) else str(settings.model.family)
 
 
 def _shape(recipe: Recipe) -> Any:
     """Of the model that this stage makes."""
     name = body(recipe)
     settings = recipe.sections[name or ""]
+    if _begins(settings):
+        return _task.shape(settings, recipe.sections)
     if name == "seq2seq":
         return settings.model.shape(settings.vocab_size, max(settings.length, settings.source_length), 0)
     vocab_size = recipe.sections["tokenizer"].vocab_size
@@ -239,7 +250,7 @@ def _random(shape: Any, settings: Any) -> tuple[Batch, Callable[[Any, Any], Tens
         own = (places >= room // 2).long()
         return Pairs(tokens, targets, positions, documents, source=source, source_positions=places, source_documents=own), given_source
     if isinstance(shape, Shape) and not shape.causal:
-        hidden = torch.rand(tokens.shape) < settings.share
+        hidden = torch.rand(tokens.shape) < getattr(settings, "share", 0.15)
         return Batch(tokens, torch.where(hidden, targets, IGNORED), positions, documents), at_targets
     return Batch(tokens, targets, positions, documents), next_token
 

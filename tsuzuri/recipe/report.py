@@ -16,7 +16,7 @@ from typing import Any
 from tsuzuri.directory import write_text
 from tsuzuri.errors import Words
 from tsuzuri.recipe.chart import line_chart, smoothed
-from tsuzuri.recipe.plan import BODIES, Plan
+from tsuzuri.recipe.plan import Plan
 from tsuzuri.recipe.recipe import Recipe
 from tsuzuri.text.corpus.clean import REASONS
 from tsuzuri.train.watch import Journal, clock
@@ -307,7 +307,7 @@ def planned_against_actual(plan: Plan | None, results: dict[str, dict[str, Any]]
     total = sum(float(found["seconds"]) for found in results.values())
     rows: list[list[str]] = []
     if plan:
-        made = next((results[name] for name in BODIES if name in results), None)
+        made = next((found for found in results.values() if "parameters" in found), None)
         if made:
             rows.append([str(Words("パラメータ", "parameters")), f"{plan.parameters:,}", f"{made['parameters']:,}"])
             peak = Words("（計画は学習の分、実際は全体の最大）", " (planned: of training; actual: peak of the whole process)")

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from tsuzuri.config import build
 from tsuzuri.errors import InputError, Words
 from tsuzuri.text.bytelevel import utf8
-from tsuzuri.text.corpus.read import objects
+from tsuzuri.text.corpus.read import objects, origin
 from tsuzuri.text.spans import Span
 
 MAX_LINE = 1 << 24  # bytes, unpacked
@@ -60,6 +60,13 @@ FORMS = {
     Question: '{"question": …, "context": …, "answer": …, "start": …}',
     Pair: '{"one": …, "other": …}',
 }
+
+
+def origins(paths: Sequence[Path]) -> set[tuple[str, str]]:
+    """(source, licence) of all that say so, the source without the part that names one document of it."""
+    form = Words("一行に一つの JSON です。", "One JSON object a line.")
+    found = (record for path in paths for _, record in objects(path, MAX_LINE, form))
+    return {(origin(str(one["source"])), str(one.get("licence", ""))) for one in found if one.get("source")}
 
 
 def read(kind: type[T], paths: Sequence[Path]) -> list[T]:

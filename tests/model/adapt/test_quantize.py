@@ -186,9 +186,20 @@ def test_saved_and_loaded_is_the_same(form: str, tied: bool, tmp_path: Path) -> 
 def test_who_does_not_ask_for_one_gets_none(tmp_path: Path) -> None:
     """Training would move the few weights that are left wide, and an export would be no model for others."""
     saved(tmp_path)
-    for load in (weights.load, weights.load_body):
-        with pytest.raises(ConfigError, match="q8_0"):
-            load(tmp_path)
+    with pytest.raises(ConfigError, match="q8_0"):
+        weights.load(tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_task_begins_at_the_numbers_that_were_rounded_to(form: str, tmp_path: Path) -> None:
+    """The body multiplied out, every weight a number that trains; only another head is new."""
+    model = built()
+    quantize.quantize(model, form)
+    weights.save(model, tmp_path)
+    body = weights.load_body(tmp_path)
+    assert torch.equal(logits(body.model), logits(weights.load(tmp_path, dtype=torch.float32, quantised=True)))
+    assert quantize.form_of(body.model) is None and all(weight.requires_grad for weight in body.model.parameters())
+    assert (body.new, body.left) == ((), ())
 
 
 def saved(tmp_path: Path) -> dict[str, torch.Tensor]:

@@ -91,6 +91,12 @@ def count(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters()) + sum(module.scales.numel() * GROUP for module in narrow)
 
 
+def widened(model: nn.Module) -> dict[str, Tensor]:
+    """Every weight by name, the narrow ones multiplied out."""
+    wide = {f"{name}.weight": module.weight for name, module in model.named_modules() if isinstance(module, Quantised)}
+    return {name: weight.detach() for name, weight in model.named_parameters()} | wide
+
+
 def described(config: Any) -> str:
     """The form that a `quantization_config` of a config.json names. Raises ConfigError for one that is not ours."""
     known = {"quant_method": METHOD, "group_size": GROUP}

@@ -1,4 +1,7 @@
-"""What the stages that teach an encoder a task have in common: the body, the training, and scores beside those of rivals."""
+"""What the stages that teach an encoder a task have in common: the body, the training, and scores beside those of rivals.
+
+The body is what the stage `masked` made, or a finished encoder, `start`.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,27 @@ import torch
 from tsuzuri import device
 from tsuzuri.chat import conversations
 from tsuzuri.chat.labels import Encoder
-from tsuzuri.errors import Words
+from tsuzuri.errors import MissingError, Words
 from tsuzuri.evals.encoders import Score
 from tsuzuri.model import weights
+from tsuzuri.model.transformer import Shape
 from tsuzuri.recipe.measure import matrix_rate
 from tsuzuri.recipe.run import Context
+from tsuzuri.recipe.stages import masked
 from tsuzuri.recipe.stages.sft import CHARACTERS_PER_TOKEN, newest_model
 from tsuzuri.text import fast
 from tsuzuri.train import loop
 
-NEEDS = ("tokenizer", "masked")
+NEEDS = ()
+BEGINNING = ("tokenizer", "masked")  # the stages that make a body
+FILES = ("config.json", weights.WEIGHTS, fast.FILE)  # of an encoder to start from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(loop.LoopSettings):
     inputs: list[str]  # files of examples to learn from (`text/examples.py`)
     test: list[str]  # files of examples that are only measured on
+    start: str | None = None  # directory of an encoder that guesses hidden tokens; None: the one that the stage masked made
     length: int = 128  # tokens a row
     seed: int = 2
 
@@ -37,9 +45,23 @@ class Settings(loop.LoopSettings):
 
 
 def check(settings: Settings, before: Mapping[str, Any]) -> None:
-    """A row is no longer than what the model reads."""
-    masked = before["masked"]
-    most = masked.model.max_position_embeddings or masked.length
+    """There is one body, and a row is no longer than what it reads."""
+    there = [name for name in BEGINNING if name in before]
+    if settings.start is None and len(there) < len(BEGINNING):
+        raise loop.wrong(
+            Words(
+                "この課題の前に、段階 tokenizer と masked が要ります。または start に、学習済みのエンコーダを指定してください。",
+                "The task needs the stages tokenizer and masked before it, or an encoder that was trained before in start.",
+            )
+        )
+    if settings.start is not None and there:
+        raise loop.wrong(
+            Words(
+                f"start が指定されていますが、段階 {there[0]} もあります。どちらかを消してください。",
+                f"start is given, and there is the stage {there[0]} as well: leave one of them out.",
+            )
+        )
+    most = shape(settings, before).max_position_embeddings
     if settings.length > most:
         raise loop.wrong(
             Words(
@@ -49,8 +71,39 @@ def check(settings: Settings, before: Mapping[str, Any]) -> None:
         )
 
 
+def shape(settings: Settings, before: Mapping[str, Any]) -> Shape:
+    """Of the body, as it guesses hidden tokens."""
+    if settings.start is None:
+        return masked.shape_of(before["masked"], before["tokenizer"].vocab_size, fast.ENCODER.index("[PAD]"))
+    found = weights.shape_of(Path(settings.start))
+    if not isinstance(found, Shape) or found.causal or found.head != "masked":
+        raise loop.wrong(
+            Words(
+                f"start の {settings.start} は、隠した語を当てるエンコーダではありません。",
+                f"start, {settings.start}, is no encoder that guesses hidden tokens.",
+            )
+        )
+    return found
+
+
+def family(settings: Settings, before: Mapping[str, Any]) -> str:
+    """The name of the body's family."""
+    if settings.start is None:
+        return str(before["masked"].model.family)
+    return str(weights.family_of(Path(settings.start)).MODEL_TYPE)
+
+
 def inputs(settings: Settings) -> list[Path]:
-    return conversations.files([*settings.inputs, *settings.test])
+    """The examples, and the encoder to start from."""
+    begin = [] if settings.start is None else [Path(settings.start) / name for name in FILES]
+    absent = [path for path in begin if not path.is_file()]
+    if absent:
+        raise MissingError(
+            Words(f"エンコーダ {settings.start} から始めようとしました。", f"Starting from the encoder {settings.start}."),
+            found=Words(f"{absent[0].name} がありません。", f"It has no {absent[0].name}."),
+            todo=Words("tsuzuri run が書き出した model のフォルダを指定してください。", "Name the folder model that tsuzuri run wrote."),
+        )
+    return [*conversations.files([*settings.inputs, *settings.test]), *begin]
 
 
 def read(names: Sequence[str]) -> list[Path]:
@@ -70,11 +123,12 @@ class Start:
     body: weights.Body
 
 
-def start(context: Context, head: str, labels: tuple[str, ...], seed: int, **choices: Any) -> Start:
-    """The pre-trained body under the head of the task; which weights are new, and which were left aside, is said.
+def start(settings: Settings, context: Context, head: str, labels: tuple[str, ...], **choices: Any) -> Start:
+    """The body under the head of the task; which weights are new, and which were left aside, is said.
     `choices`: what else of the shape is the task's own."""
-    tokenizer = fast.load(context.before("tokenizer") / "files")
-    body = weights.load_body(newest_model(context.before("masked")), head=head, labels=labels, seed=seed, **choices)
+    begin = None if settings.start is None else Path(settings.start)
+    tokenizer = fast.load(begin or context.before("tokenizer") / "files")
+    body = weights.load_body(begin or newest_model(context.before("masked")), head=head, labels=labels, seed=settings.seed, **choices)
     body.model.to(device.choose(context.recipe.head.device))
     context.watch.notice(
         Words(
@@ -96,7 +150,7 @@ def train(
         settings,
         context.directory,
         recipe=context.recipe.values,
-        family=context.recipe.sections["masked"].model.family,
+        family=family(settings, context.recipe.sections),
         write_extras=tokenizer.save,
         matrix_rate=matrix_rate(next(model.parameters()).device, settings.precision),
         watch=context.watch,
@@ -111,6 +165,10 @@ def train(
             f" ({found.items} items, 95 %)",
         )
     )
-    own = {"new_weights": list(started.body.new), "left_weights": list(started.body.left)}
+    own = {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "new_weights": list(started.body.new),
+        "left_weights": list(started.body.left),
+    }
     scores = {"score": asdict(found), "rivals": {name: asdict(each) for name, each in rivals.items()}}
     return {**asdict(outcome), "train_seconds": outcome.seconds, "rows": objective.rows, "seed": settings.seed, **own, **scores}

@@ -11,8 +11,8 @@ from tsuzuri.errors import InputError, Words
 from tsuzuri.evals import encoders
 from tsuzuri.model import weights
 from tsuzuri.recipe.run import Context
-from tsuzuri.recipe.stages import _task, masked
-from tsuzuri.text import examples, fast, framing
+from tsuzuri.recipe.stages import _task
+from tsuzuri.text import examples, framing
 from tsuzuri.train.objectives import classify
 
 NEEDS, inputs = _task.NEEDS, _task.inputs
@@ -26,9 +26,8 @@ class Settings(_task.Settings):
 def check(settings: Settings, before: Mapping[str, Any]) -> None:
     """Besides what all tasks ask for: the family can say how a text is summed up."""
     _task.check(settings, before)
-    body = masked.shape_of(before["masked"], before["tokenizer"].vocab_size, fast.ENCODER.index("[PAD]"))
-    shape = replace(body, head="classify", labels=("0", "1"), pooling=settings.pooling)
-    weights.decoder(before["masked"].model.family).config(shape)
+    shape = replace(_task.shape(settings, before), head="classify", labels=("0", "1"), pooling=settings.pooling)
+    weights.decoder(_task.family(settings, before)).config(shape)
 
 
 def expected_rows(settings: Settings) -> int:
@@ -51,7 +50,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
             ),
             todo=Words("inputs にその例を加えてください。", "Add examples of them to inputs."),
         )
-    started = _task.start(context, "classify", labels, settings.seed, pooling=settings.pooling)
+    started = _task.start(settings, context, "classify", labels, pooling=settings.pooling)
     tokenizer = started.tokenizer
     some = [classify.Example(tokenizer.encode(one.text), labels.index(one.label)) for one in learned]
     objective = classify.Objective(classify.Settings(settings.length), some, framing.frame(tokenizer))

@@ -55,7 +55,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
                 "Write all scores, or give scored=false (none of test may have one, too).",
             ),
         )
-    started = _task.start(context, "embed", (), settings.seed)
+    started = _task.start(settings, context, "embed", ())
     tokenizer = started.tokenizer
     some = [embed.Example(tokenizer.encode(one.one), tokenizer.encode(one.other), one.score or 0.0) for one in learned]
     own = embed.Settings(settings.length, settings.group, settings.temperature, settings.scored, settings.seed)

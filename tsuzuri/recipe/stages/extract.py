@@ -39,7 +39,7 @@ def expected_length(settings: Settings) -> float:
 
 def run(settings: Settings, context: Context) -> dict[str, Any]:
     learned, test = (examples.read(examples.Question, _task.read(names)) for names in (settings.inputs, settings.test))
-    started = _task.start(context, "extract", ("start", "end"), settings.seed)
+    started = _task.start(settings, context, "extract", ("start", "end"))
     tokenizer = started.tokenizer
     some = [example(one, tokenizer) for one in learned]
     objective = extract.Objective(extract.Settings(settings.length, settings.stride), some, framing.frame(tokenizer))

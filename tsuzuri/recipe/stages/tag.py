@@ -34,7 +34,7 @@ def run(settings: Settings, context: Context) -> dict[str, Any]:
     learned, test = (examples.read(examples.Tagged, _task.read(names)) for names in (settings.inputs, settings.test))
     kinds = sorted({span.label for one in learned for span in one.spans})
     labels = spans.labels(kinds, settings.scheme)
-    started = _task.start(context, "tag", labels, settings.seed)
+    started = _task.start(settings, context, "tag", labels)
     tokenizer = started.tokenizer
     some, skipped = rows(learned, tokenizer, labels, settings)
     if skipped:

@@ -57,8 +57,9 @@ class Decoded(NamedTuple):
 
 
 def origin(source: str) -> str:
-    """The collection a document is from: github:owner/name, what stands before the first colon, or *.txt for plain files."""
-    if source.startswith("github:"):
+    """The collection a document is from: github:owner/name with what stands before it, what stands before the first colon, or *.txt for
+    plain files."""
+    if source.partition(":")[0].endswith("github"):
         return ":".join(source.split(":")[:2])
     plain = source.removesuffix(".zst").removesuffix(".gz").lower().endswith(".txt")
     return "*.txt" if plain and ":" not in source else source.split(":")[0]
