@@ -331,6 +331,7 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "step.json": tell_step,
     "serving.json": tell_serving,
     "accelerator-training.json": tell_accelerator_training,
+    "accelerator-serving.json": tell_accelerator_serving,
     "start.json": tell_start,
     "lookup.json": tell_lookup,
     "quantization.json": tell_quantization,
