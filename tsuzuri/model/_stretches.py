@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 ROUND = 1024  # bounds are as many as the next multiple: what is compiled sees the same shape at almost every step
 
@@ -33,6 +32,8 @@ def attend(
 ) -> Tensor:
     """(..., T, H, E) each, `starts` as `bounds` gives them -> (..., T, H, E); with a window, a token sees the window - 1 before it
     (not causal: on either side)."""
+    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415  with it comes what takes a second, and only CUDA needs it
+
     most = q.shape[-3]  # no stretch is longer than a row
     before = -1 if window is None else window - 1
     flat_q, flat_k, flat_v = (x.reshape(-1, *x.shape[-2:]) for x in (q, k, v))  # (N, H, E)
