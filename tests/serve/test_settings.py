@@ -46,6 +46,7 @@ EVERY: dict[str, Any] = {  # another value than the usual one for each key
     "refuse": ["weapons"],
     "injection": "refuse",
     "secrets": None,
+    "watch": None,
     "prefix_cache": "cache",
     "quantize": "q8_0",
     "threads": 2,
@@ -79,7 +80,8 @@ def shown(done: Result) -> dict[str, Any]:
 def test_what_is_shown_is_read_back_and_every_key_of_a_file_is_in_force(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("rates: {USD: [{from: 2026-01-01, yen: 150}]}", encoding="utf-8")
     (tmp_path / "s").write_text("bank=hirake-goma-7781", encoding="utf-8")
-    wanted = {**EVERY, "prices": "p.yaml", "secrets": "s"}
+    (tmp_path / "w").write_text("drift: {baseline: b.json}", encoding="utf-8")
+    wanted = {**EVERY, "prices": "p.yaml", "secrets": "s", "watch": "w"}
     assert set(wanted) == {field.name for field in dataclasses.fields(Settings)}, "every key is tried here"
     usual = config.dump(Settings())
     assert all(wanted[name] != usual[name] for name in usual)
@@ -126,6 +128,8 @@ def test_every_key_but_the_rare_ones_has_a_flag_that_goes_before_the_file(serve:
         ("prices: none.yaml", "none.yaml"),
         ("secrets: none", "none"),
         ("aliases: {a: 1}", "aliases.a"),
+        ("watch: none.yaml", "none.yaml"),
+        ("data_dir: data\nprefix_cache: data/read\nmodels: [near]", "gives texts away"),
         ("threads: 2", "No model runs on this machine"),
         ("quantize: q8_0", "No model runs on this machine"),
         ("lookup: 8", "No model runs on this machine"),
@@ -178,11 +182,12 @@ def test_no_secret_is_shown(serve: Any, tmp_path: Path, monkeypatch: pytest.Monk
     assert isinstance(done.exception, ConfigError) and "Line 1" in str(done.exception) and planted not in str(done.exception)
 
 
-def test_settings_become_the_terms_of_the_service() -> None:
+def test_settings_become_the_terms_of_the_service(tmp_path: Path) -> None:
     given: dict[str, Any] = {
         name: EVERY[name] for name in EVERY if name not in ("prices", "secrets", "tls_cert", "tls_key", "remotes", "routes", "quantize")
     }
-    terms = starting.ready(config.build(Settings, given)).terms
+    (tmp_path / "w").write_text("drift: {baseline: b.json}", encoding="utf-8")
+    terms = starting.ready(config.build(Settings, {**given, "watch": tmp_path / "w"})).terms
     usual = Terms()
     assert terms.guard.checks is not None
     assert (terms.guard.checks.mask, terms.guard.checks.refuse, terms.guard.checks.injection) == ((), ("weapons",), "refuse")

@@ -48,6 +48,7 @@ def ready(settings: Settings) -> Ready:
     costs = prices.load(settings.prices).over(prices.listed()) if settings.prices else prices.listed()
     costs = costs.free(settings.free)
     _check_ours(settings, plan)
+    _check_apart(settings)
     terms = Terms(
         cost=costs.cost,
         guard=Guard(_checks(settings)),
@@ -88,6 +89,20 @@ def _check_ours(settings: Settings, plan: remotes.Plan) -> None:
     given = [name for name in OURS if getattr(settings, name)]
     if given and plan.remotes and not settings.models:
         raise _without(given[0], Words("この計算機で動かすモデルがありません。", "No model runs on this machine."))
+
+
+def _check_apart(settings: Settings) -> None:
+    """Raises ConfigError for a folder of what was read in that of the data: there nothing lies that is not sealed, nor is it backed up."""
+    data, pages = database.default_address() if settings.data_dir is None else settings.data_dir, settings.prefix_cache
+    if isinstance(data, Path) and pages is not None and pages.absolute().is_relative_to(data.absolute()):
+        raise ConfigError(
+            Words(f"設定「prefix_cache」に {pages} が指定されました。", f"The setting 'prefix_cache' was given {pages}."),
+            found=Words(
+                "データのディレクトリの中です。中身から文章が分かるのに、暗号化されません。",
+                "It is inside the data directory, and what it holds gives texts away and is not sealed.",
+            ),
+            todo=Words("その外の場所を指定してください。", "Name a place outside it."),
+        )
 
 
 def _without(name: str, found: Words) -> ConfigError:
