@@ -151,7 +151,13 @@ def test_what_is_planted_reaches_no_model_of_our_own(entry: str, running: Runnin
     path, asked = OWN[entry]
     name = "complete" if entry.startswith(("completions", "ollama_generate")) else "embed"
     inner = getattr(tokens, name)
-    monkeypatch.setattr(tokens, name, lambda prompt, *more: (read.append(prompt), inner(prompt, *more))[1])
+    spell = tokens.model.tokenizer.decode
+
+    def seen(prompt: Any, *more: Any) -> Any:
+        read.extend([spell(each.ids) for each in prompt] if name == "embed" else [prompt])
+        return inner(prompt, *more)
+
+    monkeypatch.setattr(tokens, name, seen)
     with running.client() as raw:
         found = raw.post(path, json={"model": "tiny", **asked})
     assert found.status_code == 200
@@ -171,13 +177,13 @@ def test_vectors_of_ids_pass_the_guard_too_and_it_is_said(running: Running, clie
     tokens = running.service.pool.get("tiny").tokens
     read: list[Any] = []
     inner = tokens.embed
-    monkeypatch.setattr(tokens, "embed", lambda prompt: (read.append(prompt), inner(prompt))[1])
+    monkeypatch.setattr(tokens, "embed", lambda prepared: (read.extend(each.ids for each in prepared), inner(prepared))[1])
     plain, hidden = (tokens.model.tokenizer.encode(text) for text in ("料理とは", f"電話は{PLANTED}です。"))
     with running.client() as raw:
         found = raw.post("/v1/embeddings", json={"model": "tiny", "input": [plain, hidden]}).json()
         quiet = raw.post("/v1/embeddings", json={"model": "tiny", "input": [plain]}).json()
     assert list(read[0]) == plain
-    assert isinstance(read[1], str) and PLANTED not in read[1]
+    assert list(read[1]) != hidden and PLANTED not in tokens.model.tokenizer.decode(read[1])
     assert len(found["notices"]) == 1 and "notices" not in quiet
 
 

@@ -103,7 +103,7 @@ class Choosing:
         if self._matcher is not None:
             self._follow(self._matcher, id)
         values, ids = logits.topk(min(self._sampling.logprobs or 0, len(logits)))
-        top = tuple(zip(ids.tolist(), (values - total).tolist(), strict=True))
+        top = tuple((other, value - total) for other, value in zip(ids.tolist(), values.tolist(), strict=True))
         return self._taken(id, float(logits[id]) - total, top)
 
     def _taken(self, id: int, logprob: float, top: tuple[tuple[int, float], ...]) -> Token:
