@@ -11,7 +11,8 @@ Before anything is timed both are asked the same greedily: the same number of pr
 
     python benchmarks/load.py --peer-packages DIR                     about eleven minutes on two cores, alone
     python benchmarks/load.py --peer-packages DIR --short             about three, a trial
-    python -m pip install --target DIR --no-deps pydantic-settings sse-starlette starlette-context python-dotenv typing-inspection
+    python -m pip install --target DIR --no-deps fastapi annotated-doc pydantic-settings sse-starlette starlette-context \
+        python-dotenv typing-inspection
 """
 
 from __future__ import annotations
