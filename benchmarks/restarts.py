@@ -28,7 +28,7 @@ import time
 from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -231,8 +231,22 @@ async def start(place: Path, address: str | Path, far: tuple[str, str], port: in
     while b"Ctrl-C" not in (said := await made.stdout.readline()):
         if not said:
             raise RuntimeError("the server did not start")
-    await asyncio.sleep(0.3)
+    until = time.monotonic() + 60
+    while not listens(made.pid):  # it has said where it will be, and still loads what its guard reads
+        if made.returncode is not None or time.monotonic() > until:
+            raise RuntimeError("the server does not let anybody in")
+        await asyncio.sleep(0.02)
     return made
+
+
+def listens(process: int) -> bool:
+    """Whether a socket of this process takes connections; others may listen at the same port (Linux)."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    held = set()
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(OSError):  # closed since
+            held.add(str(file.readlink()))
+    return any(line[3] == "0A" and f"socket:[{line[9]}]" in held for line in lines)
 
 
 @asynccontextmanager
