@@ -10,6 +10,8 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
 from tsuzuri.engine.lookup import Lookup
 from tsuzuri.engine.sampling import History, Sampling, choose, generator
 from tsuzuri.errors import FormatError, InputError, Words
@@ -31,8 +33,9 @@ class Best(NamedTuple):
 def best(logits: Tensor) -> list[Best]:
     """float32 (N, V) on any device -> of each row its `Best`; of a row that is no numbers one that `Choosing` refuses."""
     values, ids = logits.max(-1)  # of equal ones the first
-    logprobs = values - logits.logsumexp(-1)
-    return [Best(id, logprob) for id, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)]
+    alone = logits.device.type == "cpu"  # row by row: the same bits as of a request alone, whose sum is one of a row
+    totals = torch.stack([row.logsumexp(-1) for row in logits]) if alone else logits.logsumexp(-1)
+    return [Best(id, value - total) for id, value, total in zip(ids.tolist(), values.tolist(), totals.tolist(), strict=True)]
 
 
 class Choosing:
