@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 UNLIMITED = Words("なし", "none")
 
 
+prices_option = click.option(
+    "--prices",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="付属の表より優先する料金表（YAML） / a table of prices (YAML) that goes before the one that comes with it",
+)
+
+
 @click.group()
 def command() -> None:
     """1 か月に使える額を、キー、利用者、全体のそれぞれに決めます。管理者も例外ではありません。
@@ -120,13 +129,7 @@ def set_(amount: str, key: str | None, user: str | None, everybody: bool, data: 
 
 
 @command.command()
-@click.option(
-    "--prices",
-    "path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="付属の表より優先する料金表（YAML） / a table of prices (YAML) that goes before the one that comes with it",
-)
+@prices_option
 @json_option
 def prices(path: Path | None, as_json: bool) -> None:
     """今日の料金表と、その出どころ。百万トークンあたりの額です。付属の表はドルなので、円で数えるには、一ドルが何円かを自分の表に書きます。
@@ -169,13 +172,7 @@ def prices(path: Path | None, as_json: bool) -> None:
 )
 @click.option("--output", "giving", type=click.IntRange(0, 1 << 40), required=True, help="出力のトークン数 / tokens that it gives")
 @click.option("--calls", type=click.IntRange(1, 1 << 40), default=1, help="回数 / how many calls")
-@click.option(
-    "--prices",
-    "path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="付属の表より優先する料金表（YAML） / a table of prices (YAML) that goes before the one that comes with it",
-)
+@prices_option
 @json_option
 def estimate(model: str, reading: int, cached: int, giving: int, calls: int, path: Path | None, as_json: bool) -> None:
     """頼む前に、いくらかかるかを見積もります。今日の料金で、キーも予算も使いません。

@@ -137,7 +137,7 @@ class BatchEngine:
         `compiled`: on CUDA, torch compiles the steps of new tokens, half a minute or more for each size."""
         self.one, self._most, self._disk = one, waiting, disk
         usual = BUDGET_CUDA if torch.device(one.device).type == "cuda" else BUDGET
-        self._runner = runner(one, pages, size, budget or usual, compiled=compiled)
+        self._runner = runner(one, pages, size, usual if budget is None else budget, compiled=compiled)
         self.pages, self.budget = Pages(pages, self._runner.size), self._runner.most
         self._waiting: dict[str, deque[Request]] = {}  # by tenant, in turn
         self._running: list[Request] = []  # in the order in which they began

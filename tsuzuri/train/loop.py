@@ -53,7 +53,7 @@ class LoopSettings(OptimSettings):
     epochs: float | None = None  # passes over all rows
     batch: int = 16  # rows a step
     micro_batch: int | None = None  # rows at once; None: the whole batch. The result does not depend on it
-    compiled: bool = False  # the blocks of a step, by torch.compile: a minute at the start, then on CUDA half as fast again
+    compiled: bool = False  # the blocks of a step, by torch.compile: half a minute at the start, then on CUDA twice the speed
     precision: str = "auto"  # of weights and activations: bfloat16 where the machine computes in it, else float32; or by name
     seed: int = 1
     evaluate_every: int = 0  # steps between scores on the way; 0: none. The last score is the caller's
