@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsuzuri.engine.sampling import History, Sampling, choose, distribution, draw, generator
+from tsuzuri.engine.sampling import History, Sampling, choose, distribution, draw, generator, keep_top_p
 from tsuzuri.errors import ConfigError
 
 LOGITS = [2.0, 1.0, 0.5, 0.0, -1.0, -0.2, 3.0, 1.5]
@@ -80,6 +80,16 @@ def test_top_p_keeps_the_smallest_set_that_holds_p(steps: list[int], p: float) -
             kept.add(i)
         total += probabilities[i]
     assert found(values, top_p=p) == pytest.approx(softmax([v if i in kept else -math.inf for i, v in enumerate(values)]), abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 3000), st.integers(1, 60), st.integers(0, 9), st.floats(0.01, 0.9999), st.integers(0, 2**32))
+def test_top_p_of_many_is_that_of_all_of_them_in_order(size: int, levels: int, steep: int, p: float, seed: int) -> None:
+    """The law: however few are looked at, those that stay are the first of a sort of all, of equal ones the first."""
+    values = torch.randint(levels, (size,), generator=torch.Generator().manual_seed(seed)).double() * steep / levels
+    probabilities, ids = values.softmax(-1).sort(descending=True, stable=True)
+    kept = ids[probabilities.cumsum(-1) - probabilities < p]
+    assert keep_top_p(values, p).isfinite().nonzero().flatten().tolist() == sorted(kept.tolist())
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,8 +10,6 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from tsuzuri.engine.lookup import Lookup
 from tsuzuri.engine.sampling import History, Sampling, choose, generator
 from tsuzuri.errors import FormatError, InputError, Words
@@ -34,8 +32,8 @@ def best(logits: Tensor) -> list[Best]:
     """float32 (N, V) on any device -> of each row its `Best`; of a row that is no numbers one that `Choosing` refuses."""
     values, ids = logits.max(-1)  # of equal ones the first
     alone = logits.device.type == "cpu"  # row by row: the same bits as of a request alone, whose sum is one of a row
-    totals = torch.stack([row.logsumexp(-1) for row in logits]) if alone else logits.logsumexp(-1)
-    return [Best(id, value - total) for id, value, total in zip(ids.tolist(), values.tolist(), totals.tolist(), strict=True)]
+    totals = [_total(row) for row in logits] if alone else logits.logsumexp(-1).tolist()
+    return [Best(id, value - total) for id, value, total in zip(ids.tolist(), values.tolist(), totals, strict=True)]
 
 
 class Choosing:
@@ -150,7 +148,12 @@ def sayable(logits: Tensor, known: int | None, ends: Collection[int]) -> Tensor:
 
 def total_of(logits: Tensor) -> float:
     """The logarithm of the sum of exponentials of (V,). Raises FormatError where they are no numbers."""
-    return finite(float(logits.logsumexp(-1)))
+    return finite(_total(logits))
+
+
+def _total(logits: Tensor) -> float:
+    """From the largest of (V,) and its log-probability: one pass of PyTorch, where `logsumexp` is five and takes three times as long."""
+    return float(logits.max()) - float(logits.log_softmax(-1).max())
 
 
 def finite(value: float) -> float:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsuzuri.engine.cache import Cached
-from tsuzuri.engine.choosing import Choosing
+from tsuzuri.engine.choosing import Choosing, best
 from tsuzuri.engine.constrain import Matcher, Vocabulary
 from tsuzuri.engine.lookup import MOST
 from tsuzuri.engine.sampling import Sampling
@@ -78,6 +78,7 @@ class LocalEngine:
         self.scaling: Scaling | None = getattr(getattr(model, "shape", None), "rope_scaling", None)
         self._kept: tuple[Cached, list[int]] | None = None
         self._reader: Reader | None = model if isinstance(model, Reader) else None
+        self._direct: Direct | None = model if isinstance(model, Direct) else None  # asked once: it takes as long as a matrix
         self._lock = threading.Lock()
 
     def stream(self, ids: Sequence[int], sampling: Sampling) -> Generation:
@@ -191,8 +192,8 @@ class LocalEngine:
         """Reads `ids` after `past`; float32 logits (V,) on the CPU of what comes next."""
         past.begin(len(ids))
         tokens = self._tensor(ids)
-        if isinstance(self.model, Direct):
-            return self.model.read(tokens, past).float().cpu()
+        if self._direct is not None:
+            return self._direct.read(tokens, past).float().cpu()
         if isinstance(self.model, Decoder):
             last = self.model.logits(self.model.hidden(tokens, past)[-1:])[0]
         else:
@@ -323,6 +324,7 @@ class Generation(Iterator[Token]):
         self._engine, self._sampling = engine, sampling
         self._first = engine.first(ids)
         self._choosing = engine.choosing(self._first, sampling)
+        self._greedy = self._choosing.is_greedy(engine.vocab_size)
         self._cancelled = False
         self._tokens = self._run(ids)
 
@@ -369,7 +371,7 @@ class Generation(Iterator[Token]):
                 if past.length < len(self._first):
                     continue
                 sure = past.length - len(guesses) - 1
-                for token in self._choosing.follow(rows, guesses):
+                for token in self._choosing.follow(best(rows) if self._greedy else rows, guesses):
                     self.completion_tokens, sure = self.completion_tokens + 1, sure + 1
                     yield token
                     if token.finish:
