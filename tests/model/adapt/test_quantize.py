@@ -183,6 +183,21 @@ def test_saved_and_loaded_is_the_same(form: str, tied: bool, tmp_path: Path) -> 
     assert weights.load(tmp_path, dtype=torch.bfloat16, quantised=True).norm.weight.dtype == torch.bfloat16
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process has mapped is asked of /proc")
+@pytest.mark.parametrize("form", FORMS)
+def test_what_was_saved_is_mapped_not_computed(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The narrow numbers of a loaded model are the bytes of the file, where the system has mapped it; nothing is rounded on the way."""
+    model = built()
+    quantize.quantize(model, form)
+    weights.save(model, tmp_path)
+    monkeypatch.setitem(quantize.FORMS, form, None)  # whoever would quantise fails
+    narrow = [module for module in weights.load(tmp_path, quantised=True).modules() if isinstance(module, quantize.Quantised)]
+    spans = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    assert narrow
+    for place in (module.values.data_ptr() for module in narrow):
+        assert any(int(start, 16) <= place < int(stop, 16) for start, stop in spans)
+
+
 def test_who_does_not_ask_for_one_gets_none(tmp_path: Path) -> None:
     """Training would move the few weights that are left wide, and an export would be no model for others."""
     saved(tmp_path)
