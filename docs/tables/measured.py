@@ -194,7 +194,7 @@ def tell_lookup(found: dict[str, Any], language: str) -> Rows:
 def tell_audit(found: dict[str, Any], language: str) -> Rows:
     wall, processor = (statistics.median(found[name]) for name in ("verify_seconds", "verify_processor_seconds"))
     if language == "ja":
-        return [(f"監査の記録 {found['records']:,} 件の検証", f"{wall:.1f} 秒（処理装置の時間は {processor:.1f} 秒）")]
+        return [(f"監査の記録 {found['records']:,} 件の検証", f"{wall:.1f} 秒（CPU 時間 {processor:.1f} 秒）")]
     return [(f"verifying {found['records']:,} audit records", f"{wall:.1f} s ({processor:.1f} s of the processor)")]
 
 
@@ -220,7 +220,7 @@ def tell_server_start(found: dict[str, Any], language: str) -> Rows:
         which = names[name][0 if ja else 1]
         what = f"サーバーの起動、よそのモデルだけ、{which}" if ja else f"a server starts, all models elsewhere, {which}"
         told = (
-            f"{wall:.2f} 秒（処理装置の時間は {processor:.2f} 秒）、{memory:.0f} MB"
+            f"{wall:.2f} 秒（CPU 時間 {processor:.2f} 秒）、{memory:.0f} MB"
             if ja
             else f"{wall:.2f} s ({processor:.2f} s of the processor), {memory:.0f} MB"
         )
