@@ -168,7 +168,10 @@ class Service:
         found = request.headers.getlist("host")
         match = HOST.fullmatch(found[0]) if len(found) == 1 else None
         if match is None or not ("*" in self._hosts or match["name"].lower() in self._hosts):
-            words = Words("Host が、このサーバーの名前ではありません。", "The Host header does not name this server.")
+            words = Words(
+                "Host が、このサーバーの名前ではありません。管理者は、起動時の --name で名前を加えられます。",
+                "The Host header does not name this server. Whoever runs it can add a name with --name.",
+            )
             raise Refusal(400, words, code="invalid_host")
 
     def _count(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
