@@ -17,6 +17,7 @@ from types import FrameType
 import uvicorn
 
 from tsuzuri.errors import ConfigError, Words, why
+from tsuzuri.serve import heads
 from tsuzuri.serve.app import MAX_HEAD, Service
 from tsuzuri.serve.terms import LOOPBACK
 
@@ -80,7 +81,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 service,
-                http="h11",
+                http=heads.Protocol,
                 ws="none",
                 loop="asyncio",
                 lifespan="on",
