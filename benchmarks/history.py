@@ -1,9 +1,10 @@
 """Language models from counting to today, on the same text, for the same seconds, of about the same size: bits per byte.
 
 In: `sample/pretrain` and recipes/tiny.yaml. Out: `results/history.json`, and a table. Every model but the n-gram is trained by the
-one loop with AdamW, on the same rows in the same order, from random weights, for as many steps as fit into `--seconds` (timed on its
-own first steps); all are scored by `evals/windows.py` on the same documents. The learning rate of each family is the best of a few
-that were tried with a quarter of the time; all tries are in the record.
+one loop with AdamW, on the same rows in the same order, from random weights, for as many steps as fit into `--seconds`; all are
+scored by `evals/windows.py` on the same documents. Steps are timed for all families before any is trained, one after another in the
+same minute: what else the machine does later makes the run longer (`wall`), and gives no family more or fewer steps. The learning rate
+of each family is the best of a few that were tried with a quarter of the time; all tries are in the record.
 
     python benchmarks/history.py                       one seed, about half an hour on two cores
     python benchmarks/history.py --seconds 10 --out …  a trial
@@ -33,7 +34,7 @@ from tsuzuri.recipe.stages.pretrain import ModelSettings
 from tsuzuri.train import loop
 from tsuzuri.train.optim import Optimizer
 
-TIMED = 4  # steps
+TIMED = 8  # steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,14 @@ def main() -> None:
     threads = device.threads()
     with tempfile.TemporaryDirectory() as name:
         work = prepare(read_recipe(None), Path(name), 0, options.held_bytes)
-        rows = [] if options.only else [counted(work)]
         chosen = [entry for entry in ENTRIES if not options.only or entry.name in options.only.split(",")]
-        rows += [trained(work, entry, options.seconds, options.seed, Path(name)) for entry in chosen]
-    record = {"options": {k: str(v) for k, v in vars(options).items() if k != "out"}, "threads": threads, "rows": rows}
+        paces = {entry.name: pace(work, entry) for entry in chosen}
+        sys.stdout.write("seconds of a step: " + ", ".join(f"{name} {one:.3f}" for name, one in paces.items()) + "\n")
+        sys.stdout.flush()
+        rows = [] if options.only else [counted(work)]
+        rows += [trained(work, entry, options.seconds, paces[entry.name], options.seed, Path(name)) for entry in chosen]
+    choices = {key: str(value) for key, value in vars(options).items() if key != "out"}
+    record = {"options": choices, "threads": threads, "seconds_of_a_step": paces, "rows": rows}
     sys.stdout.write(f"{_protocol.write('history', record, options.out)}\n")
 
 
@@ -87,36 +92,45 @@ def counted(work: Work) -> dict[str, Any]:
     model = ngram.fit(ngram.Settings(), texts, work.shape.vocab_size, work.boundary)
     seconds = time.perf_counter() - begun
     return told(
-        {"name": "ngram", "parameters": model.size, "seconds": seconds, "steps": None, "tokens": work.documents.tokens}, model, work
+        {"name": "ngram", "parameters": model.size, "seconds": seconds, "wall": seconds, "steps": None, "tokens": work.documents.tokens},
+        model,
+        work,
     )
 
 
-def trained(work: Work, entry: Entry, seconds: float, seed: int, place: Path) -> dict[str, Any]:
+def trained(work: Work, entry: Entry, seconds: float, pace: float, seed: int, place: Path) -> dict[str, Any]:
     """The best learning rate of a quarter of the time, then the whole time with it."""
     tries = {}
     for rate in entry.rates:
-        _, model = once(work, entry, seconds / 4, rate, seed, place / f"{entry.name}-{rate}")
+        _, model = once(work, entry, round(seconds / 4 / pace), rate, seed, place / f"{entry.name}-{rate}")
         tries[rate] = bits_per_byte(model, work.held, work.boundary).bits_per_byte
     rate = min(tries, key=lambda rate: tries[rate])
-    row, model = once(work, entry, seconds, rate, seed, place / entry.name)
-    return told({**row, "tries": {str(rate): bits for rate, bits in tries.items()}}, model, work)
+    row, model = once(work, entry, round(seconds / pace), rate, seed, place / entry.name)
+    return told({**row, "seconds": row["steps"] * pace, "tries": {str(rate): bits for rate, bits in tries.items()}}, model, work)
 
 
-def once(work: Work, entry: Entry, seconds: float, rate: float, seed: int, place: Path) -> tuple[dict[str, Any], Any]:
-    family = weights.family(entry.model["family"])
-    shape = build(getattr(family, "Settings", ModelSettings), entry.model).shape(work.shape.vocab_size, work.settings.length)
-    same = {"optimizer": "adamw", "learning_rate": rate, "evaluate_every": 0, "checkpoint_every": 0, "seed": seed}
-    settings = replace(work.settings, **same)
-    settings = replace(settings, steps=max(1, round(seconds / pace(work, family, shape, settings))))
-    model = weights.build(family, shape).initialise(seed)
+def once(work: Work, entry: Entry, steps: int, rate: float, seed: int, place: Path) -> tuple[dict[str, Any], Any]:
+    shape, settings = shaped(work, entry), replace(plain(work), steps=max(1, steps), learning_rate=rate, seed=seed)
+    model = weights.build(weights.family(entry.model["family"]), shape).initialise(seed)
     outcome = loop.train(model, work.objective, settings, place, recipe={}, family=entry.model["family"])
     row = {"name": entry.name, "model": entry.model, "learning_rate": rate, "steps": outcome.steps, "tokens": outcome.tokens}
-    return row | {"seconds": outcome.seconds, "parameters": sum(weight.numel() for weight in model.parameters())}, model
+    return row | {"wall": outcome.seconds, "parameters": sum(weight.numel() for weight in model.parameters())}, model
 
 
-def pace(work: Work, family: Any, shape: Any, settings: Any) -> float:
+def shaped(work: Work, entry: Entry) -> Any:
+    family = weights.family(entry.model["family"])
+    return build(getattr(family, "Settings", ModelSettings), entry.model).shape(work.shape.vocab_size, work.settings.length)
+
+
+def plain(work: Work) -> Any:
+    return replace(work.settings, optimizer="adamw", evaluate_every=0, checkpoint_every=0)
+
+
+def pace(work: Work, entry: Entry) -> float:
     """Seconds of a step: the median of a few real ones on a model that is then thrown away."""
-    model = weights.build(family, shape).initialise(0).requires_grad_(True).to(device.dtype(settings.precision))
+    settings = plain(work)
+    model = weights.build(weights.family(entry.model["family"]), shaped(work, entry)).initialise(0)
+    model = model.requires_grad_(True).to(device.dtype(settings.precision))
     optimizer, found = Optimizer(model, settings), []
     for number in range(TIMED):
         begun = time.perf_counter()
