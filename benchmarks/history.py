@@ -1,12 +1,12 @@
-"""Language models from counting to today, on the same text, for the same seconds, of about the same size: bits per byte.
+"""Language models from counting to today, on the same text, for the same work of the processor, of about the same size: bits per byte.
 
 In: `sample/pretrain` and recipes/tiny.yaml. Out: `results/history.json`, and a table. Every model but the n-gram is trained by the
-one loop with AdamW, on the same rows in the same order, from random weights, for as many steps as fit into `--seconds`; all are
-scored by `evals/windows.py` on the same documents. Steps are timed for all families before any is trained, one after another in the
-same minute: what else the machine does later makes the run longer (`wall`), and gives no family more or fewer steps. The learning rate
-of each family is the best of a few that were tried with a quarter of the time; all tries are in the record.
+one loop with AdamW, on the same rows in the same order, from random weights, for as many steps as fit into `--seconds` of processor
+time, all cores together; all are scored by `evals/windows.py` on the same documents. Time of the processor and not of the clock: a
+busy machine makes the run longer (`wall`) and gives no family fewer steps. Steps are timed for all families before any is trained.
+The learning rate of each family is the best of a few that were tried with a quarter of the time; all tries are in the record.
 
-    python benchmarks/history.py                       one seed, about half an hour on two cores
+    python benchmarks/history.py                       one seed, a quarter of an hour on two cores that do nothing else
     python benchmarks/history.py --seconds 10 --out …  a trial
 """
 
@@ -67,7 +67,7 @@ ENTRIES = (
 
 def main() -> None:
     parser = _protocol.arguments(__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=90, help="of training, for each")
+    parser.add_argument("--seconds", type=float, default=120, help="of the processor, in training, for each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--held-bytes", type=int, default=300_000, help="of the documents scored")
     parser.add_argument("--only", default="", help="names, with commas between")
@@ -77,7 +77,7 @@ def main() -> None:
         work = prepare(read_recipe(None), Path(name), 0, options.held_bytes)
         chosen = [entry for entry in ENTRIES if not options.only or entry.name in options.only.split(",")]
         paces = {entry.name: pace(work, entry) for entry in chosen}
-        sys.stdout.write("seconds of a step: " + ", ".join(f"{name} {one:.3f}" for name, one in paces.items()) + "\n")
+        sys.stdout.write("processor seconds of a step: " + ", ".join(f"{name} {one:.3f}" for name, one in paces.items()) + "\n")
         sys.stdout.flush()
         rows = [] if options.only else [counted(work)]
         rows += [trained(work, entry, options.seconds, paces[entry.name], options.seed, Path(name)) for entry in chosen]
@@ -87,12 +87,12 @@ def main() -> None:
 
 
 def counted(work: Work) -> dict[str, Any]:
-    begun = time.perf_counter()
+    begun, clock = time.process_time(), time.perf_counter()
     texts = [work.documents.document(index) for index in range(len(work.documents))]
     model = ngram.fit(ngram.Settings(), texts, work.shape.vocab_size, work.boundary)
-    seconds = time.perf_counter() - begun
+    seconds, wall = time.process_time() - begun, time.perf_counter() - clock
     return told(
-        {"name": "ngram", "parameters": model.size, "seconds": seconds, "wall": seconds, "steps": None, "tokens": work.documents.tokens},
+        {"name": "ngram", "parameters": model.size, "seconds": seconds, "wall": wall, "steps": None, "tokens": work.documents.tokens},
         model,
         work,
     )
@@ -127,17 +127,17 @@ def plain(work: Work) -> Any:
 
 
 def pace(work: Work, entry: Entry) -> float:
-    """Seconds of a step: the median of a few real ones on a model that is then thrown away."""
+    """Seconds of the processor for a step: the median of a few real ones on a model that is then thrown away."""
     settings = plain(work)
     model = weights.build(weights.family(entry.model["family"]), shaped(work, entry)).initialise(0)
     model = model.requires_grad_(True).to(device.dtype(settings.precision))
     optimizer, found = Optimizer(model, settings), []
     for number in range(TIMED):
-        begun = time.perf_counter()
+        begun = time.process_time()
         batch = work.objective.batch(list(range(number * settings.batch, (number + 1) * settings.batch)))
         (work.objective.loss(model, batch) / batch.trained).backward()
         optimizer.step(0.0)
-        found.append(time.perf_counter() - begun)
+        found.append(time.process_time() - begun)
     return statistics.median(found[1:])
 
 
