@@ -6,12 +6,14 @@ time, all cores together; all are scored by `evals/windows.py` on the same docum
 busy machine makes the run longer (`wall`) and gives no family fewer steps. Steps are timed for all families before any is trained.
 The learning rate of each family is the best of a few that were tried with a quarter of the time; all tries are in the record.
 
-    python benchmarks/history.py                       one seed, a quarter of an hour on two cores that do nothing else
+    python benchmarks/history.py                       one seed, ten minutes on two cores that do nothing else
+    python benchmarks/history.py --only rnn,gru        these anew; the record keeps the rest, where it was asked for alike
     python benchmarks/history.py --seconds 10 --out …  a trial
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import tempfile
@@ -67,23 +69,34 @@ ENTRIES = (
 
 def main() -> None:
     parser = _protocol.arguments(__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=120, help="of the processor, in training, for each")
+    parser.add_argument("--seconds", type=float, default=60, help="of the processor, in training, for each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--held-bytes", type=int, default=300_000, help="of the documents scored")
     parser.add_argument("--only", default="", help="names, with commas between")
     options = parser.parse_args()
+    order = ["ngram", *(entry.name for entry in ENTRIES)]
+    named = options.only.split(",") if options.only else order
+    if unknown := {*named} - {*order}:
+        parser.error(f"no such model: {', '.join(sorted(unknown))}")
     threads = device.threads()
     with tempfile.TemporaryDirectory() as name:
         work = prepare(read_recipe(None), Path(name), 0, options.held_bytes)
-        chosen = [entry for entry in ENTRIES if not options.only or entry.name in options.only.split(",")]
+        chosen = [entry for entry in ENTRIES if entry.name in named]
         paces = {entry.name: pace(work, entry) for entry in chosen}
         sys.stdout.write("processor seconds of a step: " + ", ".join(f"{name} {one:.3f}" for name, one in paces.items()) + "\n")
         sys.stdout.flush()
-        rows = [] if options.only else [counted(work)]
+        rows = [counted(work)] if "ngram" in named else []
         rows += [trained(work, entry, options.seconds, paces[entry.name], options.seed, Path(name)) for entry in chosen]
-    choices = {key: str(value) for key, value in vars(options).items() if key != "out"}
-    record = {"options": choices, "threads": threads, "seconds_of_a_step": paces, "rows": rows}
+    asked = {"seconds": options.seconds, "seed": options.seed, "held_bytes": options.held_bytes, "threads": threads}
+    every = {row["name"]: row for row in [*before(options.out / "history.json", asked), *rows]}
+    record = {"options": asked, "rows": [every[name] for name in order if name in every]}
     sys.stdout.write(f"{_protocol.write('history', record, options.out)}\n")
+
+
+def before(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an earlier record, where the same was asked for."""
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"options": None}
+    return found["rows"] if found["options"] == asked else []
 
 
 def counted(work: Work) -> dict[str, Any]:
@@ -106,7 +119,11 @@ def trained(work: Work, entry: Entry, seconds: float, pace: float, seed: int, pl
         tries[rate] = bits_per_byte(model, work.held, work.boundary).bits_per_byte
     rate = min(tries, key=lambda rate: tries[rate])
     row, model = once(work, entry, round(seconds / pace), rate, seed, place / entry.name)
-    return told({**row, "seconds": row["steps"] * pace, "tries": {str(rate): bits for rate, bits in tries.items()}}, model, work)
+    return told(
+        {**row, "seconds_of_a_step": pace, "seconds": row["steps"] * pace, "tries": {str(rate): bits for rate, bits in tries.items()}},
+        model,
+        work,
+    )
 
 
 def once(work: Work, entry: Entry, steps: int, rate: float, seed: int, place: Path) -> tuple[dict[str, Any], Any]:
