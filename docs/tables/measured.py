@@ -349,10 +349,9 @@ def tell_accelerator_serving(found: dict[str, Any], language: str) -> Rows:
 
 
 LOOKUP = 4  # guesses at once: of the numbers that were measured the one that never costs much
-SEVERAL = ("tiny.json", "serving.json", "quantization.json")
+SEVERAL = ("tiny.json", "serving-bf16.json", "quantization.json")
 BEHIND = {  # on the page of all numbers alone
-    "training-110m.json", "audit.json", "budget.json", "restarts.json", "server_start.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json",
-    "connections.json", "step.json", "lookup.json", "vectors.json",
+    "training-110m.json", "audit.json", "budget.json", "restarts.json", "server_start.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json", "connections.json", "step.json", "lookup.json", "vectors.json", "decode-20m-fp32.json", "decode-110m-fp32.json", "decode-0.5b-fp32.json", "serving-fp32.json",
 }  # fmt: skip
 
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
@@ -363,11 +362,15 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "neighbour.json": tell_neighbour,
     "tokenizer.json": tell_tokenizer,
     "vectors.json": tell_vectors,
-    "decode-20m.json": tell_decode,
-    "decode-110m.json": tell_decode,
-    "decode-0.5b.json": tell_decode,
+    "decode-20m-bf16.json": tell_decode,
+    "decode-110m-bf16.json": tell_decode,
+    "decode-0.5b-bf16.json": tell_decode,
+    "decode-20m-fp32.json": tell_decode,
+    "decode-110m-fp32.json": tell_decode,
+    "decode-0.5b-fp32.json": tell_decode,
     "step.json": tell_step,
-    "serving.json": tell_serving,
+    "serving-bf16.json": tell_serving,
+    "serving-fp32.json": tell_serving,
     "accelerator-training.json": tell_accelerator_training,
     "accelerator-serving.json": tell_accelerator_serving,
     "start.json": tell_start,
