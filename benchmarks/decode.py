@@ -1,10 +1,12 @@
 """Generation speed on this machine: our whole step in 8 and 4 bits against llama.cpp on the same weights, and transformers.
 
 In: Llama shapes (20 M, 110 M and, when asked for, 0.5 B parameters) with random weights, 64 tokens of prompt, 128 made greedily one by
-one, and a prompt of 256. Out: `results/decode-SIZE.json` and a table: tokens a second, ratios round by round, and the share of the
-measured read rate (MBU; a sum by PyTorch, which a cache larger than the weights can beat). Each program lives in a process of its own
-with the settings that suit it, and they take turns; before anything is timed, every one gives its logits for the same tokens, which are
-compared with the plain model of the same quantised weights.
+one, and a prompt of 256; ours through the whole Python engine, one request at a time and nothing known before. Out:
+`results/decode-SIZE-KIND.json` and a table: tokens a second, ratios round by round, and the share of the measured read rate (MBU; a sum by
+PyTorch, which a cache larger than the weights can beat). KIND is bf16 or fp32, the arithmetic this processor has: where bfloat16 is
+emulated, transformers is not timed in it. Each program lives in a process of its own with the settings that suit it, and they take turns;
+before anything is timed, every one gives its logits for the same tokens, which are compared with the plain model of the same quantised
+weights.
 
     python benchmarks/decode.py                                       about ten minutes on two cores
     python benchmarks/decode.py --sizes tiny --rounds 1 --peers llama.cpp      a trial
@@ -12,6 +14,7 @@ compared with the plain model of the same quantised weights.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +32,15 @@ import torch
 from _protocol import said
 
 from tsuzuri import device
-from tsuzuri.model import weights
+from tsuzuri.engine.engine import LocalEngine
+from tsuzuri.engine.sampling import Sampling
+from tsuzuri.model import compiled, weights
 from tsuzuri.model.adapt import quantize
 from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Shape, Transformer
 
 PROMPT, MADE, LONG = 64, 128, 256
+KIND = "bf16" if device.dtype("auto") == torch.bfloat16 else "fp32"  # records of the one do not replace those of the other
 FORMS = {"q8_0": 8.5, "q4_0": 4.5}  # bits a weight
 THREADS = 2
 NOISE = 0.1  # of our logits against the plain model, as a share of their deviation: what 8 bits of activation cost
@@ -67,7 +73,7 @@ def main() -> None:
     parser = _protocol.arguments(__doc__.partition("\n")[0])
     parser.add_argument("--sizes", default="20m,110m", help=f"of {', '.join(SIZES)}")
     parser.add_argument("--forms", default="q8_0,q4_0")
-    narrow = ",transformers bfloat16" if device.dtype("auto") == torch.bfloat16 else ""  # where it is emulated there is nothing to time
+    narrow = ",transformers bfloat16" if KIND == "bf16" else ""  # where it is emulated there is nothing to time
     parser.add_argument("--peers", default=f"llama.cpp{narrow},transformers float32")
     options = parser.parse_args()
     rate = read_rate()
@@ -75,7 +81,7 @@ def main() -> None:
     for size in options.sizes.split(","):
         found = measure(SIZES[size], options.forms.split(","), options.peers.split(","), options.rounds, rate)
         record = {"rounds": options.rounds, "trial": options.rounds < _protocol.ROUNDS, "threads": THREADS, "read_rate": rate, "size": size}
-        print(_protocol.write(f"decode-{size}", {**record, **found}, options.out))
+        print(_protocol.write(f"decode-{size}-{KIND}", {**record, **found}, options.out))
 
 
 def measure(shape: Shape, forms: list[str], peers: list[str], count: int, rate: float) -> dict[str, Any]:
@@ -244,26 +250,24 @@ class Worker:
 
 
 def work(kind: str, directory: str, form: str) -> None:
-    """The other side of `Worker`. A program is (ids, start) -> logits of the last of them, and all logits of a prompt."""
+    """The other side of `Worker`. A program is ids -> the tokens that follow, one by one, and all logits of a prompt."""
     shape = weights.family_of(Path(directory)).shape(weights.read_json(Path(directory) / "config.json"))
     ids = torch.randint(shape.vocab_size, (LONG,), generator=torch.Generator().manual_seed(1)).tolist()
     make = {"ours": ours, "llama.cpp": llama_cpp}.get(kind, transformers)
-    read, every = make(Path(directory), form, kind)
+    following, every = make(Path(directory), form, kind)
     answer(ids[:PROMPT])
     for line in sys.stdin:
         what = line.strip()
         if what == "logits":
             answer(every(ids[:PROMPT]).tolist())
             continue
-        if what == "prefill":
+        start = time.perf_counter()
+        tokens = following(ids if what == "prefill" else ids[:PROMPT])
+        next(tokens)  # the prompt is read, which gives the first token
+        if what == "decode":
             start = time.perf_counter()
-            read(ids, 0)
-        else:  # `whole` counts the reading of the prompt too, which gives the first token
-            whole, start = what == "whole", time.perf_counter()
-            next_id = read(ids[:PROMPT], 0)
-            start = start if whole else time.perf_counter()
-            for i in range(MADE - 1 if whole else MADE):
-                next_id = read([next_id], PROMPT + i)
+        for _ in range({"prefill": 0, "decode": MADE, "whole": MADE - 1}[what]):
+            next(tokens)
         answer(time.perf_counter() - start)
 
 
@@ -271,31 +275,37 @@ def answer(value: Any) -> None:
     print(json.dumps(value), flush=True)
 
 
-Read = Callable[[list[int], int], int]
+Following = Callable[[list[int]], Iterator[int]]
 Every = Callable[[list[int]], Any]
 
 
-def ours(directory: Path, form: str, kind: str) -> tuple[Read, Every]:
-    from tsuzuri.model.compiled import Compiled
-    from tsuzuri.native import library
-    from tsuzuri.native.program import Pool
+def greedily(read: Callable[[list[int], int], int]) -> Following:
+    """Of (ids, where they begin) -> the most probable token after them."""
 
-    found = library.load()
-    assert isinstance(found, library.Library), found
+    def following(ids: list[int]) -> Iterator[int]:
+        found = read(ids, 0)
+        for place in itertools.count(len(ids)):
+            yield found
+            found = read([found], place)
+
+    return following
+
+
+def ours(directory: Path, form: str, kind: str) -> tuple[Following, Every]:
+    """The engine of one, as `tsuzuri.load` makes it; a new one for each text, so that it knows nothing of the last."""
     model = weights.load(directory)
     quantize.quantize(model, form)
-    compiled = Compiled(model, Pool(found, THREADS), most=LONG)
-    pages = torch.tensor([compiled.take_pages(16)], dtype=torch.int32)
+    native = compiled.made(model, THREADS)
+    assert native is not None, "the native library is not there"
+    sampling = Sampling(temperature=0, max_tokens=MADE + 1, ignore_eos=True)
 
-    def read(ids: list[int], start: int) -> int:
-        count = len(ids)
-        logits = compiled.step(ids, range(start, start + count), [0] * count, pages, [count - 1])
-        return int(logits[0].argmax())
+    def following(ids: list[int]) -> Iterator[int]:
+        return (token.id for token in LocalEngine(native, (), native.context_length).stream(ids, sampling))
 
-    return read, lambda ids: compiled.step(ids, range(len(ids)), [0] * len(ids), pages, range(len(ids)))
+    return following, lambda ids: native(torch.tensor(ids), Causal(torch.arange(len(ids))))
 
 
-def llama_cpp(directory: Path, form: str, kind: str) -> tuple[Read, Every]:
+def llama_cpp(directory: Path, form: str, kind: str) -> tuple[Following, Every]:
     """Its C functions, called as its own tools do; flash attention left at its default."""
     import llama_cpp as l
 
@@ -330,10 +340,10 @@ def llama_cpp(directory: Path, form: str, kind: str) -> tuple[Read, Every]:
         return np.stack([row(i) for i in range(len(ids))])
 
     every.kept = quiet  # type: ignore[attr-defined]
-    return read, every
+    return greedily(read), every
 
 
-def transformers(directory: Path, form: str, kind: str) -> tuple[Read, Every]:
+def transformers(directory: Path, form: str, kind: str) -> tuple[Following, Every]:
     """Its Llama on the weights before quantisation, with its own cache, a token at a time."""
     from transformers import DynamicCache, LlamaForCausalLM
     from transformers.utils import logging
@@ -354,7 +364,7 @@ def transformers(directory: Path, form: str, kind: str) -> tuple[Read, Every]:
     def every(ids: list[int]) -> Any:
         return model(torch.tensor([ids])).logits[0].float()
 
-    return read, every
+    return greedily(read), every
 
 
 if __name__ == "__main__":

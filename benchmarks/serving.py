@@ -1,7 +1,7 @@
 """Many at once on this machine: 16 streams, a shared beginning, and a busy neighbour.
 
-In: the Llama shapes of decode.py with random weights in 8 and 4 bits, through the whole Python engine. Out: `results/serving.json` and
-a table. What is compared, in turns within one run:
+In: the Llama shapes of decode.py with random weights in 8 and 4 bits, through the whole Python engine. Out:
+`results/serving-KIND.json` (as decode.py says) and a table. What is compared, in turns within one run:
 
     streams     16 requests at once (64 tokens read, 128 written) against the same 16 one after another by llama.cpp
     prefix      the first token of a prompt of which 90 % was read before, against one of which nothing was; and of one of which
@@ -50,7 +50,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as place:
                 rows[f"{size} {form}"] = measured(size, form, Path(place), options.rounds)
     record = {"rounds": options.rounds, "trial": options.rounds < _protocol.ROUNDS, "threads": decode.THREADS, "rows": rows}
-    print(_protocol.write("serving", record, options.out))
+    print(_protocol.write(f"serving-{decode.KIND}", record, options.out))
 
 
 def measured(size: str, form: str, place: Path, count: int) -> dict[str, Any]:

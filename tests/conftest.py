@@ -7,11 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import postgresql
 import pytest
 from hypothesis import HealthCheck, settings
 from place import ROOT, SMALL, SMALL_TASKS, SMALL_VECTORS
+
+if TYPE_CHECKING:
+    from tsuzuri.native.library import Library
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TSUZURI_LANG"] = "ja"
@@ -29,6 +33,31 @@ def _threads() -> None:
     import torch
 
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def compiler() -> list[str]:
+    from tsuzuri.native import build
+
+    try:
+        return build.find_compiler()
+    except build.BuildError:
+        pytest.skip("no C++ compiler")
+
+
+@pytest.fixture(scope="session")
+def native(compiler: list[str]) -> Library:
+    """The kernels of the installation, or built once where they are missing or older than the sources: a test that is about them is never
+    left out because it ran too early."""
+    from tsuzuri.native import build, library
+
+    if not isinstance(library.load(), library.Library):
+        build.build()
+        library._open.cache_clear()
+        library._load.cache_clear()
+    found = library.load()
+    assert isinstance(found, library.Library), found
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,13 @@ def tell_time(found: dict[str, Any], language: str) -> Rows:
     return [(what, f"× {said(ratio) if count > 1 else format(ratio['median'], '.2f')} ({seeds})" if ratio else reached)]
 
 
+def tell_vectors(found: dict[str, Any], language: str) -> Rows:
+    speed = found["speed"]
+    what = "単語ベクトルの学習の速さ、skip-gram、1 スレッド：gensim 比" if language == "ja" else "training speed of word vectors, skip-gram, one thread: against gensim"  # fmt: skip
+    pace = f"{speed['words_per_processor_second']:,.0f}"
+    return [(what, f"× {said(speed['ratio'])}; {pace} {'語／プロセッサ秒' if language == 'ja' else 'words a processor second'}")]
+
+
 def tell_neighbour(found: dict[str, Any], language: str) -> Rows:
     ours, default = found["kept"]["passive"], found["kept"]["default"]
     if language == "ja":
@@ -342,10 +349,9 @@ def tell_accelerator_serving(found: dict[str, Any], language: str) -> Rows:
 
 
 LOOKUP = 4  # guesses at once: of the numbers that were measured the one that never costs much
-SEVERAL = ("tiny.json", "serving.json", "quantization.json")
+SEVERAL = ("tiny.json", "serving-bf16.json", "quantization.json")
 BEHIND = {  # on the page of all numbers alone
-    "training-110m.json", "audit.json", "budget.json", "restarts.json", "server_start.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json",
-    "connections.json", "step.json", "lookup.json",
+    "training-110m.json", "audit.json", "budget.json", "restarts.json", "server_start.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json", "connections.json", "step.json", "lookup.json", "vectors.json", "decode-20m-fp32.json", "decode-110m-fp32.json", "decode-0.5b-fp32.json", "serving-fp32.json",
 }  # fmt: skip
 
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
@@ -355,11 +361,16 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "training-110m.json": tell_training,
     "neighbour.json": tell_neighbour,
     "tokenizer.json": tell_tokenizer,
-    "decode-20m.json": tell_decode,
-    "decode-110m.json": tell_decode,
-    "decode-0.5b.json": tell_decode,
+    "vectors.json": tell_vectors,
+    "decode-20m-bf16.json": tell_decode,
+    "decode-110m-bf16.json": tell_decode,
+    "decode-0.5b-bf16.json": tell_decode,
+    "decode-20m-fp32.json": tell_decode,
+    "decode-110m-fp32.json": tell_decode,
+    "decode-0.5b-fp32.json": tell_decode,
     "step.json": tell_step,
-    "serving.json": tell_serving,
+    "serving-bf16.json": tell_serving,
+    "serving-fp32.json": tell_serving,
     "accelerator-training.json": tell_accelerator_training,
     "accelerator-serving.json": tell_accelerator_serving,
     "start.json": tell_start,

@@ -16,7 +16,6 @@ from tsuzuri.model import compiled
 from tsuzuri.model.encoder_decoder import EncoderDecoder, PairShape
 from tsuzuri.model.families import mamba2, marian, ngram
 from tsuzuri.model.transformer import Shape, Transformer
-from tsuzuri.native.library import Library, load
 
 SMALL: dict[str, Any] = {"vocab_size": 5, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 CONTEXT, END = 80, 3
@@ -144,10 +143,8 @@ def test_no_page_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made[0].free == made[0].count
 
 
+@pytest.mark.usefixtures("native")
 def test_a_compiled_model_finds_the_same() -> None:
-    library = load()
-    if not isinstance(library, Library):
-        pytest.skip("the native library was not built: no C++ compiler")
     model = transformer(vocab_size=40, hidden_size=32, num_attention_heads=4, intermediate_size=48).float()
     fast = compiled.made(model, 2)
     assert fast is not None

@@ -21,7 +21,6 @@ from tsuzuri.model.encoder_decoder import EncoderDecoder, PairShape
 from tsuzuri.model.families import lstm, mamba2, marian, ngram
 from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.model.transformer import Shape, Transformer
-from tsuzuri.native.library import Library, load
 from tsuzuri.types import Model, Token
 
 VOCABULARY, CONTEXT = 40, 160
@@ -267,11 +266,9 @@ def test_whoever_reads_when_it_stops_is_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["rotary", "grouped", "window", "alibi", "learned"])
+@pytest.mark.usefixtures("native")
 def test_a_compiled_model_in_its_own_pages(name: str) -> None:
     """The same tokens as the same compiled model one by one (greedy, and the kernels' rows do not depend on their neighbours)."""
-    library = load()
-    if not isinstance(library, Library):
-        pytest.skip("the native library was not built: no C++ compiler")
     model = compiled.made(filled(Transformer(Shape(**{**SIZES, **SHAPES[name]}))).float(), 2)
     assert model is not None
     one = engine(model)
@@ -317,10 +314,8 @@ def test_a_source_is_not_read_for_one_who_would_only_wait(monkeypatch: pytest.Mo
     assert kept.completion_tokens == 0
 
 
+@pytest.mark.usefixtures("native")
 def test_a_compiled_models_pages_go_back() -> None:
-    library = load()
-    if not isinstance(library, Library):
-        pytest.skip("the native library was not built: no C++ compiler")
     model = compiled.made(filled(Transformer(Shape(**SIZES))).float(), 1)
     assert model is not None
     one, taken = engine(model), []

@@ -24,7 +24,6 @@ from tsuzuri.model.encoder_decoder import EncoderDecoder, PairShape
 from tsuzuri.model.families import lstm, mamba2, marian, ngram
 from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.model.transformer import Shape, Transformer
-from tsuzuri.native.library import Library, load
 from tsuzuri.types import Model, Token
 
 VOCABULARY, CONTEXT, END = 100, 2 * BLOCK, 99
@@ -153,10 +152,8 @@ def test_an_encoder_decoder_guesses_from_what_it_has_written() -> None:
     assert generation.accepted > 0
 
 
+@pytest.mark.usefixtures("native")
 def test_the_compiled_model_gives_the_same_bits() -> None:
-    library = load()
-    if not isinstance(library, Library):
-        pytest.skip("the native library was not built: no C++ compiler")
     native = compiled.made(filled(Transformer(Shape(**SIZES))).float(), 2)
     assert native is not None
     accepted = 0
@@ -238,10 +235,8 @@ def test_guesses_save_steps_and_take_nobodys_pages() -> None:
     assert back == [0, 0]
 
 
+@pytest.mark.usefixtures("native")
 def test_the_compiled_model_gives_the_same_bits_in_a_batch() -> None:
-    library = load()
-    if not isinstance(library, Library):
-        pytest.skip("the native library was not built: no C++ compiler")
     native = compiled.made(filled(Transformer(Shape(**SIZES))).float(), 2)
     assert native is not None
     wanted = [list(engine(native, 0).stream(prompt, sampling)) for prompt, sampling in asked()]

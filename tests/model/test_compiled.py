@@ -27,7 +27,7 @@ from tsuzuri.model.compiled import PAGE, Compiled, made, supports
 from tsuzuri.model.parts.rotary import Scaling
 from tsuzuri.model.past import Bidirectional, Causal, Naive, Recorded
 from tsuzuri.model.transformer import Shape, Transformer
-from tsuzuri.native import build, library
+from tsuzuri.native import library
 from tsuzuri.native.program import Pool
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -69,17 +69,8 @@ NOISE = {None: 1e-5, "bf16": 1e-5, "q8_0": 0.03, "q4_0": 0.03}  # of the logits'
 
 
 @pytest.fixture(scope="module")
-def pool() -> Pool:
-    if not isinstance(library.load(), library.Library):
-        try:
-            build.build()
-        except build.BuildError:
-            pytest.skip("no C++ compiler")
-        library._open.cache_clear()
-        library._load.cache_clear()
-    found = library.load()
-    assert isinstance(found, library.Library), found
-    return Pool(found, 2)
+def pool(native: library.Library) -> Pool:
+    return Pool(native, 2)
 
 
 def built(form: str | None = None, **choices: object) -> Transformer:
