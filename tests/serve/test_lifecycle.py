@@ -135,6 +135,19 @@ def test_a_connection_without_a_request_is_not_kept_and_one_with_a_slow_answer_i
                 assert found.json()["choices"][0]["message"]["content"] == "は"
 
 
+def test_an_answer_that_takes_longer_than_it_may_is_cut_off_and_says_so(serving: Callable[..., Any]) -> None:
+    chat = slow(2000)
+    with serving(Served("slow", chat), deadline=0.5) as running, running.client() as client, ThreadPoolExecutor(2) as pool:
+        whole = pool.submit(client.post, "/v1/chat/completions", json=BODY)
+        stream = pool.submit(client.post, "/v1/chat/completions", json={**BODY, "stream": True})
+        answer = whole.result()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert answer.headers["x-should-retry"] == "false", "it would take as long again"
+        lines = [line for line in stream.result().text.split("\n\n") if line]
+        assert "deadline_exceeded" in lines[-2] and lines[-1] == "data: [DONE]" and len(lines) > 4
+        assert until(lambda: chat.closed == 2 and running.service.access.under_way == 0), "and the model no longer works on it"
+
+
 # ── the end of the server
 
 

@@ -57,6 +57,7 @@ def ready(settings: Settings) -> Ready:
         keep=settings.keep,
         keep_content=settings.audit_content,
         keep_ms=config.milliseconds(settings.audit_keep) if settings.audit_keep else None,
+        deadline=settings.deadline,
         watts=settings.watts,
         proxies=Proxies(settings.trusted_proxies),
         watch=watch.read(settings.watch) if settings.watch else watch.Watch(),
