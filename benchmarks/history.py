@@ -1,16 +1,19 @@
-"""Language models from counting to today, on the same text, for the same seconds, of about the same size: bits per byte.
+"""Language models from counting to today, on the same text, for the same work of the processor, of about the same size: bits per byte.
 
 In: `sample/pretrain` and recipes/tiny.yaml. Out: `results/history.json`, and a table. Every model but the n-gram is trained by the
-one loop with AdamW, on the same rows in the same order, from random weights, for as many steps as fit into `--seconds` (timed on its
-own first steps); all are scored by `evals/windows.py` on the same documents. The learning rate of each family is the best of a few
-that were tried with a quarter of the time; all tries are in the record.
+one loop with AdamW, on the same rows in the same order, from random weights, for as many steps as fit into `--seconds` of processor
+time, all cores together; all are scored by `evals/windows.py` on the same documents. Time of the processor and not of the clock: a
+busy machine makes the run longer (`wall`) and gives no family fewer steps. Steps are timed for all families before any is trained.
+The learning rate of each family is the best of a few that were tried with a quarter of the time; all tries are in the record.
 
-    python benchmarks/history.py                       one seed, about half an hour on two cores
+    python benchmarks/history.py                       one seed, ten minutes on two cores that do nothing else
+    python benchmarks/history.py --only rnn,gru        these anew; the record keeps the rest, where it was asked for alike
     python benchmarks/history.py --seconds 10 --out …  a trial
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import tempfile
@@ -33,7 +36,7 @@ from tsuzuri.recipe.stages.pretrain import ModelSettings
 from tsuzuri.train import loop
 from tsuzuri.train.optim import Optimizer
 
-TIMED = 4  # steps
+TIMED = 8  # steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,64 +69,92 @@ ENTRIES = (
 
 def main() -> None:
     parser = _protocol.arguments(__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=90, help="of training, for each")
+    parser.add_argument("--seconds", type=float, default=60, help="of the processor, in training, for each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--held-bytes", type=int, default=300_000, help="of the documents scored")
     parser.add_argument("--only", default="", help="names, with commas between")
     options = parser.parse_args()
+    order = ["ngram", *(entry.name for entry in ENTRIES)]
+    named = options.only.split(",") if options.only else order
+    if unknown := {*named} - {*order}:
+        parser.error(f"no such model: {', '.join(sorted(unknown))}")
     threads = device.threads()
     with tempfile.TemporaryDirectory() as name:
         work = prepare(read_recipe(None), Path(name), 0, options.held_bytes)
-        rows = [] if options.only else [counted(work)]
-        chosen = [entry for entry in ENTRIES if not options.only or entry.name in options.only.split(",")]
-        rows += [trained(work, entry, options.seconds, options.seed, Path(name)) for entry in chosen]
-    record = {"options": {k: str(v) for k, v in vars(options).items() if k != "out"}, "threads": threads, "rows": rows}
+        chosen = [entry for entry in ENTRIES if entry.name in named]
+        paces = {entry.name: pace(work, entry) for entry in chosen}
+        sys.stdout.write("processor seconds of a step: " + ", ".join(f"{name} {one:.3f}" for name, one in paces.items()) + "\n")
+        sys.stdout.flush()
+        rows = [counted(work)] if "ngram" in named else []
+        rows += [trained(work, entry, options.seconds, paces[entry.name], options.seed, Path(name)) for entry in chosen]
+    asked = {"seconds": options.seconds, "seed": options.seed, "held_bytes": options.held_bytes, "threads": threads}
+    every = {row["name"]: row for row in [*before(options.out / "history.json", asked), *rows]}
+    record = {"options": asked, "rows": [every[name] for name in order if name in every]}
     sys.stdout.write(f"{_protocol.write('history', record, options.out)}\n")
 
 
+def before(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an earlier record, where the same was asked for."""
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"options": None}
+    return found["rows"] if found["options"] == asked else []
+
+
 def counted(work: Work) -> dict[str, Any]:
-    begun = time.perf_counter()
+    begun, clock = time.process_time(), time.perf_counter()
     texts = [work.documents.document(index) for index in range(len(work.documents))]
     model = ngram.fit(ngram.Settings(), texts, work.shape.vocab_size, work.boundary)
-    seconds = time.perf_counter() - begun
+    seconds, wall = time.process_time() - begun, time.perf_counter() - clock
     return told(
-        {"name": "ngram", "parameters": model.size, "seconds": seconds, "steps": None, "tokens": work.documents.tokens}, model, work
+        {"name": "ngram", "parameters": model.size, "seconds": seconds, "wall": wall, "steps": None, "tokens": work.documents.tokens},
+        model,
+        work,
     )
 
 
-def trained(work: Work, entry: Entry, seconds: float, seed: int, place: Path) -> dict[str, Any]:
+def trained(work: Work, entry: Entry, seconds: float, pace: float, seed: int, place: Path) -> dict[str, Any]:
     """The best learning rate of a quarter of the time, then the whole time with it."""
     tries = {}
     for rate in entry.rates:
-        _, model = once(work, entry, seconds / 4, rate, seed, place / f"{entry.name}-{rate}")
+        _, model = once(work, entry, round(seconds / 4 / pace), rate, seed, place / f"{entry.name}-{rate}")
         tries[rate] = bits_per_byte(model, work.held, work.boundary).bits_per_byte
     rate = min(tries, key=lambda rate: tries[rate])
-    row, model = once(work, entry, seconds, rate, seed, place / entry.name)
-    return told({**row, "tries": {str(rate): bits for rate, bits in tries.items()}}, model, work)
+    row, model = once(work, entry, round(seconds / pace), rate, seed, place / entry.name)
+    return told(
+        {**row, "seconds_of_a_step": pace, "seconds": row["steps"] * pace, "tries": {str(rate): bits for rate, bits in tries.items()}},
+        model,
+        work,
+    )
 
 
-def once(work: Work, entry: Entry, seconds: float, rate: float, seed: int, place: Path) -> tuple[dict[str, Any], Any]:
-    family = weights.family(entry.model["family"])
-    shape = build(getattr(family, "Settings", ModelSettings), entry.model).shape(work.shape.vocab_size, work.settings.length)
-    same = {"optimizer": "adamw", "learning_rate": rate, "evaluate_every": 0, "checkpoint_every": 0, "seed": seed}
-    settings = replace(work.settings, **same)
-    settings = replace(settings, steps=max(1, round(seconds / pace(work, family, shape, settings))))
-    model = weights.build(family, shape).initialise(seed)
+def once(work: Work, entry: Entry, steps: int, rate: float, seed: int, place: Path) -> tuple[dict[str, Any], Any]:
+    shape, settings = shaped(work, entry), replace(plain(work), steps=max(1, steps), learning_rate=rate, seed=seed)
+    model = weights.build(weights.family(entry.model["family"]), shape).initialise(seed)
     outcome = loop.train(model, work.objective, settings, place, recipe={}, family=entry.model["family"])
     row = {"name": entry.name, "model": entry.model, "learning_rate": rate, "steps": outcome.steps, "tokens": outcome.tokens}
-    return row | {"seconds": outcome.seconds, "parameters": sum(weight.numel() for weight in model.parameters())}, model
+    return row | {"wall": outcome.seconds, "parameters": sum(weight.numel() for weight in model.parameters())}, model
 
 
-def pace(work: Work, family: Any, shape: Any, settings: Any) -> float:
-    """Seconds of a step: the median of a few real ones on a model that is then thrown away."""
-    model = weights.build(family, shape).initialise(0).requires_grad_(True).to(device.dtype(settings.precision))
+def shaped(work: Work, entry: Entry) -> Any:
+    family = weights.family(entry.model["family"])
+    return build(getattr(family, "Settings", ModelSettings), entry.model).shape(work.shape.vocab_size, work.settings.length)
+
+
+def plain(work: Work) -> Any:
+    return replace(work.settings, optimizer="adamw", evaluate_every=0, checkpoint_every=0)
+
+
+def pace(work: Work, entry: Entry) -> float:
+    """Seconds of the processor for a step: the median of a few real ones on a model that is then thrown away."""
+    settings = plain(work)
+    model = weights.build(weights.family(entry.model["family"]), shaped(work, entry)).initialise(0)
+    model = model.requires_grad_(True).to(device.dtype(settings.precision))
     optimizer, found = Optimizer(model, settings), []
     for number in range(TIMED):
-        begun = time.perf_counter()
+        begun = time.process_time()
         batch = work.objective.batch(list(range(number * settings.batch, (number + 1) * settings.batch)))
         (work.objective.loss(model, batch) / batch.trained).backward()
         optimizer.step(0.0)
-        found.append(time.perf_counter() - begun)
+        found.append(time.process_time() - begun)
     return statistics.median(found[1:])
 
 

@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from tables import families, guard, house, measured, service, targets, tasks, weights
+from tables import families, guard, house, measured, service, targets, tasks, vectors, weights
 
 ROOT = Path(__file__).parent.parent
 # pages in both languages that have a generated part
@@ -24,6 +24,7 @@ GENERATED = (
     "models",
     "native",
     "tasks",
+    "vectors",
     "guard",
     "guard-content",
     "guard-secrets",
@@ -39,7 +40,9 @@ GENERATED = (
 PAGES = {"README.md": "en", "README.ja.md": "ja"} | {f"docs/{lang}/{name}.md": lang for name in GENERATED for lang in ("en", "ja")}
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PARTS = {
-    name: make for subject in (families, guard, house, measured, service, targets, tasks, weights) for name, make in subject.PARTS.items()
+    name: make
+    for subject in (families, guard, house, measured, service, targets, tasks, vectors, weights)
+    for name, make in subject.PARTS.items()
 }
 
 

@@ -7,7 +7,6 @@ import sys
 import tomllib
 import typing
 from collections.abc import Generator
-from pathlib import Path
 
 from place import ROOT
 
@@ -21,10 +20,14 @@ def test_the_door_is_shown_before_it_is_used() -> None:
     assert set(tsuzuri.__all__) <= set(dir(tsuzuri))
 
 
-def test_types_are_shipped() -> None:
-    assert (Path(tsuzuri.__file__).parent / "py.typed").is_file()
+def test_whatever_is_no_python_is_shipped() -> None:
+    """Types, prices, weights and the text of the checks: an installation has them as the tree has them."""
     data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
-    assert "py.typed" in data["tsuzuri"]
+    shipped = {path for package, patterns in data.items() for each in patterns for path in (ROOT / package.replace(".", "/")).glob(each)}
+    built = (".py", ".pyc", ".so")
+    there = {path for path in (ROOT / "tsuzuri").rglob("*") if path.is_file() and path.suffix not in built}
+    assert there - shipped == set()
+    assert ROOT / "tsuzuri" / "py.typed" in shipped
 
 
 def test_a_stream_may_be_closed_and_its_type_says_so() -> None:

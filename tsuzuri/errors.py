@@ -18,7 +18,9 @@ The programmer's own fault is an `assert`, never one of these.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from typing import NamedTuple
 
 
@@ -30,6 +32,26 @@ class Words(NamedTuple):
 
     def __str__(self) -> str:
         return self.ja if language() == "ja" else self.en
+
+
+WHY = {  # what the system says in English, whatever the locale
+    errno.EACCES: "権限がありません",
+    errno.EADDRINUSE: "ほかのプログラムが使っています",
+    errno.EADDRNOTAVAIL: "この計算機のアドレスではありません",
+    errno.EISDIR: "ディレクトリです",
+    errno.ENOENT: "ありません",
+    errno.ENOSPC: "空きがありません",
+    errno.ENOTDIR: "途中がディレクトリではありません",
+    errno.EPERM: "許されていません",
+    errno.EROFS: "書き込めない場所です",
+    socket.EAI_NONAME: "その名前は見つかりません",
+}
+
+
+def why(error: BaseException) -> Words:
+    """The system's reason, to stand in brackets; of an error that has none its kind."""
+    told = getattr(error, "strerror", None) or type(error).__name__
+    return Words(WHY.get(getattr(error, "errno", None) or 0, told), told)
 
 
 def language() -> str:

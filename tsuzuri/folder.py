@@ -38,9 +38,12 @@ def find(package: str, name: str) -> ModuleType:
     return importlib.import_module(place)
 
 
-def suggestion(name: str, known: list[str]) -> Words:
-    """'did you mean …' over the known names, or a plain request to choose one of them."""
+ONE_OF = Words("上のどれかを指定してください。", "Name one of these.")
+
+
+def suggestion(name: str, known: list[str], otherwise: Words = ONE_OF) -> Words:
+    """'did you mean …' over the known names, or else what to do: where all are shown, to choose one of them."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return Words(f"「{'」「'.join(near)}」のことではありませんか。", f"Did you mean {' or '.join(near)}?")
-    return Words("上のどれかを指定してください。", "Name one of these.")
+    return otherwise

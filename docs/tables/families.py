@@ -37,7 +37,7 @@ def history(language: str) -> str:
         cells += [f"{row['bits']['bits_per_byte']:.3f}", f"{low:.2f} – {high:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     seconds, where = float(found["options"]["seconds"]), machine(found, language)
-    told = f"一つにつき学習 {seconds:.0f} 秒、種 1 つ、{where}。" if ja else f"{seconds:.0f} seconds of training each, one seed, {where}."
+    told = f"一つにつき学習 {seconds:.0f} プロセッサ秒、種 1 つ、{where}。" if ja else f"{seconds:.0f} processor seconds of training each, one seed, {where}."  # fmt: skip
     return "\n".join([*lines, "", told])
 
 

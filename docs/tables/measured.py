@@ -63,6 +63,13 @@ def tell_time(found: dict[str, Any], language: str) -> Rows:
     return [(what, f"× {said(ratio) if count > 1 else format(ratio['median'], '.2f')} ({seeds})" if ratio else reached)]
 
 
+def tell_vectors(found: dict[str, Any], language: str) -> Rows:
+    speed = found["speed"]
+    what = "単語ベクトルの学習の速さ、skip-gram、1 スレッド：gensim 比" if language == "ja" else "training speed of word vectors, skip-gram, one thread: against gensim"  # fmt: skip
+    pace = f"{speed['words_per_processor_second']:,.0f}"
+    return [(what, f"× {said(speed['ratio'])}; {pace} {'語／プロセッサ秒' if language == 'ja' else 'words a processor second'}")]
+
+
 def tell_neighbour(found: dict[str, Any], language: str) -> Rows:
     ours, default = found["kept"]["passive"], found["kept"]["default"]
     if language == "ja":
@@ -192,10 +199,40 @@ def tell_lookup(found: dict[str, Any], language: str) -> Rows:
 
 
 def tell_audit(found: dict[str, Any], language: str) -> Rows:
-    seconds = found["verify_seconds_per_million"]
-    title = "監査の記録 100 万件の検証" if language == "ja" else "verifying a million audit records"
-    told = f"{seconds:.1f} {'秒' if language == 'ja' else 's'}"
-    return [(title, f"{told} ({found['records']:,} {'件から' if language == 'ja' else 'measured'})")]
+    wall, processor = (statistics.median(found[name]) for name in ("verify_seconds", "verify_processor_seconds"))
+    if language == "ja":
+        return [(f"監査の記録 {found['records']:,} 件の検証", f"{wall:.1f} 秒（CPU 時間 {processor:.1f} 秒）")]
+    return [(f"verifying {found['records']:,} audit records", f"{wall:.1f} s ({processor:.1f} s of the processor)")]
+
+
+def tell_budget(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    for name, row in found["rows"].items():
+        over, others = row["faults"]["micro-yen overspent"], sum(row["faults"].values())
+        if ja:
+            what = f"{row['paid']} 件分の予算に同時に {row['calls']:,} 件、{name}、サーバー {row['servers']} つ"
+            told = f"答えたのは {row['ends']['taken']} 件、使いすぎ {over} 円、誤り {others} 件"
+        else:
+            what = f"{row['calls']:,} calls at once on a budget for {row['paid']}, {name}, servers: {row['servers']}"
+            told = f"{row['ends']['taken']} answered, overspent by {over} yen, {others} faults"
+        rows.append((what, told))
+    return rows
+
+
+def tell_server_start(found: dict[str, Any], language: str) -> Rows:
+    ja, rows = language == "ja", []
+    names = {"new data": ("新しいデータ", "new data"), "data that is there": ("既にあるデータ", "data that is there")}
+    for name, row in found["rows"].items():
+        wall, processor, memory = (statistics.median(row[each]) for each in ("seconds", "processor_seconds", "megabytes"))
+        which = names[name][0 if ja else 1]
+        what = f"サーバーの起動、よそのモデルだけ、{which}" if ja else f"a server starts, all models elsewhere, {which}"
+        told = (
+            f"{wall:.2f} 秒（CPU 時間 {processor:.2f} 秒）、{memory:.0f} MB"
+            if ja
+            else f"{wall:.2f} s ({processor:.2f} s of the processor), {memory:.0f} MB"
+        )
+        rows.append((what, told))
+    return rows
 
 
 def tell_quantization(found: dict[str, Any], language: str) -> Rows:
@@ -314,9 +351,7 @@ def tell_accelerator_serving(found: dict[str, Any], language: str) -> Rows:
 LOOKUP = 4  # guesses at once: of the numbers that were measured the one that never costs much
 SEVERAL = ("tiny.json", "serving-bf16.json", "quantization.json")
 BEHIND = {  # on the page of all numbers alone
-    "training-110m.json", "audit.json", "restarts.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json",
-    "connections.json", "step.json", "lookup.json",
-    "decode-20m-fp32.json", "decode-110m-fp32.json", "decode-0.5b-fp32.json", "serving-fp32.json",
+    "training-110m.json", "audit.json", "budget.json", "restarts.json", "server_start.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json", "connections.json", "step.json", "lookup.json", "vectors.json", "decode-20m-fp32.json", "decode-110m-fp32.json", "decode-0.5b-fp32.json", "serving-fp32.json",
 }  # fmt: skip
 
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
@@ -326,6 +361,7 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "training-110m.json": tell_training,
     "neighbour.json": tell_neighbour,
     "tokenizer.json": tell_tokenizer,
+    "vectors.json": tell_vectors,
     "decode-20m-bf16.json": tell_decode,
     "decode-110m-bf16.json": tell_decode,
     "decode-0.5b-bf16.json": tell_decode,
@@ -340,7 +376,9 @@ TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {
     "start.json": tell_start,
     "lookup.json": tell_lookup,
     "quantization.json": tell_quantization,
+    "server_start.json": tell_server_start,
     "audit.json": tell_audit,
+    "budget.json": tell_budget,
     "load.json": tell_load,
     "restarts.json": tell_restarts,
     "hostile.json": tell_hostile,

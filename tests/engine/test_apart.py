@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ import pytest
 from tsuzuri.engine.apart import TOO_MUCH, Apart
 from tsuzuri.engine.constrain import KEPT, LIMITS, WHOLE, Vocabulary, program
 from tsuzuri.engine.constraint import Constraint, choice, json_schema
-from tsuzuri.errors import BusyError, ConfigError, MissingError
+from tsuzuri.errors import BusyError, ConfigError, MissingError, Words
 
 GOOD = program(choice(["赤", "青"])) + WHOLE
 SLOW = json_schema({"type": "integer", "multipleOf": 19997})  # 0.3 s of computing
@@ -187,6 +187,32 @@ def test_too_many_at_once_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch
         apart.close()
 
 
+def test_who_asks_for_many_waits_for_their_own_and_not_others_for_them(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = vocabulary(apart)
+    monkeypatch.setattr("tsuzuri.engine.constrain.WAITING", 0.05)
+    inner, let, begun, many = apart.wrong, threading.Event(), threading.Event(), 0
+
+    def slowly(written: str, limits: Mapping[str, object]) -> Words | None:
+        nonlocal many
+        many += 1
+        begun.set()
+        assert let.wait(10)
+        return inner(written, limits)
+
+    monkeypatch.setattr(apart, "wrong", slowly)
+    busy = threading.Thread(target=known.matcher, args=(choice(["a"]), "greedy"))
+    busy.start()
+    assert begun.wait(10)
+    with pytest.raises(BusyError, match="同じ依頼元"):
+        known.matcher(choice(["b"]), "greedy")
+    assert many == 1, "of one tenant one at a time is tried, whatever is free"
+    monkeypatch.setattr(apart, "wrong", inner)
+    known.matcher(choice(["c"]), "another")
+    let.set()
+    busy.join()
+    known.matcher(choice(["b"]), "greedy")
+
+
 def test_one_that_cannot_start_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tsuzuri.engine.apart.CHILD", tmp_path / "none.py")
     apart = Apart(workers=1)
@@ -226,7 +252,8 @@ def test_schemas_that_are_all_different_take_no_more_and_more_memory(apart: Apar
     ask(300)
     assert _megabytes() - before[0] < 4, "here"
     assert _megabytes(process(apart)) - before[1] < 4, "there"
-    assert len(json.dumps([each.text for each in known._kept])) < KEPT and len(known._kept) < 20
+    kept = known._kept.keys("")
+    assert len(json.dumps([each.text for each in kept])) < KEPT and len(kept) < 20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")

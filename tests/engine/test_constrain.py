@@ -556,9 +556,9 @@ def test_the_same_seed_gives_the_same_and_a_compiled_constraint_is_used_again() 
     assert said(output(constraint, seed=3)) != said(output(constraint, seed=4))
     vocabulary = engine("bpe").vocabulary
     assert vocabulary is not None
-    first = vocabulary._kept[constraint]
+    first = vocabulary._kept.get("", constraint)
     output(constraint, seed=5)
-    assert vocabulary._kept[constraint] is first
+    assert vocabulary._kept.get("", constraint) is first is not None
 
 
 def test_what_was_used_longest_ago_is_forgotten() -> None:
@@ -568,8 +568,17 @@ def test_what_was_used_longest_ago_is_forgotten() -> None:
     for constraint in asked:
         vocabulary.matcher(asked[0])
         vocabulary.matcher(constraint)
-    assert sum(constrain.EACH + len(kept.text) for kept in vocabulary._kept) <= constrain.KEPT
-    assert asked[0] in vocabulary._kept and asked[1] not in vocabulary._kept and asked[-1] in vocabulary._kept
+    kept = vocabulary._kept.keys("")
+    assert sum(constrain.EACH + len(each.text) for each in kept) <= constrain.KEPT
+    assert asked[0] in kept and asked[1] not in kept and asked[-1] in kept
+
+
+def test_a_form_is_prepared_for_the_tenant_who_asks() -> None:
+    one = engine()
+    stream = BatchEngine(one, 50).stream([5], Sampling(constraint=choice(["甲", "乙"]), max_tokens=5), "key 7")
+    assert one.vocabulary is not None
+    assert one.vocabulary._kept.keys("key 7") == [choice(["甲", "乙"])]
+    stream.cancel()
 
 
 def mixed() -> Iterator[Sampling]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -22,6 +23,7 @@ from tsuzuri.errors import ConfigError, FormatError, Words
 from tsuzuri.evals import baselines
 from tsuzuri.model import weights
 from tsuzuri.model.adapt import lora
+from tsuzuri.recipe import hand_over
 from tsuzuri.recipe import recipe as recipes
 from tsuzuri.recipe.run import run
 from tsuzuri.recipe.stages.sft import newest_model
@@ -117,6 +119,14 @@ def test_the_export_is_whole_and_tells_where_it_comes_from(life: Path) -> None:
     card = (path / "README.md").read_text(encoding="utf-8")
     assert "aozorabunko" in card or "青空文庫" in card
     assert "CC BY 4.0" in card
+    results = json.loads((life / "runs/tiny/report.json").read_text(encoding="utf-8"))["results"]
+    listed = hashlib.sha256((path / "data_manifest.json").read_bytes()).hexdigest()
+    found, beside = results["pretrain"], results["evaluate"]["best_baseline"]
+    for told in (
+        f"bits per byte: {found['bits']['bits_per_byte']:.4f}", f"strongest rival: {beside:.4f}", "seed 1", f"SHA-256 {listed}",
+        f"hardware: {hand_over.hardware()}", f"trained tokens: {found['tokens']:,}", "KL 0 nats",
+    ):  # fmt: skip
+        assert told in card
 
 
 def copied(life: Path, to: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import socket
 import threading
@@ -64,9 +65,22 @@ def test_of_many_at_once_the_budget_decides(running: Running, make_key: Callable
     assert sorted(one.status_code for one in found) == [200] * 5 + [429] * 15
     refused = next(one for one in found if one.status_code == 429)
     assert refused.json()["error"]["code"] == "insufficient_quota" and refused.headers["x-should-retry"] == "false"
+    assert re.search(r"このキーの.*最大 0\.00000\d 円.*残りは 0(\.00000\d)? 円", refused.json()["error"]["message"])
     now = ledger.balance(db, f"key:{key.id}")
     assert (now.spent, now.held) == (10, 0)
     assert ledger.verify(db) == []
+
+
+def test_what_everybody_together_has_left_is_told_to_nobody(running: Running, make_key: Callable[..., Any], db: Database) -> None:
+    _, secret = make_key("chat")
+    ledger.set_limit(db, ledger.ALL, 0)
+    try:
+        with running.client() as client:
+            found = client.post("/v1/chat/completions", json={**ASKED, "model": "priced"}, headers=bearer(secret))
+    finally:
+        ledger.set_limit(db, ledger.ALL, None)
+    said = found.json()["error"]["message"]
+    assert found.status_code == 429 and "全体" in said and "円" not in said
 
 
 def test_an_answer_that_nobody_waits_for_is_charged_as_far_as_it_came(running: Running, make_key: Callable[..., Any], db: Database) -> None:

@@ -36,9 +36,11 @@ class Heard:
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.options: list[Options] = []
 
     async def __call__(self, messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
-        self.sent += [message.content for message in messages]
+        self.sent += [part for message in messages for part in (message.content, repr(message.tool_calls))]
+        self.options.append(options)
         yield Text(messages[-1].content)
         yield Text(f"\n{SECRET[:4]}")
         yield Text(SECRET[4:])
@@ -54,7 +56,7 @@ def heard() -> Heard:
 @pytest.fixture(scope="module")
 def running(serving: Callable[..., Any], tiny: Path, heard: Heard) -> Iterator[Running]:
     guard = Guard(Checks(secrets=Secrets({"鍵": SECRET}), refuse=("weapons",)))
-    with serving(Served("heard", heard), from_directory(tiny), guard=guard) as found:
+    with serving(Served("heard", heard, tools=True, forms=True), from_directory(tiny), guard=guard) as found:
         yield found
 
 
@@ -142,6 +144,54 @@ def test_what_is_planted_reaches_no_model_and_no_secret_leaves(entry: str, runni
     assert heard.sent and not any(PLANTED in text for text in heard.sent)
     assert PLANTED in said  # whoever wrote it reads it again
     assert SECRET not in said and SECRET[4:] not in said
+
+
+WRITTEN = f"電話は{PLANTED}です。"
+FORM = {"type": "object", "properties": {"to": {"type": "string", "enum": [PLANTED, "受付"], "description": WRITTEN}}}
+USER = {"role": "user", "content": "はい"}
+CALLING = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"to": PLANTED})}}
+PLACES: dict[str, tuple[str, dict[str, Any]]] = {  # where in a request somebody may write: which way in, and what is asked there
+    "system": ("/v1/chat/completions", {"messages": [{"role": "system", "content": WRITTEN}, USER]}),
+    "developer": ("/v1/chat/completions", {"messages": [{"role": "developer", "content": WRITTEN}, USER]}),
+    "a part": ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "text", "text": WRITTEN}]}]}),
+    "an answer before": ("/v1/chat/completions", {"messages": [USER, {"role": "assistant", "content": WRITTEN}, USER]}),
+    "a refusal before": ("/v1/chat/completions", {"messages": [USER, {"role": "assistant", "content": None, "refusal": WRITTEN}, USER]}),
+    "a call before": ("/v1/chat/completions", {"messages": [USER, {"role": "assistant", "tool_calls": [CALLING]}, {"role": "tool", "tool_call_id": "c", "content": "はい"}]}),
+    "a result": ("/v1/chat/completions", {"messages": [USER, {"role": "assistant", "tool_calls": [CALLING]}, {"role": "tool", "tool_call_id": "c", "content": WRITTEN}]}),
+    "what a tool is for": ("/v1/chat/completions", {"messages": [USER], "tools": [{"type": "function", "function": {"name": "f", "description": WRITTEN}}]}),
+    "what a tool takes": ("/v1/chat/completions", {"messages": [USER], "tools": [{"type": "function", "function": {"name": "f", "parameters": FORM}}]}),
+    "a form": ("/v1/chat/completions", {"messages": [USER], "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": FORM}}}),
+    "a choice": ("/v1/chat/completions", {"messages": [USER], "structured_outputs": {"choice": [PLANTED, "受付"]}}),
+    "an end": ("/v1/chat/completions", {"messages": [USER], "stop": [PLANTED]}),
+    "instructions": ("/v1/responses", {"input": "はい", "instructions": WRITTEN}),
+    "a tool of responses": ("/v1/responses", {"input": "はい", "tools": [{"type": "function", "name": "f", "parameters": FORM, "strict": False}]}),
+    "a form of responses": ("/v1/responses", {"input": "はい", "text": {"format": {"type": "json_schema", "name": "n", "schema": FORM}}}),
+    "system of messages": ("/v1/messages", {"messages": [USER], "max_tokens": 9, "system": WRITTEN}),
+    "a tool of messages": ("/v1/messages", {"messages": [USER], "max_tokens": 9, "tools": [{"name": "f", "description": WRITTEN, "input_schema": FORM}]}),
+    "a form of ollama": ("/api/chat", {"messages": [USER], "format": FORM}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_wherever_in_a_request_it_is_planted_the_model_reads_a_token(place: str, running: Running, heard: Heard) -> None:
+    heard.sent.clear()
+    heard.options.clear()
+    path, asked = PLACES[place]
+    with running.client() as raw:
+        found = raw.post(path, json={"model": "heard", **asked})
+    assert found.status_code == 200, found.text
+    read = json.dumps([heard.sent, [repr(options) for options in heard.options]], ensure_ascii=False)
+    assert heard.sent and PLANTED not in read and "【電話番号1】" in read
+
+
+def test_an_answer_in_a_form_with_tokens_is_given_back_as_it_was_written(serving: Callable[..., Any], tiny: Path) -> None:
+    """A model of our own, held to a choice of which it sees the token alone."""
+    asked = {"model": "tiny", "messages": [USER], "structured_outputs": {"choice": [PLANTED]}, "max_tokens": 60}
+    with serving(from_directory(tiny), guard=Guard(Checks())) as found, found.client() as raw:
+        said = raw.post("/v1/chat/completions", json=asked).json()["choices"][0]
+        counted = raw.post("/v1/responses/input_tokens", json={"model": "tiny", "input": WRITTEN, "instructions": WRITTEN})
+    assert (said["message"]["content"], said["finish_reason"]) == (PLANTED, "stop")
+    assert counted.status_code == 200
 
 
 @pytest.mark.parametrize("entry", OWN)

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from served import Repeated, request, until
 
-from tsuzuri.serve import sending
+from tsuzuri.serve import heads, sending
 from tsuzuri.serve.models import Served, from_directory
 from tsuzuri.types import Done, Text, Usage
 
@@ -107,6 +108,44 @@ def test_a_body_in_drips_and_chunks_is_read_and_one_without_end_is_not(serving: 
             except OSError:
                 pass
             assert sent < 32 << 20, "it is cut off soon after it passes 10 MiB"
+
+
+def test_a_connection_without_a_request_is_not_kept_and_one_with_a_slow_answer_is(
+    serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "SECONDS", 0.3)
+    with serving(Served("slow", Repeated(1.0, Text("は"), Done("stop")))) as running:
+        place = ("127.0.0.1", int(running.url.rpartition(":")[2]))
+        silent, half, drips, again = (socket.create_connection(place, timeout=10) for _ in range(4))
+        half.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ")
+        again.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea")
+        begun = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - begun < 3:
+                drips.sendall(b"G")
+                time.sleep(0.05)
+        assert time.monotonic() - begun < 3, "drips do not make it longer"
+        assert silent.recv(100) == half.recv(100) == b""
+        assert again.recv(1000).startswith(b"HTTP/1.1 200") and again.recv(100) == b""
+        for connection in (silent, half, drips, again):
+            connection.close()
+        with running.client() as client:
+            for _ in range(2):  # on one connection
+                found = client.post("/v1/chat/completions", json=BODY)
+                assert found.json()["choices"][0]["message"]["content"] == "は"
+
+
+def test_an_answer_that_takes_longer_than_it_may_is_cut_off_and_says_so(serving: Callable[..., Any]) -> None:
+    chat = slow(2000)
+    with serving(Served("slow", chat), deadline=0.5) as running, running.client() as client, ThreadPoolExecutor(2) as pool:
+        whole = pool.submit(client.post, "/v1/chat/completions", json=BODY)
+        stream = pool.submit(client.post, "/v1/chat/completions", json={**BODY, "stream": True})
+        answer = whole.result()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert answer.headers["x-should-retry"] == "false", "it would take as long again"
+        lines = [line for line in stream.result().text.split("\n\n") if line]
+        assert "deadline_exceeded" in lines[-2] and lines[-1] == "data: [DONE]" and len(lines) > 4
+        assert until(lambda: chat.closed == 2 and running.service.access.under_way == 0), "and the model no longer works on it"
 
 
 # ── the end of the server

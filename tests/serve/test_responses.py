@@ -118,6 +118,19 @@ def test_every_field_of_the_official_client_has_its_place() -> None:
         ({"tool_choice": "required"}, "tool_choice"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"inptu": 1}, "inptu"),
+        ({"input": [{"role": "user", "content": "あ", "weight": 2}]}, "input[0].weight"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": "あ", "weight": 2}]}]}, "input[0].content[0].weight"),
+        ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "", "x": 1}]}, "input[0].x"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "", "x": 1}]}, "input[0].x"),
+        ({"input": [{"type": "reasoning", "id": "r", "summary": [], "x": 1}]}, "input[0].x"),
+        ({"tools": [{**TOOL, "defer_loading": True}]}, "tools[0].defer_loading"),
+        (
+            {
+                "tools": [TOOL],
+                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f", "x": 1}]},
+            },
+            "tool_choice.tools[0].x",
+        ),
     ],
     ids=str,
 )

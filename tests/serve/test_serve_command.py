@@ -20,7 +20,7 @@ from served import Repeated
 
 from tsuzuri.commands._greeting import program
 from tsuzuri.serve.models import Served
-from tsuzuri.store import audit, database
+from tsuzuri.store import audit, database, keys
 from tsuzuri.types import Done, Text, Usage
 
 START = """
@@ -240,6 +240,28 @@ def test_what_is_printed_to_be_typed_can_be_typed_here(known: bool, tmp_path: Pa
     monkeypatch.setenv("PATH", str(tmp_path if known else tmp_path / "elsewhere"))
     monkeypatch.setattr(sys, "argv", [".venv/bin/tsuzuri", "serve"])
     assert program() == ("tsuzuri" if known else ".venv/bin/tsuzuri")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/tsuzuri/__main__.py", "serve"])
+    monkeypatch.setattr(sys, "executable", str(tmp_path.resolve() / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    assert program() == ("tsuzuri" if known else ".venv/bin/python -m tsuzuri")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_each_of_the_three_things_to_try_works_as_it_is_printed(first: bool, tmp_path: Path, upstream: Any) -> None:
+    """With the key that is shown once, and later with one of one's own in the environment."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    if not first:
+        with database.open(tmp_path / "data") as db:
+            _, secret = keys.create(db, "mine", scopes=("chat",))
+    with process(tmp_path, "--remote", f"far={upstream.url}/v1", TSUZURI_REMOTE_KEY=upstream.key, PATH=path) as server:
+        url, _, shown = printed(server)
+        until_up(url)
+        lines = [line.strip() for line in shown.splitlines() if line.startswith("  ") and "first-administrator" not in line]
+        assert len(lines) == 3
+        environment = {**os.environ, "PATH": path, "TSUZURI_LANG": "en", **({} if first else {"TSUZURI_KEY": secret})}
+        for line in lines:
+            done = subprocess.run(line, shell=True, input="あ", capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path)
+            assert "こんにちは" in done.stdout, (line, done.stderr)
 
 
 def test_keys_for_two_places_are_not_sent_anywhere(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ EVERY: dict[str, Any] = {  # another value than the usual one for each key
     "plain_http": True,
     "share_port": True,
     "grace": 2.5,
+    "deadline": 90.0,
     "at_once": 3,
     "shared_limits": True,
     "prices": None,
@@ -191,7 +192,7 @@ def test_settings_become_the_terms_of_the_service(tmp_path: Path) -> None:
     usual = Terms()
     assert terms.guard.checks is not None
     assert (terms.guard.checks.mask, terms.guard.checks.refuse, terms.guard.checks.injection) == ((), ("weapons",), "refuse")
-    assert (terms.at_once, terms.keep, terms.keep_content, terms.shared_limits) == (3, 7, True, True)
+    assert (terms.at_once, terms.deadline, terms.keep, terms.keep_content, terms.shared_limits) == (3, 90.0, 7, True, True)
     assert terms.keep_ms == 365 * 86_400_000
     assert {"ai.example", "localhost"} <= set(terms.hosts)
     assert terms.cost is not None and terms.cost("a", input=1, output=1, at=0) == 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Sequence
+import pkgutil
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types import chat, shared_params
 from openai.types.chat import completion_create_params
 from openai.types.completion_create_params import CompletionCreateParamsBase
 
@@ -166,6 +170,85 @@ WRONG = [
 @pytest.mark.parametrize(("more", "param"), WRONG, ids=lambda value: str(value)[:50])
 def test_what_is_wrong_is_named(more: dict[str, Any], param: str) -> None:
     assert refusal(openai_chat.read, {**BASE, **more}).param == param
+
+
+FUNCTION = {"name": "f", "arguments": "{}"}
+CALLED = {"id": "c", "type": "function", "function": FUNCTION}
+Nested = tuple[Any, str, dict[str, Any], Callable[[Any], dict[str, Any]]]
+
+
+def said(role: str, **more: Any) -> tuple[str, dict[str, Any], Callable[[Any], dict[str, Any]]]:
+    return "messages[0]", {"role": role, "content": "あ", **more}, lambda value: {"messages": [value]}
+
+
+def part(**of: Any) -> tuple[str, dict[str, Any], Callable[[Any], dict[str, Any]]]:
+    return "messages[0].content[0]", of, lambda value: {"messages": [{"role": "user", "content": [value]}]}
+
+
+NESTED: list[Nested] = [  # a type of the official client, where it stands, what of it is used, and a request around it
+    (chat.ChatCompletionSystemMessageParam, *said("system")),
+    (chat.ChatCompletionDeveloperMessageParam, *said("developer")),
+    (chat.ChatCompletionUserMessageParam, *said("user")),
+    (chat.ChatCompletionAssistantMessageParam, *said("assistant", refusal="だめ", tool_calls=[CALLED])),
+    (chat.ChatCompletionToolMessageParam, *said("tool", tool_call_id="c")),
+    (chat.ChatCompletionContentPartTextParam, *part(type="text", text="あ")),
+    (chat.ChatCompletionContentPartRefusalParam, *part(type="refusal", refusal="だめ")),
+    (chat.ChatCompletionMessageFunctionToolCallParam, "messages[0].tool_calls[0]", CALLED, lambda value: {"messages": [{"role": "assistant", "tool_calls": [value]}]}),
+    (chat.chat_completion_message_function_tool_call_param.Function, "messages[0].tool_calls[0].function", FUNCTION, lambda value: {"messages": [{"role": "assistant", "tool_calls": [{**CALLED, "function": value}]}]}),
+    (chat.ChatCompletionFunctionToolParam, "tools[0]", TOOL, lambda value: {"tools": [value]}),
+    (shared_params.FunctionDefinition, "tools[0].function", {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": False}, lambda value: {"tools": [{"type": "function", "function": value}]}),
+    (chat.ChatCompletionNamedToolChoiceParam, "tool_choice", {"type": "function", "function": {"name": "f"}}, lambda value: {"tools": [TOOL], "tool_choice": value}),
+    (chat.chat_completion_named_tool_choice_param.Function, "tool_choice.function", {"name": "f"}, lambda value: {"tools": [TOOL], "tool_choice": {"type": "function", "function": value}}),
+    (chat.ChatCompletionAllowedToolChoiceParam, "tool_choice", {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]}}, lambda value: {"tools": [TOOL], "tool_choice": value}),
+    (chat.ChatCompletionAllowedToolsParam, "tool_choice.allowed_tools", {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]}, lambda value: {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": value}}),
+    (chat.ChatCompletionStreamOptionsParam, "stream_options", {"include_usage": True}, lambda value: {"stream": True, "stream_options": value}),
+    (shared_params.ResponseFormatText, "response_format", {"type": "text"}, lambda value: {"response_format": value}),
+    (shared_params.ResponseFormatJSONObject, "response_format", {"type": "json_object"}, lambda value: {"response_format": value}),
+    (shared_params.ResponseFormatJSONSchema, "response_format", {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}, lambda value: {"response_format": value}),
+    (shared_params.response_format_json_schema.JSONSchema, "response_format.json_schema", {"name": "n", "schema": {}, "strict": True, "description": "d"}, lambda value: {"response_format": {"type": "json_schema", "json_schema": value}}),
+]  # fmt: skip
+ELSEWHERE = {  # types whose kind or field is refused as a whole
+    "messages[0].role": [{"messages": [{"role": "function", "content": "あ"}]}],
+    "messages[0].content[0].type": [
+        {"messages": [{"role": "user", "content": [{"type": kind, kind: {}}]}]} for kind in ("image_url", "input_audio", "file")
+    ],
+    "messages[0].tool_calls[0].type": [{"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "type": "custom", "custom": {}}]}]}],
+    "messages[0].audio": [{"messages": [{"role": "assistant", "content": "あ", "audio": {"id": "a"}}]}],
+    "tools[0].type": [{"tools": [{"type": "custom", "custom": {"name": "c"}}]}],
+    "tool_choice": [{"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "c"}}}],
+}
+
+
+@pytest.mark.parametrize(("theirs", "place", "taken", "around"), NESTED, ids=lambda value: getattr(value, "__name__", ""))
+def test_every_field_within_a_field_is_used_or_refused_by_its_place(
+    theirs: Any, place: str, taken: dict[str, Any], around: Callable[[Any], dict[str, Any]]
+) -> None:
+    openai_chat.read({**BASE, **around(taken)})
+    for name in [*theirs.__annotations__, "nobody_knows_this"]:
+        if name not in taken:
+            value = True if name.startswith("include_") else "x"
+            assert refusal(openai_chat.read, {**BASE, **around({**taken, name: value})}).param == f"{place}.{name}"
+
+
+def test_what_is_refused_as_a_whole_is_named() -> None:
+    for place, requests in ELSEWHERE.items():
+        for more in requests:
+            assert refusal(openai_chat.read, {**BASE, **more}).param == place
+
+
+def test_no_type_of_the_official_client_is_forgotten_here() -> None:
+    """Of all that a request is made of: what is neither in the table nor part of what is refused as a whole."""
+    modules = [importlib.import_module(f"{chat.__name__}.{one.name}") for one in pkgutil.iter_modules(chat.__path__) if "param" in one.name]
+    there = {
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if typing_extensions.is_typeddict(kind) and kind.__module__ == module.__name__ and not kind.__name__.startswith("CompletionCreate")
+    }
+    whole = ("Audio", "Voice", "Image", "File", "Custom", "FunctionCall", "FunctionMessage", "Prediction", "Moderation", "PromptCache", "WebSearch", "CompletionList", "CompletionUpdate")  # fmt: skip
+    names = {kind.__name__ for kind in there - {row[0] for row in NESTED} if not any(word in kind.__name__ for word in whole)}
+    assert names == {"Function"}, "that of the deprecated functions, which are refused"
+    assert len(there) > 40
 
 
 def test_a_field_nobody_knows_is_answered_with_the_nearest() -> None:

@@ -16,7 +16,7 @@ from tsuzuri import device as devices
 from tsuzuri.chat import labels, template
 from tsuzuri.engine.constrain import Vocabulary
 from tsuzuri.engine.engine import LocalEngine
-from tsuzuri.errors import ConfigError, FormatError, MissingError, Words
+from tsuzuri.errors import ConfigError, FormatError, MissingError, Words, why
 from tsuzuri.model import compiled, weights
 from tsuzuri.model.adapt import quantize as quantisation
 from tsuzuri.text import fast
@@ -79,7 +79,7 @@ def _existing(path: Path) -> Path:
     except OSError as error:
         raise MissingError(
             asked,
-            found=Words(f"開けません（{error.strerror}）。", f"It cannot be opened ({error.strerror})."),
+            found=Words(f"開けません（{why(error).ja}）。", f"It cannot be opened ({why(error).en})."),
             todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
         ) from error
     if not there:

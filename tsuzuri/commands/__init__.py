@@ -16,12 +16,15 @@ from pathlib import Path
 import click
 
 from tsuzuri import __version__
+from tsuzuri.commands import _click
 from tsuzuri.errors import StopRequested, TsuzuriError, Words, language
 from tsuzuri.folder import find, names
 
 
 class Verbs(click.Group):
     """The verbs of this folder, found by file name and imported one at a time."""
+
+    context_class = _click.Context
 
     def list_commands(self, context: click.Context) -> list[str]:
         return names(__name__)
@@ -57,6 +60,7 @@ def _in_one_language(command: click.Command) -> click.Command:
     """The same command with its help, and that of its options and subcommands, in the reader's language."""
     command.help = "\n\n".join(_half(part) for part in cleandoc(command.help or "").split("\n\n"))
     command.short_help = command.help.partition("\n")[0]
+    command.context_class = _click.Context
     if not any(isinstance(parameter, click.Option) and "--help" in parameter.opts for parameter in command.params):
         told = str(Words("使い方を表示して終わる", "Show this and exit"))
         command.params.append(click.help_option("-h", "--help", help=told)(lambda: None).__click_params__[0])  # type: ignore[attr-defined]
@@ -85,7 +89,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _click.show(error)
         sys.exit(error.exit_code)
     except StopRequested as stop:
         click.echo(str(stop), err=True)

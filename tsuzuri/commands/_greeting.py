@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -40,8 +41,8 @@ def tell(address: Address, port: int, models: Sequence[Served], secret: str | No
         path, body = "chat/completions", f'{{"model": "{writer.name}", "messages": [{{"role": "user", "content": "こんにちは"}}]}}'
     for line in (
         *([f"{program()} chat --url {url}/v1 --key {shown}"] if writer else []),
-        f"curl {url}/v1/{path} -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' -d '{body}'",
-        f"python: openai.OpenAI(base_url='{url}/v1', api_key='{shown}')",
+        f"curl {url}/v1/{path} -H \"Authorization: Bearer {shown}\" -H 'Content-Type: application/json' -d '{body}'",
+        in_python(f"{url}/v1", shown, None if writer is None else writer.name, names[0]),
     ):
         click.echo(f"  {line}")
     if invitation is not None:
@@ -55,9 +56,32 @@ def tell(address: Address, port: int, models: Sequence[Served], secret: str | No
     click.echo(str(Words("Ctrl-C で終わります。", "Ctrl-C ends it.")))
 
 
+def in_python(url: str, key: str, writer: str | None, reader: str) -> str:
+    """A line for the shell: the official client, by the Python that this program runs in."""
+    secret = "os.environ['TSUZURI_KEY']" if key.startswith("$") else f"'{key}'"
+    client = f"openai.OpenAI(base_url='{url}', api_key={secret})"
+    if writer is None:
+        asked = f"{client}.embeddings.create(model='{reader}', input='こんにちは').data[0].embedding[:3]"
+    else:
+        said = "[{'role': 'user', 'content': 'こんにちは'}]"
+        asked = f"{client}.chat.completions.create(model='{writer}', messages={said}).choices[0].message.content"
+    modules = "openai, os" if key.startswith("$") else "openai"
+    return f'{python()} -c "import {modules}; print({asked})"'
+
+
 def program() -> str:
     """How this program is called from here: by its name where the shell knows it, else as it was called."""
-    return "tsuzuri" if shutil.which("tsuzuri") else sys.argv[0]
+    if shutil.which("tsuzuri"):
+        return "tsuzuri"
+    return f"{python()} -m tsuzuri" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+
+
+def python() -> str:
+    """The Python of this program, as it can be called from here."""
+    try:
+        return str(Path(sys.executable).relative_to(Path.cwd()))
+    except ValueError:
+        return sys.executable
 
 
 def tell_unpriced(models: Sequence[Served], costs: Prices) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tsuzuri.errors import InputError, MissingError, Words
+from tsuzuri.errors import InputError, MissingError, Words, why
 
 MAX_BYTES = 1 << 24  # no context is 16 MiB long
 
@@ -28,7 +28,7 @@ def from_file(path: Path) -> str:
     except OSError as error:
         raise MissingError(
             asked,
-            found=Words(f"開けません（{error.strerror}）。", f"It cannot be opened ({error.strerror})."),
+            found=Words(f"開けません（{why(error).ja}）。", f"It cannot be opened ({why(error).en})."),
             todo=Words("パスと権限を確かめてください。", "Check the path and the permissions."),
         ) from error
     return _text(found, asked)

@@ -10,7 +10,7 @@ import click
 
 from tsuzuri.commands._model import directory_option, named
 from tsuzuri.commands._piped import piped
-from tsuzuri.errors import ContextError, SpaceError, Words
+from tsuzuri.errors import ContextError, SpaceError, Words, why
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -203,7 +203,7 @@ def _draw(found: Attention, text: str, file: Path) -> None:
     except OSError as error:
         raise SpaceError(
             Words(f"{file} に図を書こうとしました。", f"Writing the picture {file}."),
-            found=Words(f"書けません（{error.strerror}）。", f"It cannot be written ({error.strerror})."),
+            found=Words(f"書けません（{why(error).ja}）。", f"It cannot be written ({why(error).en})."),
             todo=Words("場所と権限を確かめてください。", "Check the place and the permissions."),
         ) from error
 

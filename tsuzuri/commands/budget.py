@@ -126,6 +126,13 @@ def set_(amount: str, key: str | None, user: str | None, everybody: bool, data: 
         else Words(f"{name}：予算なし", f"{name}: no budget")
     )
     click.echo(str(said))
+    if amount:
+        told(
+            Words(
+                "手元のモデルは、料金表に行を書くまで 0 円と数えます（tsuzuri serve --prices）。",
+                "A model of your own costs nothing until it has a row in a table of prices (tsuzuri serve --prices).",
+            )
+        )
 
 
 @command.command()
@@ -198,14 +205,10 @@ def estimate(model: str, reading: int, cached: int, giving: int, calls: int, pat
         print_json({"calls": calls, "micro_yen": in_yen, "micro_units": in_units, "total_micro_yen": total, **_price(model, price, rate)})
         return
     one, unit = (in_units, Words(price.currency, price.currency)) if in_yen is None else (in_yen, Words("円", "yen"))
-    click.echo(
-        str(
-            Words(
-                f"1 回 {yen(one)} {unit.ja}、{calls:,} 回で {yen(one * calls)} {unit.ja}",
-                f"{yen(one)} {unit.en} a call, {yen(one * calls)} for {calls:,}",
-            )
-        )
+    together = (
+        Words(f"、{calls:,} 回で {yen(one * calls)} {unit.ja}", f", {yen(one * calls)} for {calls:,}") if calls > 1 else Words("", "")
     )
+    click.echo(str(Words(f"1 回 {yen(one)} {unit.ja}{together.ja}", f"{yen(one)} {unit.en} a call{together.en}")))
     told(
         Words(
             f"{price.from_} からの料金。出どころ：{price.source or '自分の表'}",
@@ -220,7 +223,14 @@ def _unknown(model: str, known: list[str]) -> ConfigError:
     return ConfigError(
         Words(f"{model} の料金を見積もろうとしました。", f"Estimating what {model} costs."),
         found=Words("料金表に、今日の料金がありません。", "There is no price of today in the table."),
-        todo=suggestion(model, known),
+        todo=suggestion(
+            model,
+            known,
+            Words(
+                "tsuzuri budget prices で一覧を見るか、--prices で料金表を渡してください。",
+                "See tsuzuri budget prices, or give a table with --prices.",
+            ),
+        ),
     )
 
 

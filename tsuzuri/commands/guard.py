@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tsuzuri.commands._piped import from_file, piped
-from tsuzuri.errors import InputError, SpaceError, Words
+from tsuzuri.errors import InputError, SpaceError, Words, why
 
 
 @click.command()
@@ -72,7 +72,7 @@ def _keep(path: Path, pairs: dict[str, str]) -> None:
     except OSError as error:
         raise SpaceError(
             Words(f"対応表を {path} に書こうとしました。", f"Writing the vault to {path}."),
-            found=Words(f"書けません（{error.strerror}）。", f"It cannot be written ({error.strerror})."),
+            found=Words(f"書けません（{why(error).ja}）。", f"It cannot be written ({why(error).en})."),
             todo=Words("場所と権限を確かめてください。", "Check the place and the permissions."),
         ) from error
 

@@ -164,7 +164,7 @@ class BatchEngine:
                 ),
                 todo=Words("max_tokens か文章を短くしてください。", "Ask for fewer max_tokens, or shorten the text."),
             )
-        choosing = self.one.choosing(first, sampling)
+        choosing = self.one.choosing(first, sampling, tenant)
         with self._lock:
             self._admit()
         place = Place(most, memory=self.one.memory(ids))

@@ -1,8 +1,8 @@
 """Which tokens may come next, so that the output is what its `Constraint` says.
 
 In: the bytes of every id, once; a `Constraint`. Out: a `Matcher` for one request: what is ruled out now, and `accept` of what was
-chosen. The work is done by llguidance, an optional package, within `LIMITS`; what it compiled is kept for the next request. A service
-has it tried in another process first (`apart.py`).
+chosen. The work is done by llguidance, an optional package, within `LIMITS`; what it compiled is kept for the next request of the same tenant. A
+service has it tried in another process first (`apart.py`).
 It knows no text and chooses nothing.
 """
 
@@ -12,8 +12,6 @@ import json
 import os
 import re
 import sys
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsuzuri.engine.constraint import SEVERAL, Constraint
-from tsuzuri.errors import ConfigError, InputError, MissingError, Words
+from tsuzuri.engine.shares import Shares
+from tsuzuri.errors import BusyError, ConfigError, InputError, MissingError, Words
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 KEPT = 256 * 1024  # bytes of compiled constraints, each counted as its text and
 EACH = 16 * 1024  # this
+WAITING = 5.0  # seconds for what the same tenant has compiled before
 LIMITS = {
     "max_lexer_states": 20_000,  # about 2 kB each
     "max_grammar_size": 100_000,  # symbols
@@ -51,30 +51,23 @@ class Vocabulary:
         """Ids 0 … size - 1; `never`: those that no text says, the special ones."""
         self._bytes, self.size, self._never = token_bytes, size, frozenset(never)
         self.apart: Apart | None = None
-        self._lock = threading.Lock()
         self._compiling = ThreadPoolExecutor(1, thread_name_prefix="tsuzuri-compiling", initializer=_gives_way)
         self._tokens: LLTokenizer | None = None
-        self._kept: OrderedDict[Constraint, LLMatcher] = OrderedDict()
+        self._kept: Shares[Constraint, LLMatcher] = Shares(KEPT)
 
-    def matcher(self, constraint: Constraint) -> Matcher:
-        """Raises ConfigError for what cannot be compiled, and MissingError without llguidance. While one is compiled, others that are
-        known go on."""
-        found = self._known(constraint)
+    def matcher(self, constraint: Constraint, tenant: str = "") -> Matcher:
+        """Raises ConfigError for what cannot be compiled, MissingError without llguidance, and BusyError where strangers ask for more
+        than can be compiled. While one is compiled, others that are known go on; one tenant has one compiled at a time."""
+        found = self._kept.get(tenant, constraint)
         if found is None:
-            compiled = self._compiled(constraint)
-            with self._lock:
-                self._kept[constraint] = compiled
-                while sum(EACH + len(each.text.encode()) for each in self._kept) > KEPT:
-                    self._kept.popitem(last=False)
-                found = compiled.deep_copy()
-        return Matcher(found, self.size)
-
-    def _known(self, constraint: Constraint) -> LLMatcher | None:
-        with self._lock:
-            found = self._kept.get(constraint)
-            if found is not None:
-                self._kept.move_to_end(constraint)  # the last one used
-            return None if found is None else found.deep_copy()
+            with self._kept.turn(tenant, WAITING if self.apart is not None else None) as mine:
+                if not mine:
+                    raise _busy()
+                found = self._kept.get(tenant, constraint)  # another request may have asked for the same
+                if found is None:
+                    found = self._compiled(constraint)
+                    self._kept.put(tenant, constraint, found, EACH + len(constraint.text.encode()))
+        return Matcher(found.deep_copy(), self.size)
 
     def _compiled(self, constraint: Constraint) -> LLMatcher:
         guidance, written = _llguidance(), program(constraint) + WHOLE
@@ -220,6 +213,14 @@ def _calls(made: Any) -> Iterator[str]:
         yield f"told: mark {_literal(head[head.index(mark) + len(mark) :])} any"
         yield f"start: told{{0,{SEVERAL if most is None else most}}} REST"
         yield f"REST: /(?s:.*)/ & ~/(?s:.*){escaped}(?s:.*)/"
+
+
+def _busy() -> BusyError:
+    return BusyError(
+        Words("出力の制約を準備しようとしました。", "Preparing a constraint of the output."),
+        found=Words("同じ依頼元のほかの制約を準備しています。", "Other constraints that you asked for are being prepared."),
+        todo=Words("少し待ってから、もう一度頼んでください。", "Wait a moment and ask again."),
+    )
 
 
 def _reason(said: str) -> str:

@@ -75,6 +75,8 @@ def choice(texts: Sequence[str]) -> Constraint:
     """One of these texts."""
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise _refused(Words("choice には文字列の並びが要ります。", "choice takes a list of texts."))
+    if any(texts):
+        _bounded("choice", "".join(texts), CHOSEN)  # before a megabyte of it is written as JSON
     return Constraint("choice", json.dumps(list(texts), ensure_ascii=False))
 
 

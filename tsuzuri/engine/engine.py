@@ -92,9 +92,9 @@ class LocalEngine:
         self.check_sampling(sampling)
         return Generation(self, list(ids), sampling)
 
-    def matcher(self, sampling: Sampling) -> Matcher | None:
-        """The way through the constraint of a request. Raises ConfigError where it cannot be followed, and MissingError without
-        llguidance."""
+    def matcher(self, sampling: Sampling, tenant: str = "") -> Matcher | None:
+        """The way through the constraint of a request. Raises ConfigError where it cannot be followed, MissingError without llguidance,
+        and BusyError where the tenant has too many prepared at once."""
         if sampling.constraint is None:
             return None
         asked = Words("出力の形を決めようとしました。", "Constraining the output.")
@@ -110,11 +110,12 @@ class LocalEngine:
                 found=Words("このモデルには、文章の終わりを示すトークンがありません。", "This model has no token that ends a text."),
                 todo=Words("stop_token_ids で指定してください。", "Name one with stop_token_ids."),
             )
-        return self.vocabulary.matcher(sampling.constraint)
+        return self.vocabulary.matcher(sampling.constraint, tenant)
 
-    def choosing(self, first: Sequence[int], sampling: Sampling) -> Choosing:
+    def choosing(self, first: Sequence[int], sampling: Sampling, tenant: str = "") -> Choosing:
         """What chooses the tokens of one request that begins with `first`. Raises what `matcher` raises."""
-        return Choosing(first, sampling, self.eos_ids, self.context_length, self.matcher(sampling), self.lookup, self.known_ids)
+        matcher = self.matcher(sampling, tenant)
+        return Choosing(first, sampling, self.eos_ids, self.context_length, matcher, self.lookup, self.known_ids)
 
     @property
     def known_ids(self) -> int | None:

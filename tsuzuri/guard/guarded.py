@@ -1,6 +1,6 @@
 """A Chat that masks what goes in, and lets no secret and nothing refused come out: `guarded(chat, checks) -> Chat`.
 
-In: messages. On the way in, personal data become tokens, in every message alike; what a person or a tool says is looked at for injection
+In: messages. On the way in, personal data become tokens, in every message, tool and form of an answer alike; what a person or a tool says is looked at for injection
 and for refused content. On the way out, secrets are hidden, refused content ends the answer, and tokens become what they stand for, in
 text, thoughts, sources and the arguments of tools. A Notice says what was done; a refusal is Done("content_filter"). The vault lives for one call:
 the history comes whole each time, so the same words get the same tokens. It is no boundary for tools: see `score.py`.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from tsuzuri.guard.secrets import Secrets, Watch
 from tsuzuri.guard.stream import mask
 from tsuzuri.types import Chat, Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall
 
+READ = ("description", "title", "enum", "const", "default", "examples")  # keywords of a schema in which people write
 SENTENCE = 400  # characters of an answer that are held back for its content at most
 
 
@@ -51,12 +52,12 @@ def guarded(chat: Chat, checks: Checks) -> Chat:
 
     async def answer(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
         vault = Vault()
-        looked = await asyncio.to_thread(_looked, messages, checks, vault)  # a long text takes its time, and others are waiting
+        looked = await asyncio.to_thread(_looked, messages, options, checks, vault)  # a long text takes its time, and others are waiting
         for event in looked.told:
             yield event
         if looked.sent is None:
             return
-        async for event in _Out(checks, vault)(chat(looked.sent, options)):
+        async for event in _Out(checks, vault)(chat(*looked.sent)):
             yield event
 
     return answer
@@ -67,10 +68,10 @@ class _Looked:
     """What became of the messages: what is told, and what the model is sent; None: nothing."""
 
     told: tuple[Event, ...]
-    sent: Sequence[Message] | None
+    sent: tuple[Sequence[Message], Options] | None
 
 
-def _looked(messages: Sequence[Message], checks: Checks, vault: Vault) -> _Looked:
+def _looked(messages: Sequence[Message], options: Options, checks: Checks, vault: Vault) -> _Looked:
     told: list[Event] = []
     suspected = None if checks.injection == "ignore" else _suspected(messages)
     if suspected:
@@ -82,9 +83,10 @@ def _looked(messages: Sequence[Message], checks: Checks, vault: Vault) -> _Looke
         told.append(Notice(str(_told_content(asked[0], answered=False))))
         return _Looked((*told, Done("content_filter", {"guard": "content", "category": _category(asked[0])})), None)
     sent, found = masked_messages(messages, checks.mask, vault)
-    if found:
-        told.append(Notice(str(told_masked(found))))
-    return _Looked(tuple(told), sent)
+    among, more = masked_options(options, checks.mask, vault)
+    if found or more:
+        told.append(Notice(str(told_masked([*found, *more]))))
+    return _Looked(tuple(told), (sent, among))
 
 
 class _Out:
@@ -230,6 +232,38 @@ def masked_messages(messages: Sequence[Message], kinds: Sequence[str], vault: Va
         calls = tuple(replace(call, arguments=_in_json(call.arguments, masked)) for call in message.tool_calls)
         sent.append(replace(message, content=masked(message.content), tool_calls=calls))
     return sent, every
+
+
+def masked_options(options: Options, kinds: Sequence[str], vault: Vault) -> tuple[Options, list[Finding]]:
+    """What a model reads of tools and of the form of an answer, and where it is to stop, with tokens; and what was found. Names, types and
+    patterns stay: what is written in a form comes back with the answer, unmasked like that."""
+    every: list[Finding] = []
+
+    def masked(text: str) -> str:
+        shown, found = mask(text, vault, kinds)
+        every.extend(found)
+        return shown
+
+    tools = tuple(_shown(tool, masked) for tool in options.tools)
+    form = options.sampling.constraint
+    if form is not None and form.kind in ("json_schema", "choice"):
+        form = replace(form, text=json.dumps(_shown(json.loads(form.text), masked, form.kind == "choice"), ensure_ascii=False))
+    stop = tuple(masked(text) for text in options.stop)
+    if not every:
+        return options, every
+    return replace(options, tools=tools, stop=stop, sampling=replace(options.sampling, constraint=form)), every
+
+
+def _shown(value: Any, change: Callable[[str], str], read: bool = False) -> Any:
+    """A JSON Schema, or a tool around it, whose words (`READ`, and all within) are changed."""
+    match value:
+        case str():
+            return change(value) if read else value
+        case list():
+            return [_shown(one, change, read) for one in value]
+        case Mapping():
+            return {key: _shown(one, change, read or (key in READ and not isinstance(one, Mapping))) for key, one in value.items()}
+    return value
 
 
 def _in_json(arguments: str, change: Callable[[str], str]) -> str:

@@ -34,7 +34,7 @@ from tsuzuri.serve.keeping import Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
 from tsuzuri.serve.refusal import Refusal, openai_shape, refused
-from tsuzuri.serve.running import Gone, Stopping, while_wanted
+from tsuzuri.serve.running import Gone, Late, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
 from tsuzuri.serve.signing import Signing
 from tsuzuri.serve.terms import Terms
@@ -102,7 +102,7 @@ class Service:
             with call.steps("body"):
                 await self.books.ready()
                 call.body = await self._body(door, call)
-            await while_wanted(self._answer(door, call, out), receive, self.stopping)
+            await while_wanted(self._answer(door, call, out), receive, self.stopping, self.terms.deadline)
 
     async def _body(self, door: Door, call: Call) -> Mapping[str, Any]:
         return await bounds.body(call.request.stream(), call.headers) if door.method in WITH_BODY else {}
@@ -131,11 +131,8 @@ class Service:
             await self.pipeline(door, call, receive, out)
         except (Gone, ClientDisconnect):
             pass
-        except Stopping:
-            with suppress(Gone):
-                await out.refuse(stopping(), door.shape if door else openai_shape)
         except Exception as error:
-            found = refused(error)
+            found = stopping() if isinstance(error, Stopping) else late() if isinstance(error, Late) else refused(error)
             if found.status == 500:
                 LOG.error("%s: %s", call.id, _where(error))
             with suppress(Gone, OSError):
@@ -168,7 +165,10 @@ class Service:
         found = request.headers.getlist("host")
         match = HOST.fullmatch(found[0]) if len(found) == 1 else None
         if match is None or not ("*" in self._hosts or match["name"].lower() in self._hosts):
-            words = Words("Host が、このサーバーの名前ではありません。", "The Host header does not name this server.")
+            words = Words(
+                "Host が、このサーバーの名前ではありません。管理者は、起動時の --name で名前を加えられます。",
+                "The Host header does not name this server. Whoever runs it can add a name with --name.",
+            )
             raise Refusal(400, words, code="invalid_host")
 
     def _count(self, door: Door | None, call: Call, out: Sender, begun: float) -> None:
@@ -284,6 +284,11 @@ async def _never(request: Request) -> None:
 
 def stopping() -> Refusal:
     return Refusal(503, Words("サーバーを止めています。", "The server is going down."), code="shutting_down", retry=5)
+
+
+def late() -> Refusal:
+    words = Words("答えに、許された時間より長くかかりました。", "The answer took longer than it may.")
+    return Refusal(504, words, code="deadline_exceeded")
 
 
 def _where(error: BaseException) -> str:

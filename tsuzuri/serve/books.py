@@ -106,7 +106,7 @@ class Books:
             self._surely(self._given_back(reserving))
             raise
         if isinstance(held, ledger.Refusal):
-            raise _spent(held)
+            raise _spent(held, most)
         return held
 
     async def _given_back(self, reserving: asyncio.Task[ledger.Reservation | ledger.Refusal]) -> None:
@@ -313,9 +313,20 @@ def _bytes(asked: Asked) -> int:
     return tools + sum(len(text.encode()) + TURN for text in texts)
 
 
-def _spent(refusal: ledger.Refusal) -> Refusal:
+def _spent(refusal: ledger.Refusal, most: int) -> Refusal:
+    """What everybody together has left is for nobody to know but those who look after it."""
     whose = refusal.owner.partition(":")[0]
     names = {"key": Words("このキー", "this key"), "user": Words("この利用者", "this user")}
     name = names.get(whose, Words("全体", "everybody together"))
-    words = Words(f"{name.ja}の今月の予算が足りません。", f"The budget of {name.en} for this month does not suffice.")
+    needed, left = yen(most), yen(refusal.left)
+    words = Words(f"{name.ja}の今月の予算が足りません", f"The budget of {name.en} for this month does not suffice")
+    shown = (
+        Words(f"（最大 {needed} 円かかるところ、残りは {left} 円）", f" (it may cost {needed} yen, and {left} yen are left)")
+        if whose in names
+        else Words("", "")
+    )
+    words = Words(
+        f"{words.ja}{shown.ja}。max_tokens を小さくするか、管理者に相談してください。",
+        f"{words.en}{shown.en}. Ask for fewer max_tokens, or ask an administrator.",
+    )
     return Refusal(429, words, code="insufficient_quota")  # not worth another try: x-should-retry is false

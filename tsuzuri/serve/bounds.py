@@ -26,6 +26,7 @@ CLOSE = {"connection": "close"}  # what is left of it is not read
 LET_PASS = 64 << 20  # bytes that are thrown away as they come, so that whoever sends them hears the answer
 OFF_LOOP = 1 << 16  # bytes from which on decoding happens in a thread, so that the others do not wait
 NOT_MARKS = bytes(set(range(256)) - set(b'"[]{},:'))
+NOT_ESCAPING = bytes(set(NOT_MARKS) - set(b"\\/bfnrtu"))  # what neither is a mark nor stands behind a backslash in JSON
 BRACKETS = bytes.maketrans(b"{}", b"[]")
 SPACE, BLANK = b" \t\r\n", 4096  # bytes of space before the object
 
@@ -74,12 +75,13 @@ def _bounded(data: bytes) -> bool:
     """Whether halves of surrogate pairs may be spelled in it. Whole passes over the bytes and no loop over them: of what is no text,
     brackets, commas and colons are counted. Raises Refusal.
 
-    First what is escaped goes: pairs of backslashes, then quotes behind one. What stands before the first backslash outside of a string,
-    which is no JSON, is counted right; nothing behind it is ever decoded.
+    First what is escaped goes: pairs of backslashes, and quotes behind one, when the text between is gone. What stands before the first
+    backslash that escapes nothing, or is outside of a string, is counted right; that is no JSON, and nothing behind it is ever decoded.
     """
     single = data.replace(b"\\\\", b"") if b"\\" in data else data
     escaped = b"\\" in single
-    marks = (single.replace(b'\\"', b"") if escaped else single).translate(None, NOT_MARKS).replace(b'""', b"")
+    signs = single.translate(None, NOT_ESCAPING).replace(b'\\"', b"") if escaped else single
+    marks = signs.translate(None, NOT_MARKS).replace(b'""', b"")
     quotes = marks.count(b'"')
     if quotes % 2:
         raise _no_json(Words("文字列が閉じていません。", "A string does not end."))
@@ -98,7 +100,7 @@ def _bounded(data: bytes) -> bool:
         brackets = left
     if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:
         raise _no_json(Words(f"入れ子が {MAX_DEPTH} 段を超えています。", f"It is nested deeper than {MAX_DEPTH}."))
-    return escaped and (b"\\ud" in single or b"\\uD" in single)
+    return escaped and b"\\ud" in single.lower()
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

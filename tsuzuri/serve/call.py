@@ -171,7 +171,8 @@ class Call:
         able(model, asked)
         tokens = model.ours(Words("トークンの数", "a number of tokens"))
         await tokens.fits(asked.messages)
-        count = len(await tokens.conversation(await self.service.guard.messages(asked.messages), asked.options.tools))
+        messages, options = await self.service.guard.read(asked.messages, asked.options)
+        count = len(await tokens.conversation(messages, options.tools))
         cost = self.service.books.reading(model, count)
         if cost is not None:
             self.tell({INPUT: cost})

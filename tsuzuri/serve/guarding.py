@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.guard.checks import content
-from tsuzuri.guard.guarded import Checks, guarded, masked_messages, told_masked
+from tsuzuri.guard.guarded import Checks, guarded, masked_messages, masked_options, told_masked
 from tsuzuri.guard.mask import Vault
 from tsuzuri.guard.stream import mask
 from tsuzuri.types import Chat, Done, Event, Message, Options
@@ -28,11 +28,12 @@ class Guard:
     def chat(self, chat: Chat) -> Chat:
         return guarded(chat, self.checks) if self.checks else chat
 
-    async def messages(self, messages: Sequence[Message]) -> Sequence[Message]:
+    async def read(self, messages: Sequence[Message], options: Options) -> tuple[Sequence[Message], Options]:
         """A conversation as a model reads it: masked. For whoever only counts it."""
         if not (self.checks and self.checks.mask):
-            return messages
-        return (await asyncio.to_thread(masked_messages, messages, self.checks.mask, Vault()))[0]
+            return messages, options
+        kinds, vault = self.checks.mask, Vault()
+        return await asyncio.to_thread(lambda: (masked_messages(messages, kinds, vault)[0], masked_options(options, kinds, vault)[0]))
 
     async def text(self, text: str) -> tuple[str, list[str]]:
         """What a model reads that gives no text back: masked, away from the event loop, and what is to be told of it."""

@@ -24,6 +24,7 @@ TYPES = {
     429: "rate_limit_error",
     502: "upstream_error",
     503: "overloaded_error",
+    504: "timeout_error",
 }
 FAULT = Words("こちらの不具合で答えられませんでした。", "Something went wrong on our side.")
 

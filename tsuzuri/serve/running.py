@@ -139,16 +139,20 @@ class Stopping(Exception):
     """The server is going down and waits no longer."""
 
 
-async def while_wanted(work: Awaitable[T], receive: Receive, stopping: asyncio.Event) -> T:
-    """The result of `work`, which is cancelled as soon as the client is gone or the server stops: Gone, Stopping. The body of the
-    request must have been read before."""
+class Late(Exception):
+    """The answer took as long as one may."""
+
+
+async def while_wanted(work: Awaitable[T], receive: Receive, stopping: asyncio.Event, seconds: float) -> T:
+    """The result of `work`, which is cancelled as soon as the client is gone, the server stops, or it took `seconds`: Gone, Stopping,
+    Late. The body of the request must have been read before."""
     task = asyncio.ensure_future(work)
     gone, stop = asyncio.create_task(_gone(receive)), asyncio.create_task(stopping.wait())
     try:
-        await asyncio.wait({task, gone, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, gone, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Gone if gone.done() else Stopping
+        raise Gone if gone.done() else Stopping if stop.done() else Late
     finally:
         for each in (task, gone, stop):
             each.cancel()

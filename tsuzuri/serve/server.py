@@ -16,7 +16,8 @@ from types import FrameType
 
 import uvicorn
 
-from tsuzuri.errors import ConfigError, Words
+from tsuzuri.errors import ConfigError, Words, why
+from tsuzuri.serve import heads
 from tsuzuri.serve.app import MAX_HEAD, Service
 from tsuzuri.serve.terms import LOOPBACK
 
@@ -80,7 +81,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 service,
-                http="h11",
+                http=heads.Protocol,
                 ws="none",
                 loop="asyncio",
                 lifespan="on",
@@ -131,10 +132,9 @@ def listen(address: Address) -> socket.socket:
             found.listen(BACKLOG)
     except (OSError, OverflowError, AttributeError) as error:  # there are systems without SO_REUSEPORT
         found.close()
-        why = getattr(error, "strerror", None) or type(error).__name__
         raise _wrong(
             f"{address.host}:{address.port}",
-            Words(f"使えません（{why}）。", f"It cannot be used ({why})."),
+            Words(f"使えません（{why(error).ja}）。", f"It cannot be used ({why(error).en})."),
             Words("--port か --host を変えてください。", "Choose another --port or --host."),
         ) from error
     return found

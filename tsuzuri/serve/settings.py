@@ -100,6 +100,13 @@ class Settings:
         "--grace",
         limits=(0, 3600),
     )
+    deadline: float = key(
+        600.0,
+        "一つの答えにかけてよい秒数。過ぎたらそこで打ち切る",
+        "seconds that one answer may take; then it is cut off",
+        "--deadline",
+        limits=(1, 86400),
+    )
     at_once: int = key(64, "サーバー全体で同時に受け付ける依頼の数", "requests under way at once, in the whole server", limits=(1, 65536))
     shared_limits: bool = key(
         False,

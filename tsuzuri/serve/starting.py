@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsuzuri import config
-from tsuzuri.errors import ConfigError, MissingError, Words
+from tsuzuri.errors import ConfigError, MissingError, Words, why
 from tsuzuri.guard.finding import personal
 from tsuzuri.guard.guarded import Checks
 from tsuzuri.guard.secrets import Secrets
@@ -57,6 +57,7 @@ def ready(settings: Settings) -> Ready:
         keep=settings.keep,
         keep_content=settings.audit_content,
         keep_ms=config.milliseconds(settings.audit_keep) if settings.audit_keep else None,
+        deadline=settings.deadline,
         watts=settings.watts,
         proxies=Proxies(settings.trusted_proxies),
         watch=watch.read(settings.watch) if settings.watch else watch.Watch(),
@@ -125,10 +126,10 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         return [(number, line) for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or Words("UTF-8 ではありません", "not UTF-8")
+        reason = why(error) if isinstance(error, OSError) else Words("UTF-8 ではありません", "not UTF-8")
         raise ConfigError(
             Words(f"{path} を読もうとしました。", f"Reading {path}."),
-            found=Words(f"読めません（{why}）。", f"It cannot be read ({why})."),
+            found=Words(f"読めません（{reason.ja}）。", f"It cannot be read ({reason.en})."),
             todo=Words("パスと中身を確かめてください。", "Check the path and what is in it."),
         ) from error
 

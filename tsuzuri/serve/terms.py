@@ -19,6 +19,7 @@ class Terms:
     guard: Guard = NOTHING
     hosts: tuple[str, ...] = LOOPBACK  # names in a Host header that mean this server; "*": any
     at_once: int = 64  # requests under way in the whole server
+    deadline: float = 600.0  # seconds that one answer may take
     keep: int = DAYS  # days for which an answer is stored that a client asks to have stored; 0: none is
     keep_content: bool = False  # what is said is kept with the audit, sealed
     keep_ms: int | None = None  # how long records are kept; None: for ever

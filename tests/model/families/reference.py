@@ -1,16 +1,17 @@
 """What every family with a reference in transformers has to show: one function, called by a test file a family.
 
 A tiny model with random weights is saved by transformers. It loads here and gives the same logits and the same greedy text;
-saved here it loads there and gives the same again; cut into calls it is the same as whole; in a padded batch every row is as it is
-alone. In float64, with the reference kept from rounding to float32 on the way, the two agree to the last digits.
+saved here it loads there and gives the same again; cut into calls, and beside another text in pages, it is the same as whole; in a
+padded batch every row is as it is alone. In float64, with the reference kept from rounding to float32 on the way, the two agree to the last digits.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from tsuzuri.engine.cache import Cached
 from tsuzuri.engine.engine import LocalEngine
+from tsuzuri.engine.paged import Paged, Part, Place
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError, FormatError
 from tsuzuri.model import weights
@@ -101,6 +103,7 @@ def parity(reference: Any, directory: Path, back: Path, *, length: int = LENGTH,
     close(logits(model, ids), expected)
     written_and_read_there(reference, model, directory, back, ids, expected)
     cut_is_whole(model, ids)
+    paged_is_whole(model, ids)
     padded_is_alone(reference, model, ids)
     assert greedy_here(model, ids, greedy) == greedy_there(reference, ids, greedy, cached)
     with Wide():
@@ -126,6 +129,30 @@ def cut_is_whole(model: Any, ids: Tensor) -> None:
             past.begin(len(part))
             found.append(model(part, past))
         close(torch.cat(found), expected)
+
+
+def paged_is_whole(model: Any, ids: Tensor) -> None:
+    """Beside another text, in pages that take turns."""
+    texts = ids, ids[3 : 3 + len(ids) // 2]
+    found = paged(model, texts, [Place(len(text)) for text in texts])
+    for text, each in zip(texts, found, strict=True):
+        close(each, logits(model, text))
+
+
+def paged(model: Any, texts: Sequence[Tensor], places: Sequence[Place], size: int = 4) -> list[Tensor]:
+    """Logits (T, V) of each text: all read side by side, each in stretches of its own length."""
+    count, most = len(texts), -(-max(map(len, texts)) // size)
+    past = Paged(count * most, size)
+    found: list[list[Tensor]] = [[] for _ in texts]
+    for row, place in enumerate(places):
+        place.pages = [*range(row, count * most, count)]
+    for step in itertools.zip_longest(*(text.split(7 - 2 * row) for row, text in enumerate(texts))):
+        there = [(row, piece) for row, piece in enumerate(step) if piece is not None]
+        past.begin([Part(places[row], sum(map(len, found[row])), len(piece)) for row, piece in there])
+        read = model(torch.cat([piece for _, piece in there]), past)
+        for (row, _), each in zip(there, read.split([len(piece) for _, piece in there]), strict=True):
+            found[row].append(each)
+    return [torch.cat(each) for each in found]
 
 
 def padded_is_alone(reference: Any, model: Any, ids: Tensor) -> None:
@@ -187,6 +214,7 @@ def pair_parity(
     close(again(source[None], decoder_input_ids=target[None]).logits[0], expected)
     assert torch.equal(pair_logits(weights.load(back), source, target), pair_logits(model, source, target))
     pair_cut_is_whole(model, source, target)
+    pair_paged_is_whole(model, source, target)
     pair_padded_is_alone(reference, model, source, target)
     for penalty in (1.0, 5.0):  # with tied random weights the likeliest token is the one just written, unless that costs
         found = greedy_here(model, source, greedy, penalty)
@@ -212,6 +240,18 @@ def pair_cut_is_whole(model: Any, source: Tensor, target: Tensor) -> None:
             past.begin(len(part))
             found.append(model(part, past))
         close(torch.cat(found), expected)
+
+
+def pair_paged_is_whole(model: Any, source: Tensor, target: Tensor) -> None:
+    """Beside another pair, in pages that take turns, each looking at its own source."""
+    pairs = (source, target), (source[4:], target[3 : 3 + len(target) // 2])
+    places = []
+    for read, written in pairs:
+        states = model.encode(read, Bidirectional(torch.arange(len(read))))
+        places.append(Place(len(written), memory=states))
+    found = paged(model, [written for _, written in pairs], places)
+    for (read, written), each in zip(pairs, found, strict=True):
+        close(each, pair_logits(model, read, written))
 
 
 def pair_padded_is_alone(reference: Any, model: Any, source: Tensor, target: Tensor) -> None:

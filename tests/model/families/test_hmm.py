@@ -49,6 +49,7 @@ def test_its_probabilities_sum_to_one_and_it_may_be_cut_anywhere() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(reference.logits(one, ids).exp().sum(-1), torch.ones(23, dtype=torch.float64))
         reference.cut_is_whole(one, ids)
+        reference.paged_is_whole(one, ids)
         documents = torch.tensor([0] * 9 + [1] * 14)
         packed = one(ids, Causal(torch.arange(23), documents))
         torch.testing.assert_close(packed[9:], reference.logits(one, ids[9:]))

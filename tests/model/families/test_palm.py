@@ -87,10 +87,11 @@ def test_the_model_is_what_the_paper_says(tmp_path: Path, name: str) -> None:
             reference.close(reference.logits(model, ids), expected, reference.RELATIVE_WIDE)
         reference.close(reference.logits(model.float(), ids), expected.float())
         reference.cut_is_whole(model, ids)
+        reference.paged_is_whole(model, ids)
     greedy = []
-    for _ in range(8):
+    for _ in range(32):
         greedy.append(int(computed(config, stored, [*ids.tolist(), *greedy])[-1].argmax()))
-    assert reference.greedy_here(model, ids, 8) == greedy
+    assert reference.greedy_here(model, ids, 32) == greedy
 
 
 def test_written_with_its_config_it_is_the_same_model(tmp_path: Path) -> None:

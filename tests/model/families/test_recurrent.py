@@ -56,6 +56,7 @@ def test_parity(name: str, case: str, tmp_path: Path) -> None:
         expected = there(ids[None])[0]
         reference.close(reference.logits(model, ids), expected)
         reference.cut_is_whole(model, ids)
+        reference.paged_is_whole(model, ids)
         short = torch.stack([ids, torch.cat([ids[5:16], ids.new_zeros(12)])])
         documents = torch.tensor([[1] * 23, [1] * 11 + [0] * 12])
         padded = model(short, weights_past(documents))

@@ -282,13 +282,16 @@ def as_object(data: str) -> dict[str, Any]:
     return found
 
 
+TODO = {  # by the code; of others, LATER
+    "denied": Words("キーと、そのキーでできることを確かめてください。", "Check the key, and what it may do."),
+    "limited": Words("しばらく待つか、そのキーの上限と予算を確かめてください。", "Wait, or look at the limits and the budget of that key."),
+    "unreachable": Words("アドレスと、サーバーが動いていることを確かめてください。", "Check the address, and that the server runs."),
+}
+LATER = Words("アドレスとキーを確かめ、時間をおいてもう一度試してください。", "Check its address and the key, and try again later.")
+
+
 def broken(found: Words, code: str = "broken") -> RemoteError:
-    return RemoteError(
-        ASKED,
-        found=found,
-        todo=Words("アドレスとキーを確かめ、時間をおいてもう一度試してください。", "Check its address and the key, and try again later."),
-        code=code,
-    )
+    return RemoteError(ASKED, found=found, todo=TODO.get(code, LATER), code=code)
 
 
 def broke_off() -> RemoteError:

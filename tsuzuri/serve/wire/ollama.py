@@ -187,7 +187,9 @@ def _calls(one: JSON, role: str, place: str, number: int) -> tuple[ToolCall, ...
     made = []
     for i, each in enumerate([] if value is None else several(value, f"{place}.tool_calls", most=openai_tools.MOST_CALLS)):
         call, at = mapping(each, f"{place}.tool_calls[{i}]"), f"{place}.tool_calls[{i}]"
+        openai_tools.only(call, ("id", "type", "function"), at)
         function = mapping(call.get("function"), f"{at}.function")
+        openai_tools.only(function, ("name", "arguments", "index"), f"{at}.function")
         arguments = json.dumps(mapping(function.get("arguments", {}), f"{at}.function.arguments"), ensure_ascii=False)
         id = string(call, "id", most=256, place=f"{at}.") or f"call_{number}_{i}"
         made.append(ToolCall(id, needed(function, "name", most=256, place=f"{at}.function."), arguments))

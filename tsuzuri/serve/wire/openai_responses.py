@@ -7,7 +7,7 @@ Tools that only OpenAI's servers have are left out, and `notices` says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -62,6 +62,13 @@ COUNT: tuple[Field, ...] = (  # of …/input_tokens
     refused("personality", "性格は選べません。", "It cannot be chosen."),
 )
 ROLE_PARTS = ("input_text", "output_text", "text", "refusal")
+KNOWN: Mapping[str, Sequence[str]] = {  # what an item may say, by its kind; ids and states of answers that come back mean nothing here
+    "message": ("type", "role", "content", "id", "status", "phase"),
+    "function_call": ("type", "call_id", "name", "arguments", "id", "status"),
+    "function_call_output": ("type", "call_id", "output", "id", "status"),
+    "reasoning": ("type", "id", "summary", "content", "encrypted_content", "status"),
+}
+TOOL = ("type", "name", "description", "parameters", "strict")
 
 
 def read(request: JSON) -> Asked:
@@ -224,7 +231,9 @@ def _messages(request: JSON) -> tuple[Message, ...]:
 
 def _item(item: JSON, place: str, found: list[Message]) -> None:
     """One more item of the conversation."""
-    match item.get("type", "message"):
+    kind = item.get("type", "message")
+    _known(item, KNOWN.get(kind, item) if isinstance(kind, str) else item, place)
+    match kind:
         case "message":
             role = needed(item, "role", most=20, place=f"{place}.")
             if role not in ROLES or role == "tool":
@@ -260,8 +269,21 @@ def _text(value: object, place: str) -> str:
         if kind not in ROLE_PARTS:
             words = Words("このモデルが読めるのは文章だけです。", "The models here read text only.")
             raise invalid(f"{place}[{i}].type", words, code="unsupported_content")
+        _known(each, ("type", "refusal" if kind == "refusal" else "text", "annotations", "logprobs"), f"{place}[{i}]")
         texts.append(needed(each, "refusal" if kind == "refusal" else "text", place=f"{place}[{i}]."))
     return "\n".join(texts)
+
+
+def _known(value: JSON, names: Collection[str], place: str) -> None:
+    """Raises Refusal for what nobody here knows, unless it asks for nothing (null, false, nothing in it): clients say all that there is."""
+    extra = next((name for name, given in value.items() if name not in names and given), None)
+    if extra is not None:
+        raise invalid(f"{place}.{extra[:80]}", Words("そのような項目はありません。", "There is no such field."), code="unknown_parameter")
+
+
+def _name_in(choice: JSON, place: str) -> str:
+    _known(choice, ("type", "name"), place)
+    return needed(choice, "name", most=64, place=f"{place}.")
 
 
 def _tools(request: JSON) -> tuple[Choice, list[str]]:
@@ -274,11 +296,12 @@ def _tools(request: JSON) -> tuple[Choice, list[str]]:
         if tool.get("type") != "function":
             others.append(needed(tool, "type", most=60, place=f"{place}."))
             continue
+        _known(tool, TOOL, place)
         description = string(tool, "description", most=1 << 16, place=f"{place}.")
         strict = fields.boolean(tool, "strict", place=f"{place}.")
         form = tool_form(needed(tool, "name", most=64, place=f"{place}."), description, tool.get("parameters"), place, strict=strict)
         made.append((f"{place}.parameters", form))
-    return chosen(request, made, lambda one, place: needed(one, "name", most=64, place=f"{place}.")), sorted(set(others))
+    return chosen(request, made, _name_in), sorted(set(others))
 
 
 # ── the answer

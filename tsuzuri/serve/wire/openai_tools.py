@@ -109,7 +109,9 @@ def _calls(one: JSON, place: str) -> list[Any]:
 def _call(call: JSON, place: str) -> ToolCall:
     if call.get("type", "function") != "function":
         raise invalid(f"{place}.type", Words("function だけです。", "Only function."), code="unsupported_content")
+    only(call, ("id", "type", "function", "index"), place)  # the index of a streamed call may be sent back
     function = mapping(call.get("function"), f"{place}.function")
+    only(function, ("name", "arguments"), f"{place}.function")
     name = needed(function, "name", most=256, place=f"{place}.function.")
     return ToolCall(needed(call, "id", most=MOST_ID, place=f"{place}."), name, needed(function, "arguments", place=f"{place}.function."))
 
@@ -130,11 +132,14 @@ def tools(request: JSON) -> Choice:
     value = request.get("tools")
     found = [] if value is None else several(value, "tools", most=MOST_TOOLS)
     made = [(f"tools[{i}].function.parameters", _tool(mapping(one, f"tools[{i}]"), f"tools[{i}]")) for i, one in enumerate(found)]
-    return chosen(
-        request,
-        made,
-        lambda one, place: needed(mapping(one.get("function"), f"{place}.function"), "name", most=64, place=f"{place}.function."),
-    )
+    return chosen(request, made, _name_in)
+
+
+def _name_in(choice: JSON, place: str) -> str:
+    only(choice, ("type", "function"), place)
+    function = mapping(choice.get("function"), f"{place}.function")
+    only(function, ("name",), f"{place}.function")
+    return needed(function, "name", most=64, place=f"{place}.function.")
 
 
 def chosen(request: JSON, made: Sequence[Placed], name_in: Callable[[JSON, str], str]) -> Choice:
@@ -215,6 +220,7 @@ def only(value: JSON, known: Sequence[str], place: str) -> None:
 def _tool(tool: JSON, place: str) -> JSON:
     if tool.get("type") != "function":
         raise invalid(f"{place}.type", Words("function だけです。", "Only function."), code="unsupported_content")
+    only(tool, ("type", "function"), place)
     function = mapping(tool.get("function"), f"{place}.function")
     only(function, ("name", "description", "parameters", "strict"), f"{place}.function")
     return tool_form(
