@@ -6,7 +6,8 @@
     python benchmarks/tasks.py --start DIR classify     the same task taught to the finished encoder of DIR
 
 The recipes of encoders begin alike: the stages up to `masked` are run once and copied, and their seconds are counted in each.
-The record keeps what was measured before on the tasks that are not named. It decides no claim: `beats_all` says what held.
+The record keeps what was measured before on the tasks that are not named, each row with its machine. It decides no claim: `beats_all`
+says what held.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ def main() -> None:
     if not {*given.tasks} <= {*known}:
         parser.error(f"--start is for tasks of encoders: {', '.join(known)}")
     kept = _protocol.RESULTS / "tasks.json"
-    rows = {key(row): row for row in json.loads(kept.read_text(encoding="utf-8"))["rows"]} if kept.is_file() else {}
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {"rows": []}
+    rows = {key(row): {"machine": before["machine"], **row} for row in before["rows"]}
     with tempfile.TemporaryDirectory() as place:
         runs = (given.runs or Path(place)).resolve()
         for name in given.tasks or known:
-            row = measured(name, given.data, runs, given.start)
+            row = measured(name, given.data, runs, given.start) | {"machine": _protocol.machine()}
             rows[key(row)] = row
             ordered = sorted(rows.values(), key=lambda row: ([*TASKS].index(row["task"]), row["data"], row.get("start") or ""))
             _protocol.write("tasks", {"rows": ordered})

@@ -58,7 +58,8 @@ def tasks(language: str) -> str:
         spent = {"task": "masked", "seconds": sum(first["stages"][name] for name in ("corpus", "tokenizer", "masked")), "data": "sample"}
         same = {key: begun[key] for key in ("metric", "score", "rivals", "seed", "parameters")}
         rows.insert(0, {**spent, **same, "learned_from": begun["rows"]})
-    return "\n".join([*lines, *(_task(row, ja) for row in rows), "", machine(found, language) + ("。" if ja else ".")])
+    where = dict.fromkeys(machine(row if "machine" in row else found, language) for row in found["rows"])
+    return "\n".join([*lines, *(_task(row, ja) for row in rows), "", ("、または " if ja else ", or ").join(where) + ("。" if ja else ".")])
 
 
 def _task(row: dict[str, Any], ja: bool) -> str:

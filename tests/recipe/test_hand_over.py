@@ -139,6 +139,8 @@ def test_an_adapter_and_back(model: Path, tmp_path: Path) -> None:
     weights.save(tuned, tmp_path / "tuned")
     handed = hand_over.write_adapter(tmp_path / "tuned", tmp_path / "adapter", base=model, rank=2)
     assert handed.difference.divergence < 1e-6
+    card = (tmp_path / "adapter/README.md").read_text(encoding="utf-8")
+    assert f"LoRA r=2, base {model.name}" in card and f"KL {handed.difference.divergence:.3g} nats" in card
     back = hand_over.take_in_adapter(tmp_path / "adapter", tmp_path / "back", base=model)
     assert back.difference.divergence < 1e-6
     found = hand_over.difference(tuned, weights.load(tmp_path / "back"), [5, 6, 7])
