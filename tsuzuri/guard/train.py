@@ -31,12 +31,12 @@ from tsuzuri.guard.score import FILE, INJECTION, WINDOW, Run, Signs, Weights, ru
 EACH = 4  # fillings of a template
 MOST = 30000  # n-grams
 SEEN_IN = 3  # templates at least
-FALSE_ALARMS = 0.005  # of training texts; of those held out it is about as many
+FALSE_ALARMS = 0.008  # of training texts; of those held out it is about as many
 HARM_ALARMS = 0.0015  # the same of the content check
 OTHERS = "others"  # the kind of texts by others
 DOCUMENTS, HARDEST = 150, 8  # of each part of the sample; runs of each
 FOLDS = 5
-STEPS, RATE, DECAY = 200, 0.05, 1e-5
+STEPS, RATE, DECAY = 100, 0.05, 1e-5
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def training() -> tuple[list[corpus.Example], list[int]]:
 
 def training_of_harm() -> tuple[list[corpus.Example], list[int]]:
     """The texts that the content check learns from, 1 for a request for harm: its kind is the category."""
-    written = [*corpus.content(EACH), *(one for one in corpus.asked(corpus.HARM) if not one.held_out)]
+    written = [*corpus.content(EACH), *(one for name in (corpus.HARM, corpus.HARM_2) for one in corpus.asked(name) if not one.held_out)]
     business = [one for one in corpus.harmless(EACH) if not one.held_out]
     examples = [*written, *business]
     return examples, [int(one.kind in CATEGORIES) for one in examples]
