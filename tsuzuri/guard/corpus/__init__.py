@@ -19,8 +19,10 @@ PHRASINGS, PHRASINGS_2, PHRASINGS_3 = "phrasings", "phrasings_2", "phrasings_3" 
 FRESH = "fresh"  # the kind of what was written after the templates and before the phrasings, and is held out whole
 FRESH_2 = "fresh_2"  # and of what was written after both
 FRESH_3 = "fresh_3"  # and of what was written after the second phrasings
-FRESH_4 = "fresh_4"  # and of what was written last, when the third phrasings were learned
-WHOLLY = (FRESH, FRESH_2, FRESH_3, FRESH_4)  # held out
+FRESH_4 = "fresh_4"  # and of what was written when half of the third phrasings were learned
+FRESH_5 = "fresh_5"  # and of what was written last
+WHOLLY = (FRESH, FRESH_2, FRESH_3, FRESH_4, FRESH_5)  # held out
+UNGAPPED = (PHRASINGS, PHRASINGS_2, PHRASINGS_3, FRESH_2, FRESH_3, FRESH_4, FRESH_5)  # files whose name is the kind
 HARM, HARM_2, HARM_FRESH, HARM_FRESH_2 = "harm", "harm_2", "harm_fresh", "harm_fresh_2"  # files of requests for harm
 HARMLESS = "harmless"  # the kind of what only sounds like one
 
@@ -45,12 +47,12 @@ def held_out(group: str) -> bool:
 
 def attacks(each: int = 10, seed: int = 1) -> list[Example]:
     """Up to `each` fillings of every template of attacks.yaml, the phrasings and the fresh ones, none twice."""
-    return [one for file in ("attacks", PHRASINGS, PHRASINGS_2, PHRASINGS_3, FRESH, FRESH_2, FRESH_3, FRESH_4) for one in _filled(file, "attacks", each, seed)]
+    return [one for file in ("attacks", *UNGAPPED, FRESH) for one in _filled(file, "attacks", each, seed)]
 
 
 def harmless(each: int = 14, seed: int = 1) -> list[Example]:
     """The same of harmless.yaml, the phrasings and the fresh ones."""
-    return [one for file in ("harmless", PHRASINGS, PHRASINGS_2, PHRASINGS_3, FRESH, FRESH_2, FRESH_3, FRESH_4) for one in _filled(file, "harmless", each, seed)]
+    return [one for file in ("harmless", *UNGAPPED, FRESH) for one in _filled(file, "harmless", each, seed)]
 
 
 def read(name: str) -> dict[str, object]:
@@ -75,7 +77,7 @@ def _filled(name: str, part: str, each: int, seed: int) -> Iterator[Example]:
                 text = filled(template, fill, draw)
                 if text not in seen and len(seen) < each:
                     seen.add(text)
-                    yield Example(text, name if name in (PHRASINGS, PHRASINGS_2, PHRASINGS_3, FRESH_2, FRESH_3, FRESH_4) else kind, template)
+                    yield Example(text, name if name in UNGAPPED else kind, template)
 
 
 def filled(template: str, fill: Mapping[str, Sequence[str]], draw: random.Random) -> str:
