@@ -61,12 +61,13 @@ def test_what_was_held_out_is_caught_and_harmless_texts_are_not() -> None:
     threshold = load().threshold
     for share, texts in (
         (0.93, ATTACKS),
-        (0.58, TOLD[corpus.PHRASINGS]),
-        (0.57, TOLD[corpus.PHRASINGS_2]),
-        (0.48, TOLD[corpus.PHRASINGS_3]),
+        (0.6, TOLD[corpus.PHRASINGS]),
+        (0.58, TOLD[corpus.PHRASINGS_2]),
+        (0.5, TOLD[corpus.PHRASINGS_3]),
         (0.65, TOLD[corpus.FRESH]),
         (0.42, TOLD[corpus.FRESH_2]),
-        (0.46, TOLD[corpus.FRESH_4]),
+        (0.55, TOLD[corpus.FRESH_4]),
+        (0.3, TOLD[corpus.FRESH_5]),
     ):
         assert len(texts) >= 50
         assert sum(score(one.text).value >= threshold for one in texts) >= share * len(texts)
@@ -158,7 +159,7 @@ def test_content_is_found_by_its_category_and_business_is_left_alone() -> None:
 def test_content_in_other_words_is_found_and_what_only_sounds_like_it_is_not() -> None:
     """Of what was held out of the training, and of what was written last."""
     held = [one for name in (corpus.HARM, corpus.HARM_2) for one in corpus.asked(name) if one.held_out]
-    for share, texts in ((0.5, held), (0.25, corpus.asked(corpus.HARM_FRESH)), (0.3, corpus.asked(corpus.HARM_FRESH_2))):
+    for share, texts in ((0.5, held), (0.38, corpus.asked(corpus.HARM_FRESH)), (0.4, corpus.asked(corpus.HARM_FRESH_2))):
         found = {one: {f.kind.partition(".")[2] for f in look(one.text, ("content",))} for one in texts}
         asked, calm = [one for one in texts if one.kind != corpus.HARMLESS], [one for one in texts if one.kind == corpus.HARMLESS]
         assert len(asked) >= 50 and len(calm) >= 50
