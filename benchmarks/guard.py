@@ -1,6 +1,6 @@
 """What the guard finds, misses and takes for what it is not, with intervals; and how fast.
 
-    python benchmarks/guard.py [--outside DIRECTORY] [--plain DIRECTORY]
+    python benchmarks/guard.py [--outside DIRECTORY] [--plain DIRECTORY] [--no-secrets]
 
 Three corpora of this repository (tsuzuri/guard/corpus): attacks and harmless sentences, personal data, content. Injection is measured at
 its one threshold on templates that were held out of training, and on those written last (`fresh`), each text also in other writings.
@@ -42,9 +42,10 @@ from tsuzuri.guard.score import load, score
 from tsuzuri.guard.secrets import Secrets
 from tsuzuri.guard.stream import mask
 
-LATER = (corpus.PHRASINGS, corpus.PHRASINGS_2, corpus.FRESH, corpus.FRESH_2, corpus.FRESH_3)
+LATER = (corpus.PHRASINGS, corpus.PHRASINGS_2, corpus.PHRASINGS_3, *corpus.WHOLLY)
 PLAIN, FIRST = 300, 1000  # documents of a file of ordinary texts; characters of each
 CASES = 100_000  # of secrets written somewhere
+ROUNDS = 3  # clauses that an adaptive attacker may add
 EDGE = 6  # characters of an encoding's dress (&#, 0x) that may stay
 LOW = "abcdefghijklmnopqrstuvwxyz"
 HALF = str.maketrans(
@@ -98,13 +99,14 @@ def main() -> None:
     arguments = _protocol.arguments(__doc__)
     arguments.add_argument("--outside", type=Path, help="directory of public sets; without it, those of the record before stay")
     arguments.add_argument("--plain", type=Path, help="directory of ordinary texts; without it, the counts of the record before stay")
+    arguments.add_argument("--no-secrets", action="store_true", help="the counts of secrets of the record before stay: they take longest")
     given = arguments.parse_args()
     record = {
         "injection": injection(),
         "personal": {"beside": found_personal(fresh=False), "fresh": found_personal(fresh=True)},
         "special care": {"beside": found_special_care(fresh=False), "fresh": found_special_care(fresh=True)},
         "content": found_content(),
-        "secrets": leaks(),
+        "secrets": earlier(given.out, "secrets") if given.no_secrets else leaks(),
         "outside": outside(given.outside) if given.outside else earlier(given.out, "outside"),
         "plain": plain(given.plain) if given.plain else earlier(given.out, "plain"),
         "speed": speed(given.rounds),
@@ -136,9 +138,12 @@ def injection() -> dict[str, Any]:
         "held out": (lambda one: one.held_out and one.kind not in LATER),
         "phrasings": (lambda one: one.held_out and one.kind == corpus.PHRASINGS),
         "phrasings 2": (lambda one: one.held_out and one.kind == corpus.PHRASINGS_2),
+        "phrasings 3": (lambda one: one.held_out and one.kind == corpus.PHRASINGS_3),
         "fresh": (lambda one: one.kind == corpus.FRESH),
         "fresh 2": (lambda one: one.kind == corpus.FRESH_2),
         "fresh 3": (lambda one: one.kind == corpus.FRESH_3),
+        "fresh 4": (lambda one: one.kind == corpus.FRESH_4),
+        "fresh 5": (lambda one: one.kind == corpus.FRESH_5),
     }
     found: dict[str, Any] = {"threshold": load().threshold, "attacks": len(attacks), "harmless": len(harmless)}
     for name, belongs in parts.items():
@@ -148,6 +153,9 @@ def injection() -> dict[str, Any]:
             "false alarms": caught(one.text for one in good) | {"templates": groups(good)},
         }
     unseen, calm = [one for one in attacks if one.held_out], [one for one in harmless if one.held_out]
+    found["hard negatives"] = caught(one.text for one in calm if one.kind in LATER) | {
+        "templates": groups([one for one in calm if one.kind in LATER])
+    }
     found["kinds"] = {kind: caught(one.text for one in unseen if one.kind == kind) for kind in dict.fromkeys(one.kind for one in unseen)}
     found["false alarms by kind"] = {
         kind: caught(one.text for one in calm if one.kind == kind) for kind in dict.fromkeys(one.kind for one in calm)
@@ -161,6 +169,7 @@ def injection() -> dict[str, Any]:
             "false alarms": caught(change(one.text) for one in calm if not only_latin or latin(one.text)),
         }
     found["in a document"] = documents(unseen, calm)
+    found["adaptive"] = adaptive(unseen, calm)
     found["others' texts"] = {name: caught(texts) for name, texts in written_by_others()}
     return found
 
@@ -219,6 +228,20 @@ def documents(attacks: Sequence[Example], harmless: Sequence[Example]) -> dict[s
         without.append("\n".join(sentences))
         with_one.append("\n".join([*sentences[:10], draw.choice(attacks).text, *sentences[10:]]))
     return {"recall": caught(with_one), "false alarms": caught(without)}
+
+
+def adaptive(attacks: Sequence[Example], harmless: Sequence[Example]) -> dict[str, Any]:
+    """Who sees the score and joins harmless words to the attack, without an end of sentence between: 30 tries for each of ROUNDS clauses, the best
+    kept. Of 200 attacks, and how many of them were found before."""
+    draw, rounds = random.Random(1), []
+    texts = [one.text for one in draw.sample(attacks, 200)]
+    clauses = [one.text.rstrip("。.!?！？") for one in harmless if 8 < len(one.text) < 40 and "\n" not in one.text]
+    rounds.append(caught(texts))
+    for _ in range(ROUNDS):
+        tried = [[text, *(f"{clause}、{text}" for clause in draw.sample(clauses, 15)), *(f"{text.rstrip('。.')}、{clause}" for clause in draw.sample(clauses, 15))] for text in texts]  # fmt: skip
+        texts = [min(one, key=lambda text: score(text).value) for one in tried]
+        rounds.append(caught(texts))
+    return {"before": rounds[0], "after each clause": rounds[1:]}
 
 
 def written_by_others() -> Iterator[tuple[str, list[str]]]:
@@ -293,8 +316,9 @@ def found_content() -> dict[str, Any]:
     """Of what the lists were written beside; of the requests that were held out of what the weights learned, and of those written last."""
     parts = {
         "beside": corpus.content(),
-        "held out": [one for one in corpus.asked(corpus.HARM) if one.held_out],
+        "held out": [one for name in (corpus.HARM, corpus.HARM_2) for one in corpus.asked(name) if one.held_out],
         "fresh": corpus.asked(corpus.HARM_FRESH),
+        "fresh 2": corpus.asked(corpus.HARM_FRESH_2),
     }
     business = corpus.harmless()
     return {

@@ -46,9 +46,15 @@ GUARD_PARTS = {
     "held out": ("学習に使わなかった雛形", "templates held out"),
     "phrasings": ("言い回し集のうち学習に使わなかったもの", "phrasings held out"),
     "phrasings 2": ("二つ目の言い回し集のうち学習に使わなかったもの", "second phrasings held out"),
-    "fresh": ("雛形のあと、言い回し集の前に書いたもの", "written after the templates, before the phrasings"),
-    "fresh 2": ("言い回し集のあとに書いたもの", "written after the phrasings"),
-    "fresh 3": ("すべて決めてから書いたもの", "written when everything was set"),
+    "phrasings 3": ("三つ目の言い回し集のうち学習に使わなかったもの", "third phrasings held out"),
+    "fresh": (
+        "雛形のあと、言い回し集の前に書いたもの（のちに見た）",
+        "written after the templates, before the phrasings (looked at since)",
+    ),
+    "fresh 2": ("言い回し集のあとに書いたもの（のちに見た）", "written after the phrasings (looked at since)"),
+    "fresh 3": ("二つ目の言い回し集のあとに書いたもの（のちに見た）", "written after the second phrasings (looked at since)"),
+    "fresh 4": ("三つ目の言い回し集の途中で書いたもの", "written halfway through the third phrasings"),
+    "fresh 5": ("最後に書いたもの", "written last"),
 }
 
 
@@ -63,6 +69,14 @@ def guard_injection(language: str) -> str:
     one = found["in a document"]
     words = "無害な 20 文の中に一つ" if ja else "one among twenty harmless sentences"
     rows.append([words, f"{one['recall']['of']}", share(one["recall"]), f"{one['false alarms']['of']}", share(one["false alarms"])])
+    calm, known = found["hard negatives"], found["adaptive"]
+    rows.append(["言い回し集と、のちに書いた無害な文のすべて" if ja else "all harmless phrasings and what was written later", "–", "–", f"{calm['templates']} / {calm['of']:,}", share(calm)])  # fmt: skip
+    after = ", ".join(share(one) for one in known["after each clause"])
+    told = (
+        f"点を見ながら、無害な語句を文に一つ、二つ、三つとつなげる相手（1 回に 30 通り試し、最も低いものを残す。攻撃 {known['before']['of']}）：はじめ {share(known['before'])}、そのあと {after}。"
+        if ja
+        else f"Against who sees the score and joins one, two, three harmless clauses to the sentence (30 tries each, the lowest kept; {known['before']['of']} attacks): {share(known['before'])} at first, then {after}."
+    )
     others = ", ".join(f"{name} {share(one)}" for name, one in found["others' texts"].items())
     alarms = (
         f"ほかの人が書いた無害な文章（`sample/`）での誤検出：{others}。"
@@ -70,7 +84,7 @@ def guard_injection(language: str) -> str:
         else f"False alarms on harmless texts by others (`sample/`): {others}."
     )
     threshold = f"しきい値は一つで、{found['threshold']:.3f}。" if ja else f"One threshold: {found['threshold']:.3f}."
-    return f"{table(heads, rows)}\n\n{threshold}{'' if ja else ' '}{alarms}"
+    return f"{table(heads, rows)}\n\n{threshold}{'' if ja else ' '}{alarms}\n\n{told}"
 
 
 def guard_kinds(language: str) -> str:
@@ -96,7 +110,8 @@ def guard_outside(language: str) -> str:
 CONTENT_PARTS = {
     "beside": ("語の表と並べて書いた文", "written beside the lists"),
     "held out": ("学習に使わなかった文", "held out of what was learned"),
-    "fresh": ("最後に書いた文", "written last"),
+    "fresh": ("学習の前に書き、学習していない文", "written before, not learned from"),
+    "fresh 2": ("最後に書いた文", "written last"),
 }
 
 

@@ -20,8 +20,7 @@ from tsuzuri.guard.score import FILE, INJECTION, WINDOW, grams, load, runs, scor
 
 UNSEEN = [one for one in corpus.attacks(3) if one.held_out]
 TOLD = {
-    kind: [one for one in UNSEEN if one.kind == kind]
-    for kind in (corpus.PHRASINGS, corpus.PHRASINGS_2, corpus.FRESH, corpus.FRESH_2, corpus.FRESH_3)
+    kind: [one for one in UNSEEN if one.kind == kind] for kind in (corpus.PHRASINGS, corpus.PHRASINGS_2, corpus.PHRASINGS_3, *corpus.WHOLLY)
 }
 ATTACKS = [one for one in UNSEEN if one.kind not in TOLD]
 HARMLESS = [one for one in corpus.harmless(4) if one.held_out]
@@ -62,13 +61,17 @@ def test_what_was_held_out_is_caught_and_harmless_texts_are_not() -> None:
     threshold = load().threshold
     for share, texts in (
         (0.93, ATTACKS),
-        (0.55, TOLD[corpus.PHRASINGS]),
-        (0.47, TOLD[corpus.PHRASINGS_2]),
-        (0.45, TOLD[corpus.FRESH]),
+        (0.6, TOLD[corpus.PHRASINGS]),
+        (0.58, TOLD[corpus.PHRASINGS_2]),
+        (0.5, TOLD[corpus.PHRASINGS_3]),
+        (0.65, TOLD[corpus.FRESH]),
         (0.42, TOLD[corpus.FRESH_2]),
+        (0.55, TOLD[corpus.FRESH_4]),
+        (0.3, TOLD[corpus.FRESH_5]),
     ):
         assert len(texts) >= 50
         assert sum(score(one.text).value >= threshold for one in texts) >= share * len(texts)
+    assert sum(score(one.text).value >= threshold for one in TOLD[corpus.FRESH_3]) >= 0.75 * len(TOLD[corpus.FRESH_3])
     assert sum(score(one.text).value >= threshold for one in HARMLESS) <= 0.01 * len(HARMLESS)
 
 
@@ -118,7 +121,10 @@ def test_a_run_holds_what_stands_in_its_sentences() -> None:
             assert run.rules == tuple(name for name in rules.RULES if any(run.start <= a and b <= run.stop for a, b in ruled[name])), (
                 "the rules that hold inside"
             )
-            assert run.words == tuple(name for name in lexicon.INJECTION.names if any(run.start <= at < run.stop for at in words[name]))
+            inside = [(a, b) for a, b in cut if run.start <= a and b <= run.stop]
+            assert run.words == tuple(
+                name for name in lexicon.INJECTION.names if any(a <= start and stop <= b for start, stop in words[name] for a, b in inside)
+            )
             assert run.grams == {gram for a, b in cut if run.start <= a and b <= run.stop for gram in grams(text[a:b])}
 
 
@@ -152,8 +158,8 @@ def test_content_is_found_by_its_category_and_business_is_left_alone() -> None:
 
 def test_content_in_other_words_is_found_and_what_only_sounds_like_it_is_not() -> None:
     """Of what was held out of the training, and of what was written last."""
-    held = [one for one in corpus.asked(corpus.HARM) if one.held_out]
-    for share, texts in ((0.5, held), (0.25, corpus.asked(corpus.HARM_FRESH))):
+    held = [one for name in (corpus.HARM, corpus.HARM_2) for one in corpus.asked(name) if one.held_out]
+    for share, texts in ((0.5, held), (0.38, corpus.asked(corpus.HARM_FRESH)), (0.4, corpus.asked(corpus.HARM_FRESH_2))):
         found = {one: {f.kind.partition(".")[2] for f in look(one.text, ("content",))} for one in texts}
         asked, calm = [one for one in texts if one.kind != corpus.HARMLESS], [one for one in texts if one.kind == corpus.HARMLESS]
         assert len(asked) >= 50 and len(calm) >= 50
@@ -167,8 +173,9 @@ def test_what_the_content_check_learned_comes_from_the_corpus_as_it_is() -> None
     card = json.loads(resources.files("tsuzuri.guard").joinpath(harm.FILE).read_text(encoding="utf-8"))["card"]
     examples, labels = train.training_of_harm()
     assert card["corpus"] == train.fingerprint(examples) and card["learned_from"]["requests"] == sum(labels)
-    last = {one.group for one in corpus.asked(corpus.HARM_FRESH)}
-    assert not {one.group for one in examples} & ({one.group for one in corpus.asked(corpus.HARM) if one.held_out} | last)
+    last = {one.group for name in (corpus.HARM_FRESH, corpus.HARM_FRESH_2) for one in corpus.asked(name)}
+    held = {one.group for name in (corpus.HARM, corpus.HARM_2) for one in corpus.asked(name) if one.held_out}
+    assert not {one.group for one in examples} & (held | last)
 
 
 def test_special_care_is_told_of_a_person_and_not_in_general() -> None:

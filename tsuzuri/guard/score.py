@@ -50,12 +50,11 @@ class Signs:
 
     rules: tuple[str, ...]
     rule_places: Callable[[str], Iterable[tuple[str, Sequence[tuple[int, int]]]]]
-    words: tuple[str, ...]
-    word_places: Callable[[str], Iterable[tuple[str, Sequence[int]]]]
+    lexicon: lexicon.Lexicon
     topics: tuple[str, ...] = ()
 
 
-INJECTION = Signs(tuple(rules.RULES), rules.places, lexicon.INJECTION.names, lexicon.INJECTION.places)
+INJECTION = Signs(tuple(rules.RULES), rules.places, lexicon.INJECTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +99,12 @@ def values(text: str, weights: Weights, signs: Signs) -> Iterator[tuple[float, i
     """(how much it looks like what the weights were learned for, start, stop, its rules: a bit for each) of every run of a folded text that has a topic. What
     `weighed` says of each of `runs`, but an n-gram that goes on in the next run is not added up again."""
     cut, known = sentences(text), weights.ngrams
-    ruled, words = _ruled(text, cut, signs), _worded(text, cut, signs)
     every = [grams(text[start:stop]) for start, stop in cut]
+    ruled, words, names = _ruled(text, cut, signs), signs.lexicon.classes(text, cut, every), signs.lexicon.names
     sizes = [*map(len, every)]
     kept = [one & known.keys() for one in every]
     sums = [sum(map(known.__getitem__, one)) for one in kept]
-    topics = sum(1 << bit for bit, name in enumerate(signs.words) if name in signs.topics)
+    topics = sum(1 << bit for bit, name in enumerate(names) if name in signs.topics)
     for first, (start, _) in enumerate(cut):
         together, total, size, classes = kept[first], sums[first], 0, 0
         for last in range(first, min(first + SENTENCES, len(cut))):
@@ -119,15 +118,28 @@ def values(text: str, weights: Weights, signs: Signs) -> Iterator[tuple[float, i
             size, classes, held = size + sizes[last], classes | words[last], ruled.get((first, last), 0)
             if topics and not classes & topics:
                 continue
-            told = _told(weights, signs.rules, held, signs.words, classes)
+            told = _told(weights, signs.rules, held, names, classes)
             yield _squeezed(weights.bias + (total / math.sqrt(size or 1) + told) / 1000), start, stop, held
 
 
 @functools.lru_cache(1 << 14)
 def _told(weights: Weights, rules: tuple[str, ...], held: int, words: tuple[str, ...], classes: int) -> float:
     """What rules and classes add, in thousandths."""
-    added = sum([weights.lexicon.get(name, 0) * value for name, value in lexicon.features(_named(words, classes))])
+    alone, twos = _classed(weights, words)
+    at = [bit for bit in range(classes.bit_length()) if classes >> bit & 1]
+    added = sum([alone[bit] for bit in at])
+    for first, bit in enumerate(at, start=1):
+        row = twos[bit]
+        added += sum([row[other] for other in at[first:]])
     return added + sum([weights.rules.get(name, 0) for name in _named(rules, held)])
+
+
+@functools.lru_cache(8)
+def _classed(weights: Weights, words: tuple[str, ...]) -> tuple[list[float], list[list[float]]]:
+    """What each class adds alone, and each two of them besides."""
+    told = weights.lexicon.get
+    alone = [float(told(word, 0)) for word in words]
+    return alone, [[lexicon.TWOS * told(f"{word}+{other}", 0) for other in words] for word in words]
 
 
 def _squeezed(logit: float) -> float:
@@ -150,8 +162,8 @@ class Run:
 def runs(text: str, signs: Signs = INJECTION) -> Iterator[Run]:
     """Every sentence of a folded text alone, and with those behind it as far as SENTENCES and WINDOW allow."""
     cut = sentences(text)
-    ruled, words = _ruled(text, cut, signs), _worded(text, cut, signs)
     every = [grams(text[start:stop]) for start, stop in cut]
+    ruled, words = _ruled(text, cut, signs), signs.lexicon.classes(text, cut, every)
     for first, (start, _) in enumerate(cut):
         for last in range(first, min(first + SENTENCES, len(cut))):
             stop = cut[last][1]
@@ -161,19 +173,7 @@ def runs(text: str, signs: Signs = INJECTION) -> Iterator[Run]:
             for bits in words[first : last + 1]:
                 classes |= bits
             held = _named(signs.rules, ruled.get((first, last), 0))
-            yield Run(start, stop, sum(map(len, together)), frozenset().union(*together), held, _named(signs.words, classes))
-
-
-def _worded(text: str, cut: Sequence[tuple[int, int]], signs: Signs) -> list[int]:
-    """Of each sentence, the classes of words in it: a bit for each."""
-    starts, held = [start for start, _ in cut], [0] * len(cut)
-    for bit, (_, places) in enumerate(signs.word_places(text)):
-        for place in places:
-            at = bisect_right(starts, place) - 1
-            held[at] |= 1 << bit
-            if at and place < cut[at - 1][1]:  # parts of a long sentence overlap
-                held[at - 1] |= 1 << bit
-    return held
+            yield Run(start, stop, sum(map(len, together)), frozenset().union(*together), held, _named(signs.lexicon.names, classes))
 
 
 def _ruled(text: str, cut: Sequence[tuple[int, int]], signs: Signs) -> dict[tuple[int, int], int]:

@@ -31,12 +31,13 @@ from tsuzuri.guard.score import FILE, INJECTION, WINDOW, Run, Signs, Weights, ru
 EACH = 4  # fillings of a template
 MOST = 30000  # n-grams
 SEEN_IN = 3  # templates at least
-FALSE_ALARMS = 0.005  # of training texts; of those held out it is about as many
-HARM_ALARMS = 0.0015  # the same of the content check
+FALSE_ALARMS = 0.006  # of training texts; of those held out it is about as many
+HARM_ALARMS = 0.004  # the same of the content check
 OTHERS = "others"  # the kind of texts by others
 DOCUMENTS, HARDEST = 150, 8  # of each part of the sample; runs of each
 FOLDS = 5
-STEPS, RATE, DECAY = 200, 0.05, 1e-5
+STEPS, HARM_STEPS = 100, 200  # the second has fewer texts of what it is to find
+RATE, DECAY = 0.05, 1e-5
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def of_injection() -> dict[str, Any]:
 def of_harm() -> dict[str, Any]:
     """What harm.json holds: whether harm is asked for, and of which category."""
     examples, labels = training_of_harm()
-    table = learned(examples, labels, harm.SIGNS)
+    table = learned(examples, labels, harm.SIGNS, HARM_STEPS)
     weights = table.weights(*table.fit(table.everyone()))
     told = card(
         "classes of words and character n-grams of folded text; see tsuzuri/guard/harm.py", "requests", examples, labels, HARM_ALARMS
@@ -103,7 +104,7 @@ def training() -> tuple[list[corpus.Example], list[int]]:
 
 def training_of_harm() -> tuple[list[corpus.Example], list[int]]:
     """The texts that the content check learns from, 1 for a request for harm: its kind is the category."""
-    written = [*corpus.content(EACH), *(one for one in corpus.asked(corpus.HARM) if not one.held_out)]
+    written = [*corpus.content(EACH), *(one for name in (corpus.HARM, corpus.HARM_2) for one in corpus.asked(name) if not one.held_out)]
     business = [one for one in corpus.harmless(EACH) if not one.held_out]
     examples = [*written, *business]
     return examples, [int(one.kind in CATEGORIES) for one in examples]
@@ -114,10 +115,10 @@ def fingerprint(examples: Sequence[corpus.Example]) -> str:
     return hashlib.sha256("\0".join(one.text for one in examples).encode()).hexdigest()[:16]
 
 
-def learned(examples: Sequence[corpus.Example], labels: Sequence[int], signs: Signs = INJECTION) -> Table:
+def learned(examples: Sequence[corpus.Example], labels: Sequence[int], signs: Signs = INJECTION, steps: int = STEPS) -> Table:
     """Twice: of texts by others, the runs that the weights of the first time took most for attacks are learned from the second time."""
     rows = list(_runs(examples, labels, signs))
-    first = Table(examples, labels, rows, signs)
+    first = Table(examples, labels, rows, signs, steps)
     weights = first.weights(*first.fit(first.everyone()))
     others = [
         corpus.Example(text, OTHERS, f"{name} {at}")
@@ -127,7 +128,7 @@ def learned(examples: Sequence[corpus.Example], labels: Sequence[int], signs: Si
     for at, one in enumerate(others, start=len(examples)):
         hardest = sorted(runs(folded(one.text).text, signs), key=lambda run: (-weighed(run, weights), run.start, run.stop))[:HARDEST]
         rows += [(at, True, run) for run in hardest]
-    return Table([*examples, *others], [*labels, *([0] * len(others))], rows, signs)
+    return Table([*examples, *others], [*labels, *([0] * len(others))], rows, signs, steps)
 
 
 def sample(*, learned: bool) -> dict[str, list[str]]:
@@ -172,7 +173,9 @@ class Table:
         labels: Sequence[int],
         rows: Sequence[tuple[int, bool, Run]],
         signs: Signs = INJECTION,
+        steps: int = STEPS,
     ) -> None:
+        self._steps = steps
         self.texts = [text for text, *_ in rows]
         self.groups = [examples[text].group for text in self.texts]
         self.kinds = [examples[text].kind for text in self.texts]
@@ -217,7 +220,7 @@ class Table:
         present = rows[starts]
         weight = np.zeros(len(self.names) + 2)  # that of the column of nothing, and the bias, last
         first, second = np.zeros_like(weight), np.zeros_like(weight)
-        for step in range(1, STEPS + 1):
+        for step in range(1, self._steps + 1):
             logits = weight[-1] + np.add.reduceat(values * weight[columns], starts)
             error = share[present] * (1 / (1 + np.exp(-logits)) - labels[present])
             slope = np.bincount(columns, values * np.repeat(error, sizes[present]), minlength=len(weight)) + DECAY * weight

@@ -15,12 +15,16 @@ from importlib import resources
 
 _GAP = re.compile(r"\{(\w+)\}")
 SHARE = 0.35  # of the groups that are held out
-PHRASINGS, PHRASINGS_2 = "phrasings", "phrasings_2"  # files of phrasings without gaps; the second is held out whole
+PHRASINGS, PHRASINGS_2, PHRASINGS_3 = "phrasings", "phrasings_2", "phrasings_3"  # files of phrasings without gaps
 FRESH = "fresh"  # the kind of what was written after the templates and before the phrasings, and is held out whole
 FRESH_2 = "fresh_2"  # and of what was written after both
 FRESH_3 = "fresh_3"  # and of what was written after the second phrasings
-WHOLLY = (PHRASINGS_2, FRESH, FRESH_2, FRESH_3)  # held out
-HARM, HARM_FRESH, HARMLESS = "harm", "harm_fresh", "harmless"  # files of requests for harm; the kind of what only sounds like one
+FRESH_4 = "fresh_4"  # and of what was written when half of the third phrasings were learned
+FRESH_5 = "fresh_5"  # and of what was written last
+WHOLLY = (FRESH, FRESH_2, FRESH_3, FRESH_4, FRESH_5)  # held out
+UNGAPPED = (PHRASINGS, PHRASINGS_2, PHRASINGS_3, FRESH_2, FRESH_3, FRESH_4, FRESH_5)  # files whose name is the kind
+HARM, HARM_2, HARM_FRESH, HARM_FRESH_2 = "harm", "harm_2", "harm_fresh", "harm_fresh_2"  # files of requests for harm
+HARMLESS = "harmless"  # the kind of what only sounds like one
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,12 @@ def held_out(group: str) -> bool:
 
 def attacks(each: int = 10, seed: int = 1) -> list[Example]:
     """Up to `each` fillings of every template of attacks.yaml, the phrasings and the fresh ones, none twice."""
-    return [one for file in ("attacks", PHRASINGS, PHRASINGS_2, FRESH, FRESH_2, FRESH_3) for one in _filled(file, "attacks", each, seed)]
+    return [one for file in ("attacks", *UNGAPPED, FRESH) for one in _filled(file, "attacks", each, seed)]
 
 
 def harmless(each: int = 14, seed: int = 1) -> list[Example]:
     """The same of harmless.yaml, the phrasings and the fresh ones."""
-    return [one for file in ("harmless", PHRASINGS, PHRASINGS_2, FRESH, FRESH_2, FRESH_3) for one in _filled(file, "harmless", each, seed)]
+    return [one for file in ("harmless", *UNGAPPED, FRESH) for one in _filled(file, "harmless", each, seed)]
 
 
 def read(name: str) -> dict[str, object]:
@@ -73,7 +77,7 @@ def _filled(name: str, part: str, each: int, seed: int) -> Iterator[Example]:
                 text = filled(template, fill, draw)
                 if text not in seen and len(seen) < each:
                     seen.add(text)
-                    yield Example(text, name if name in (PHRASINGS, PHRASINGS_2, FRESH_2, FRESH_3) else kind, template)
+                    yield Example(text, name if name in UNGAPPED else kind, template)
 
 
 def filled(template: str, fill: Mapping[str, Sequence[str]], draw: random.Random) -> str:
@@ -100,7 +104,8 @@ def content(each: int = 10, seed: int = 1) -> list[Example]:
 
 
 def asked(name: str) -> list[Example]:
-    """The same in other words, of HARM, which the weights of the content check are learned from, or of HARM_FRESH, all of it held out."""
+    """The same in other words, of HARM or HARM_2, which the weights of the content check are learned from, or of HARM_FRESH or HARM_FRESH_2, all
+    of them held out."""
     file = read(name)
     kinds, none = file["content"], file["harmless"]
     assert isinstance(kinds, dict) and isinstance(none, dict)
