@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from tsuzuri import device
 from tsuzuri.errors import ConfigError, FormatError
+from tsuzuri.model.past import Causal
 from tsuzuri.model.transformer import Shape, Transformer
 from tsuzuri.train.optim import Optimizer, OptimSettings, is_matrix, orthogonal, total_norm
 
@@ -298,3 +300,24 @@ WRONG = [
 def test_impossible_settings_are_refused_by_name(choices: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(choices))):
         OptimSettings(**choices)
+
+
+# ── scores that are not divided
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_where_scores_are_not_divided_queries_begin_and_move_as_much_less(kind: str) -> None:
+    """T5 leaves 1/√E to its weights. Whatever the optimizer: the model is at each step the one whose scores are divided."""
+    usual = replace(SHAPE, hidden_size=64, intermediate_size=64)  # E = 16: 1/4 of each weight is exact
+    models = [Transformer(replace(usual, attention_scale=scale), dtype=torch.float64).initialise(1) for scale in (None, 1.0)]
+    optimizers = [Optimizer(model, OptimSettings(optimizer=kind, epsilon=1e-30, **{**PLAIN, "weight_decay": 0.1})) for model in models]  # type: ignore[arg-type]
+    ids = torch.randint(300, (2, 20), generator=torch.Generator().manual_seed(1))
+    for model in models:
+        for block in model.blocks:  # as long as they are zero nothing reaches the queries
+            block.mixer.output.weight.data.copy_(torch.randn(64, 64, generator=torch.Generator().manual_seed(2)) / 8)
+    for _ in range(4):
+        found = [model(ids, Causal(torch.arange(20).expand(2, 20))) for model in models]
+        torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-6)  # Muon divides by the norm + 1e-7; left alone it is 0.06
+        for logits, optimizer in zip(found, optimizers, strict=True):
+            torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
+            optimizer.step(1.0)

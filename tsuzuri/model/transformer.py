@@ -100,6 +100,12 @@ class Shape:
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
+    def query_share(self) -> float:
+        """Of the usual size of the weights of queries: scores that are not divided by √E (T5) would else begin √E times too large, and
+        the softmax of them would see one token alone."""
+        return 1.0 if self.attention_scale is None or self.qk_norm != "none" else self.head_size**-0.5 / self.attention_scale
+
+    @property
     def rotary_size(self) -> int:
         """How many numbers of a head turn."""
         return int(self.head_size * self.partial_rotary_factor)
@@ -280,6 +286,12 @@ def impossible(name: str, found: Words) -> ConfigError:
     )
 
 
+def query_shares(model: nn.Module) -> dict[str, float]:
+    """`query_share` of every weight of queries where it is not 1, by name: as large as it begins are its steps."""
+    parts = {name: getattr(part, "share", 1.0) for name, part in model.named_modules()}
+    return {f"{name}.query.weight": share for name, share in parts.items() if share != 1.0}
+
+
 @runtime_checkable
 class Resets(Protocol):
     """A part whose weights do not start as those of others do."""
@@ -371,14 +383,14 @@ class Transformer(nn.Module):
     def initialise(self, seed: int) -> Transformer:
         """Fill all weights from `seed`: matrices normal with std 1/√fan-in, projections back into the residual zero
         (each block starts as the identity), embeddings and head small so that the first loss is ln V."""
-        generator = torch.Generator().manual_seed(seed)
+        generator, share = torch.Generator().manual_seed(seed), query_shares(self)
         zero = ("mixer.output.weight", "cross.output.weight", ".down.weight") if self.shape.block in IDENTITIES else ()
         for name, weight in self.named_parameters():
             if weight.dim() < 2:
                 weight.fill_(0.0 if name.endswith("bias") else 1.0)
                 continue
             std = 0.02 if "embedding" in name or "head" in name or "table" in name else 1 / math.sqrt(weight.shape[-1])
-            drawn = torch.randn(weight.shape, generator=generator) * std
+            drawn = torch.randn(weight.shape, generator=generator) * (std * share.get(name, 1.0))
             weight.copy_(torch.zeros(()) if name.endswith(zero) else drawn)
         for module in self.modules():
             if isinstance(module, Resets):

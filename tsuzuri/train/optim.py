@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tsuzuri import device
 from tsuzuri.errors import ConfigError, FormatError, Words
+from tsuzuri.model.transformer import query_shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ class Optimizer:
             self.state[f"first.{name}"] = torch.zeros_like(wide)
             if name in self.adamw:
                 self.state[f"second.{name}"] = torch.zeros_like(wide)
+        self.shares = query_shares(model)
         self.steps = 0
 
     def master(self, name: str) -> Tensor:
@@ -137,7 +139,7 @@ class Optimizer:
         spread = (second / (1 - b2**self.steps)).sqrt_().add_(self.settings.epsilon)
         if weight.dim() > 1:
             weight.mul_(1 - rate * self.settings.weight_decay)
-        weight.sub_(first / spread * (rate / (1 - b1**self.steps)))
+        weight.sub_(first / spread * (rate * self.shares.get(name, 1.0) / (1 - b1**self.steps)))
 
     def _orthogonalised(self, names: Sequence[str], gradients: Mapping[str, Tensor], rate: float) -> None:
         """Muon (Jordan et al. 2024): Nesterov momentum, then the nearest orthogonal matrix, scaled to the shape.
@@ -154,7 +156,8 @@ class Optimizer:
             torch._foreach_lerp_(first, slopes, 1 - self.settings.momentum)
             ahead = torch._foreach_lerp(slopes, first, self.settings.momentum)
             turned = orthogonal(torch.stack([whole(each) for each in ahead]))
-            updates = turned.to(weight[0].dtype) * (rate * math.sqrt(max(1.0, shape[0] / shape[1])))
+            sizes = [rate * math.sqrt(max(1.0, shape[0] / shape[1])) * self.shares.get(name, 1.0) for name in group]
+            updates = torch._foreach_mul(list(turned.to(weight[0].dtype).unbind()), sizes)
             torch._foreach_mul_(weight, 1 - rate * self.settings.weight_decay)
             torch._foreach_sub_(weight, [_like(update, old) for update, old in zip(updates, weight, strict=True)])
 

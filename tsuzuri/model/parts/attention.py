@@ -30,7 +30,7 @@ class Part(nn.Module):
     def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
         size, self.head_size, self.layer, self.window = shape.hidden_size, shape.head_size, layer, shape.window(layer)
-        self.scale, self.softcap = shape.attention_scale, shape.attn_logit_softcapping
+        self.scale, self.softcap, self.share = shape.attention_scale, shape.attn_logit_softcapping, shape.query_share
         queries, keys = shape.num_attention_heads * self.head_size, shape.kv_heads * self.head_size
         self.query = nn.Linear(size, queries, bias=shape.attention_bias)
         self.key = nn.Linear(size, keys, bias=shape.attention_bias)
@@ -61,6 +61,7 @@ class Cross(nn.Module):
     def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
         size, self.head_size, self.layer, self.scale = shape.hidden_size, shape.head_size, layer, shape.attention_scale
+        self.share = shape.query_share
         queries, keys = shape.num_attention_heads * self.head_size, shape.kv_heads * self.head_size
         self.query = nn.Linear(size, queries, bias=shape.attention_bias)
         self.key = nn.Linear(size, keys, bias=shape.attention_bias)
