@@ -16,8 +16,10 @@ from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5For
 
 from tsuzuri.errors import ConfigError
 from tsuzuri.model import weights
+from tsuzuri.model.encoder_decoder import EncoderDecoder
 from tsuzuri.model.families import t5
 from tsuzuri.model.parts import relative
+from tsuzuri.model.past import Bidirectional
 
 TINY = {
     "vocab_size": 60, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0,
@@ -117,3 +119,36 @@ def test_what_it_cannot_compute_is_refused_by_name(tmp_path: Path, change: dict[
 def test_buckets_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="relative_"):
         t5.shape(T5Config(**TINY).to_dict() | change)
+
+
+# ── how it begins
+
+
+def begun() -> EncoderDecoder:
+    shape = t5.SHAPE(**t5.USUAL, vocab_size=200, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    return t5.MODEL(shape, dtype=torch.float64).initialise(1)
+
+
+def test_heads_begin_near_sighted_each_less_than_the_one_before() -> None:
+    model = begun()
+    places = torch.arange(40)
+    for side, both in ((model.encoder, True), (model.decoder, False)):
+        bias = side.position.bias(places[20:21], places)[:, 0]  # (H, S), of the token in the middle
+        behind = bias[:, :21].detach()
+        assert (behind[:2, 15:].diff(dim=-1) > 0.05).all(), "nearer is more, where a head looks near"
+        spread = behind.amax(-1) - behind.amin(-1)
+        assert (spread[:-1] > 2 * spread[1:]).all()
+        if both:
+            torch.testing.assert_close(bias[:, 21:].detach(), behind[:, :-1].flip(-1)[:, :19], rtol=0, atol=0.2)  # but for what is drawn
+
+
+def test_a_token_sees_first_the_same_token_of_the_memory() -> None:
+    model, ids = begun(), torch.randperm(200, generator=torch.Generator().manual_seed(3))[:50]
+    with torch.inference_mode():
+        memory = model.encode(ids, Bidirectional(torch.arange(50)))
+        for block in model.decoder.blocks:
+            seen = block.cross_norm(model.decoder.embedding(ids))
+            queries, (keys, _) = block.cross.query(seen).unflatten(-1, (4, -1)), block.cross.project(memory)
+            scores = torch.einsum("qhe,khe->hqk", queries, keys)  # T5 divides by nothing
+            assert (scores.softmax(-1).diagonal(dim1=-2, dim2=-1) > 0.1).double().mean() > 0.7, "five times its share, nearly always"
+            assert (scores.argmax(-1) == torch.arange(50)).double().mean() > 0.8

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from tsuzuri.model.parts._build import norm
 from tsuzuri.model.parts._place import Place
@@ -73,6 +73,12 @@ class Cross(nn.Module):
         q = self.query(x).unflatten(-1, (-1, self.head_size))  # (..., H, E)
         out: Tensor = self.output(past.cross(self.layer, q, self.project, scale=self.scale).flatten(-2))
         return out
+
+    def reset(self, generator: Generator) -> None:
+        """Keys begin as the queries do: what a token sees first is the same token of the memory, and from there it learns what else
+        (Trockman & Kolter 2023 find this in what trained self-attention has become)."""
+        if self.key.weight.shape == self.query.weight.shape:
+            self.key.weight.copy_(self.query.weight / self.share)
 
     def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """(..., S, D) -> keys and values (..., S, K, E)"""

@@ -28,6 +28,13 @@ class Part(nn.Module):
         self.both_ways, self.buckets, self.distance = not shape.causal, shape.relative_buckets, shape.relative_distance
         self.table = table(shape.relative_buckets, shape.num_attention_heads)
 
+    def reset(self, generator: torch.Generator) -> None:
+        """Heads begin near-sighted, each a quarter as much as the one before, as ALiBi has it (Press et al. 2022). Equal numbers would
+        be no positions at all, and take a thousand steps to grow apart."""
+        sides, heads = 2 if self.both_ways else 1, self.table.weight.shape[1]
+        far = torch.arange(self.buckets // sides, dtype=torch.float32).repeat(sides)  # (buckets,)
+        self.table.weight.sub_(far[:, None] * 0.25 ** torch.arange(heads, dtype=torch.float32))
+
     def forward(self, past: Past) -> Place:
         return Place(bias=self.bias)
 
