@@ -72,14 +72,18 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def _bounded(data: bytes) -> bool:
-    """Whether halves of surrogate pairs may be spelled in it. Whole passes over the bytes and no loop over them: of what is no text,
-    brackets, commas and colons are counted. Raises Refusal.
+    """Whether halves of surrogate pairs may be spelled in it. Whole passes over the bytes and no loop over them. Raises Refusal.
 
-    First what is escaped goes: pairs of backslashes, and quotes behind one, when the text between is gone. What stands before the first
-    backslash that escapes nothing, or is outside of a string, is counted right; that is no JSON, and nothing behind it is ever decoded.
+    As many brackets, commas and colons as may be, those of its texts among them, are not too many. Otherwise those outside of texts are
+    counted. First what is escaped goes: pairs of backslashes, and quotes behind one, when the text between is gone. What stands before the
+    first backslash that escapes nothing, or is outside of a string, is counted right; that is no JSON, and nothing behind it is decoded.
     """
     single = data.replace(b"\\\\", b"") if b"\\" in data else data
     escaped = b"\\" in single
+    halves = escaped and b"\\ud" in single.lower()
+    opened = single.count(b"[") + single.count(b"{")
+    if opened <= MAX_DEPTH and opened + single.count(b",") <= MAX_NODES and single.count(b":") <= MAX_KEYS:
+        return halves
     signs = single.translate(None, NOT_ESCAPING).replace(b'\\"', b"") if escaped else single
     marks = signs.translate(None, NOT_MARKS).replace(b'""', b"")
     quotes = marks.count(b'"')
@@ -100,7 +104,7 @@ def _bounded(data: bytes) -> bool:
         brackets = left
     if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:
         raise _no_json(Words(f"入れ子が {MAX_DEPTH} 段を超えています。", f"It is nested deeper than {MAX_DEPTH}."))
-    return escaped and b"\\ud" in single.lower()
+    return halves
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
