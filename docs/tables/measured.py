@@ -295,6 +295,7 @@ def tell_restarts(found: dict[str, Any], language: str) -> Rows:
 
 def tell_hostile(found: dict[str, Any], language: str) -> Rows:
     refused, beside = found["refused"], found["bystander"]["ratio"]
+    calm, meanwhile = (1000 * statistics.median(found["bystander"][f"{when}_seconds"]) for when in ("calm", "hostile"))
     forms = found.get("forms", {}).get("ratio")  # None: measured before there was such a row
     if language == "ja":
         return [
@@ -302,7 +303,7 @@ def tell_hostile(found: dict[str, Any], language: str) -> Rows:
                 f"悪意ある依頼 {found['requests']} 種を断るまで",
                 f"p50 {refused['p50_ms']:.1f} ms、p99 {refused['p99_ms']:.1f} ms、最大 {refused['most_ms']:.1f} ms",
             ),
-            ("その間のほかの利用者の p99", f"× {said(beside)}"),
+            ("その間のほかの利用者の p99", f"{calm:.0f} → {meanwhile:.0f} ms; × {said(beside)}"),
             *([("重いスキーマを次々に準備させる間、既知の形で答えさせる人の p99", f"× {said(forms)}")] if forms else []),
         ]
     return [
@@ -310,7 +311,7 @@ def tell_hostile(found: dict[str, Any], language: str) -> Rows:
             f"{found['requests']} hostile requests, until refused",
             f"p50 {refused['p50_ms']:.1f} ms, p99 {refused['p99_ms']:.1f} ms, most {refused['most_ms']:.1f} ms",
         ),
-        ("p99 of a bystander meanwhile", f"× {said(beside)}"),
+        ("p99 of a bystander meanwhile", f"{calm:.0f} → {meanwhile:.0f} ms; × {said(beside)}"),
         *([("p99 of one with a known form while slow schemas are compiled", f"× {said(forms)}")] if forms else []),
     ]
 
