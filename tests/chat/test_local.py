@@ -446,7 +446,7 @@ def test_what_may_not_be_read_is_named_and_not_called_damaged(model: LocalModel,
                 tsuzuri.load(copy)
             (copy / file).chmod(0o644)
         place.chmod(0)
-        with nobody(), pytest.raises(MissingError, match=r"Permission denied[\s\S]*権限"):
+        with nobody(), pytest.raises(MissingError, match=r"開けません（権限がありません）[\s\S]*権限を確かめて"):
             tsuzuri.load(copy)
         place.chmod(0o755)
 
