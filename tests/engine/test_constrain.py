@@ -640,3 +640,20 @@ def test_guesses_are_tried_without_going_on() -> None:
     assert [matcher.fitting(letters(text)) for text in ("abx", "abc", "b", "", "abca")] == [2, 3, 0, 0, 3]
     matcher.accept(letters("a")[0])
     assert matcher.fitting(letters("bc")) == 2
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=4), inner, max_size=6),
+    max_leaves=30,
+)
+
+
+@given(ANYTHING)
+def test_only_what_is_too_long_is_refused_before_it_is_written(value: Any) -> None:
+    length = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "SIZE", length)
+        schema.check_size(value)  # what fits is never counted as longer
+    with pytest.raises(ConfigError, match="16,384"):
+        schema.check_size([value] * schema.SIZE)

@@ -58,15 +58,9 @@ def json_schema(schema: str | Mapping[str, Any]) -> Constraint:
     """A schema as text or as what `json.loads` makes of it."""
     if isinstance(schema, str):
         return Constraint("json_schema", schema)
-    written: list[str] = []
-    size = 0
+    schemas.check_size(schema)
     try:
-        for part in json.JSONEncoder(ensure_ascii=False, allow_nan=False).iterencode(schema):
-            written.append(part)
-            size += len(part)
-            if size > schemas.SIZE:  # too long whatever follows: a megabyte need not be written to be refused
-                break
-        return Constraint("json_schema", "".join(written))
+        return Constraint("json_schema", json.dumps(schema, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise _refused(Words(f"スキーマを JSON にできません（{error}）。", f"The schema is no JSON ({error}).")) from error
 

@@ -41,13 +41,35 @@ KEYWORDS = (*OTHERS, *NAMED, *SEVERAL, *ONE, *COUNTS, *NUMBERS)
 def parse(text: str) -> Any:
     """The schema of a JSON text. Raises ConfigError for what is no JSON, says one thing twice, or is too large."""
     if len(text.encode()) > SIZE:
-        refuse(Words(f"スキーマが {SIZE:,} バイトを超えています。", f"The schema is longer than {SIZE:,} bytes."))
+        _too_long()
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except ValueError as error:
         refuse(Words(f"JSON として読めません（{error}）。", f"It is no JSON ({error})."))
     except RecursionError:
         refuse(Words("入れ子が深すぎます。", "It is nested too deeply."))
+
+
+def check_size(schema: Any) -> None:
+    """Raises ConfigError for what cannot but be too large: a megabyte need not be written to be refused. Counted is the least that each
+    text, each value of a list and each key takes."""
+    least, left = 0, [schema]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            least += 4 * len(part) + sum(len(key) for key in part if isinstance(key, str))
+            left += part.values()
+        elif isinstance(part, list | tuple):
+            least += 2 * len(part)
+            left += part
+        elif isinstance(part, str):
+            least += len(part)
+        if least > SIZE:
+            _too_long()
+
+
+def _too_long() -> NoReturn:
+    refuse(Words(f"スキーマが {SIZE:,} バイトを超えています。", f"The schema is longer than {SIZE:,} bytes."))
 
 
 def checked(schema: Any) -> Any:
