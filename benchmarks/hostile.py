@@ -5,7 +5,7 @@ Out: `results/hostile.json`: milliseconds of each refusal (of the server's proce
 beyond the bound of the tests, the bystander's p99 in calm and under attack in turns (A B B A …), the server's memory before and after, and the
 same of a bystander whose answers are held to a known form while others have forms compiled.
 
-    python benchmarks/hostile.py                       about eight minutes on two cores, alone
+    python benchmarks/hostile.py                       about four minutes on two cores, alone
     python benchmarks/hostile.py --rounds 1 --out /tmp a trial
 """
 

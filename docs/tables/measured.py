@@ -352,7 +352,9 @@ def tell_accelerator_serving(found: dict[str, Any], language: str) -> Rows:
 LOOKUP = 4  # guesses at once: of the numbers that were measured the one that never costs much
 SEVERAL = ("tiny.json", "serving-bf16.json", "quantization.json")
 BEHIND = {  # on the page of all numbers alone
-    "training-110m.json", "audit.json", "budget.json", "restarts.json", "server_start.json", "hostile.json", "load.json", "accelerator-training.json", "accelerator-serving.json", "connections.json", "step.json", "lookup.json", "vectors.json", "decode-20m-fp32.json", "decode-110m-fp32.json", "decode-0.5b-fp32.json", "serving-fp32.json",
+    "training-110m.json", "audit.json", "budget.json", "restarts.json", "server_start.json", "hostile.json", "load.json",
+    "accelerator-training.json", "accelerator-serving.json", "connections.json", "step.json", "lookup.json", "vectors.json",
+    "decode-20m-fp32.json", "decode-110m-fp32.json", "decode-0.5b-fp32.json", "serving-fp32.json",
 }  # fmt: skip
 
 TELL: dict[str, Callable[[dict[str, Any], str], Rows]] = {

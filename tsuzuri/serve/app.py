@@ -132,7 +132,7 @@ class Service:
         except (Gone, ClientDisconnect):
             pass
         except Exception as error:
-            found = stopping() if isinstance(error, Stopping) else late() if isinstance(error, Late) else refused(error)
+            found = ENDED[type(error)]() if type(error) in ENDED else refused(error)
             if found.status == 500:
                 LOG.error("%s: %s", call.id, _where(error))
             with suppress(Gone, OSError):
@@ -289,6 +289,9 @@ def stopping() -> Refusal:
 def late() -> Refusal:
     words = Words("答えに、許された時間より長くかかりました。", "The answer took longer than it may.")
     return Refusal(504, words, code="deadline_exceeded")
+
+
+ENDED: Mapping[type[Exception], Callable[[], Refusal]] = {Stopping: stopping, Late: late}
 
 
 def _where(error: BaseException) -> str:

@@ -152,7 +152,9 @@ async def while_wanted(work: Awaitable[T], receive: Receive, stopping: asyncio.E
         await asyncio.wait({task, gone, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Gone if gone.done() else Stopping if stop.done() else Late
+        if gone.done():
+            raise Gone
+        raise Stopping if stop.done() else Late
     finally:
         for each in (task, gone, stop):
             each.cancel()
