@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,56 +84,74 @@ def costs(place: Path) -> dict[str, Any]:
     return {"refused": {**found, "beyond_the_bound": late, "each": rows}}
 
 
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[bytes]
+    url: str
+    calm: str  # the key of one that means well
+    hostile: str  # and of one that does not
+
+    def client(self, secret: str) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, headers={"authorization": f"Bearer {secret}"}, timeout=60, trust_env=False)
+
+
 @contextlib.contextmanager
-def serving(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client, httpx2.Client]]:
-    """A server of its own, and clients of two keys: one that means well, one that does not."""
+def serving(place: Path) -> Iterator[Server]:
+    """A server of its own."""
     data = Path(tempfile.mkdtemp(dir=place))
     with database.open(data / "data", data / "data.secrets") as db:
-        secrets = [keys.create(db, name, scopes=keys.SCOPES, concurrent=64)[1] for name in ("calm", "hostile")]
+        calm, bad = [keys.create(db, name, scopes=keys.SCOPES, concurrent=64)[1] for name in ("calm", "hostile")]
     port = free_port()
     line = [sys.executable, "-m", "tsuzuri", "serve", "--model", str(place / "tiny"), "--port", str(port), "--data-dir", str(data / "data")]
-    server = subprocess.Popen([*line, "--threads", "1"], stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([*line, "--threads", "1"], stdout=subprocess.DEVNULL)
+    server = Server(process, f"http://127.0.0.1:{port}", calm, bad)
     try:
         for _ in range(600):
             try:
-                httpx2.get(f"{url}/health", trust_env=False)
+                httpx2.get(f"{server.url}/health", trust_env=False)
                 break
             except httpx2.HTTPError:
                 time.sleep(0.1)
-        calm, hostile_one = (
-            httpx2.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}, timeout=60, trust_env=False) for secret in secrets
-        )
-        with calm, hostile_one:
-            yield server, calm, hostile_one
+        yield server
     finally:
-        server.terminate()
-        server.wait(60)
+        process.terminate()
+        process.wait(60)
 
 
 class Attackers:
-    """Threads that do `one` again and again while it is `on`."""
+    """A process whose threads do `one` again and again while it is `on`: what it takes to ask is not the bystander's time."""
 
-    def __init__(self, one: Callable[[], None], count: int = 1) -> None:
-        self.on, self.over, self.sent = threading.Event(), threading.Event(), 0
-        self._one, self._threads = one, [threading.Thread(target=self._run) for _ in range(count)]
+    def __init__(self, server: Server, one: Callable[[httpx2.Client], None], count: int = 1) -> None:
+        own = multiprocessing.get_context("fork")
+        self.on, self._sent = own.Event(), own.Value("q", 0)
+        self._server, self._one, self._count = server, one, count
+        self._process = own.Process(target=self._run, daemon=True)
+
+    @property
+    def sent(self) -> int:
+        return int(self._sent.value)
 
     def __enter__(self) -> Attackers:
-        for thread in self._threads:
-            thread.start()
+        self._process.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.on.set()
-        for thread in self._threads:
-            thread.join()
+        self._process.kill()
+        self._process.join()
 
     def _run(self) -> None:
-        while not self.over.is_set():
-            if self.on.wait(0.1) and not self.over.is_set():
-                self._one()
-                self.sent += 1
+        threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(self._count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        with self._server.client(self._server.hostile) as client:
+            while self.on.wait():
+                self._one(client)
+                with self._sent.get_lock():
+                    self._sent.value += 1
 
 
 def p99(client: httpx2.Client, question: dict[str, Any], attackers: Attackers, hostile_too: bool) -> float:
@@ -149,49 +169,46 @@ def p99(client: httpx2.Client, question: dict[str, Any], attackers: Attackers, h
 
 def beside(place: Path, count: int) -> dict[str, Any]:
     """The bystander's p99 in calm and under attack, and the memory of the server."""
-    rows = itertools.cycle(
-        [hostile.request(sent) for _, sent, _ in hostile.TINY]
-    )  # written before: megabytes of JSON would hold up our own clock
-    with serving(place) as (server, calm, other):
+    raws = [hostile.request(sent) for _, sent, _ in hostile.TINY]  # written before: it costs the attacker nothing
+    rows = itertools.cycle(raws)
 
-        def one() -> None:
-            raw = next(rows)
-            with contextlib.suppress(httpx2.HTTPError):
-                other.request(raw.method, raw.path, content=raw.body, headers={"content-type": "application/json", **raw.headers})
+    def one(client: httpx2.Client) -> None:
+        raw = next(rows)
+        with contextlib.suppress(httpx2.HTTPError):
+            client.request(raw.method, raw.path, content=raw.body, headers={"content-type": "application/json", **raw.headers})
 
-        with Attackers(one) as attackers:
-            ask = functools.partial(p99, calm, hostile.SANE, attackers)
-            ask(False)
-            attackers.on.set()
-            while attackers.sent < len(hostile.TINY):  # one round of all, so that what the server holds for good is there
-                time.sleep(0.1)
-            ask(True)
-            before = memory(server.pid)
-            samples = _protocol.rounds(lambda: ask(True), lambda: ask(False), count)
+    with serving(place) as server, server.client(server.calm) as calm, Attackers(server, one) as attackers:
+        ask = functools.partial(p99, calm, hostile.SANE, attackers)
+        ask(False)
+        attackers.on.set()
+        while attackers.sent < len(raws):  # one round of all, so that what the server holds for good is there
+            time.sleep(0.1)
+        ask(True)
+        before = memory(server.process.pid)
+        samples = _protocol.rounds(lambda: ask(True), lambda: ask(False), count)
         time.sleep(2)
-        after = memory(server.pid)
+        after = memory(server.process.pid)
     ratio = _protocol.ratio(*samples)
     print(
         f"a bystander's p99: × {said(ratio)} of the calm {1000 * statistics.median(samples[1]):.1f} ms; {attackers.sent} hostile requests"
     )
-    print(f"memory: {before >> 20} MiB before, {after >> 20} MiB after; the server ended with {server.returncode}")
+    print(f"memory: {before >> 20} MiB before, {after >> 20} MiB after; the server ended with {server.process.returncode}")
     bystander = {"hostile_seconds": samples[0], "calm_seconds": samples[1], "ratio": ratio, "hostile_requests": attackers.sent}
-    return {"bystander": bystander, "memory_bytes": [before, after], "exit_code": server.returncode}
+    return {"bystander": bystander, "memory_bytes": [before, after], "exit_code": server.process.returncode}
 
 
 def forms(place: Path, count: int) -> dict[str, Any]:
     """The p99 of a bystander whose form is known, in calm and while others have forms compiled that take long, each a new one."""
     numbers = itertools.count(19997, -2)
-    with serving(place) as (_, calm, other):
 
-        def one() -> None:
-            other.post("/v1/chat/completions", json=held({"type": "integer", "multipleOf": next(numbers)}, 1)).raise_for_status()
+    def one(client: httpx2.Client) -> None:
+        client.post("/v1/chat/completions", json=held({"type": "integer", "multipleOf": next(numbers)}, 1)).raise_for_status()
 
-        known = {"type": "object", "properties": {"色": {"enum": ["赤", "青"]}, "数": {"type": "integer"}}, "required": ["色", "数"]}
-        with Attackers(one, COMPILING) as attackers:
-            ask = functools.partial(p99, calm, held({**known, "additionalProperties": False}, 24), attackers)
-            ask(False)
-            samples = _protocol.rounds(lambda: ask(True), lambda: ask(False), count)
+    known = {"type": "object", "properties": {"色": {"enum": ["赤", "青"]}, "数": {"type": "integer"}}, "required": ["色", "数"]}
+    with serving(place) as server, server.client(server.calm) as calm, Attackers(server, one, COMPILING) as attackers:
+        ask = functools.partial(p99, calm, held({**known, "additionalProperties": False}, 24), attackers)
+        ask(False)
+        samples = _protocol.rounds(lambda: ask(True), lambda: ask(False), count)
     ratio = _protocol.ratio(*samples)
     calmly = 1000 * statistics.median(samples[1])
     print(f"a known form beside {COMPILING} that are compiled: p99 × {said(ratio)} of the calm {calmly:.1f} ms; {attackers.sent} compiled")
@@ -205,8 +222,13 @@ def held(schema: dict[str, Any], length: int) -> dict[str, Any]:
 
 
 def memory(process: int) -> int:
-    """Resident bytes."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Resident bytes of a process and of those it has begun."""
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        begun = [int(one) for task in Path(f"/proc/{process}/task").iterdir() for one in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") + sum(map(memory, begun))
 
 
 if __name__ == "__main__":

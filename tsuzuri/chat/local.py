@@ -24,6 +24,7 @@ from tsuzuri.chat.loading import opened, whole_number
 from tsuzuri.chat.loading import source_end as source_end
 from tsuzuri.chat.reading import Reading
 from tsuzuri.chat.settings import Distribution, Settings, Stop, known, options
+from tsuzuri.chat.telling import Telling
 from tsuzuri.chat.together import Answer, Together, cannot_call, no_tools
 from tsuzuri.engine.batch import Stream
 from tsuzuri.engine.beam import Beams, search
@@ -37,7 +38,7 @@ from tsuzuri.model import compiled
 from tsuzuri.model.adapt import quantize as quantisation
 from tsuzuri.model.past import Causal
 from tsuzuri.text.bytelevel import utf8
-from tsuzuri.types import Done, Event, Finish, Message, Options, Text, Token, Usage
+from tsuzuri.types import Event, Message, Options, Text, Token
 
 TOGETHER = 64  # prompts that have room at once in `generate_all`; more take turns
 CONVERSATION: Settings = {"temperature": 0.7, "top_p": 0.95}  # of `chat`, where nothing else is asked for
@@ -266,38 +267,20 @@ class LocalModel:
         return self.tokenizer.shown(id)
 
     def told(self, generation: Generation | Stream, reading: Reading) -> Generator[Event, None, None]:
-        """The events of an answer. What is not told yet when it ends early is not counted: `reading` decides where it ends."""
-        decode = self.tokenizer.stream()
-        waiting: list[Token] = []  # their text is not certain yet
-        finish: Finish = "cancelled"
-        count = 0
+        """The events of an answer."""
+        telling = self.telling(reading)
         try:
             for token in generation:
-                finish, count = token.finish or finish, count + 1
-                if token.finish == "stop":
+                yield from telling(token)
+                if telling.over:
                     break
-                waiting.append(token)
-                for event in reading("" if token.id in self._special else decode(token.id)):
-                    yield _with(event, waiting)
-                if reading.over is not None:
-                    finish = reading.over
-                    if reading.stop is not None:
-                        waiting.clear()
-                    break
-                if reading.calling and waiting:
-                    yield Text("", tuple(waiting))
-                    waiting.clear()
-            for event in reading.flush():
-                yield _with(event, waiting)
-            if waiting:
-                yield Text("", tuple(waiting))
+            yield from telling.rest()
         finally:
             generation.close()
-        yield Usage(generation.prompt_tokens, count, generation.cached_tokens)
-        detail: dict[str, object] = {} if reading.stop is None else {"stop": reading.stop}
-        if self.engine.lookup:
-            detail["lookup"] = {"offered": generation.offered, "accepted": generation.accepted}
-        yield Done("tool_calls" if finish == "stop" and reading.calls else finish, detail)
+        yield from telling.last(generation)
+
+    def telling(self, reading: Reading) -> Telling:
+        return Telling(self.tokenizer.stream(), self._special, reading, guesses=bool(self.engine.lookup))
 
     def _prepared(self, messages: Sequence[Message], options: Options) -> tuple[Generation, Reading]:
         reading, sampling = self.reading(options)
@@ -402,15 +385,6 @@ def _no_ids(found: Words) -> InputError:
         found=found,
         todo=Words("文章か、整数を一列に並べたものを渡してください。", "Give a text, or one row of whole numbers."),
     )
-
-
-def _with(event: Event, waiting: list[Token]) -> Event:
-    """A text with the tokens that it came from, which are waiting no longer."""
-    if not isinstance(event, Text):
-        return event
-    found = Text(event.text, tuple(waiting))
-    waiting.clear()
-    return found
 
 
 def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:

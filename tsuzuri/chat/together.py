@@ -11,12 +11,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tsuzuri.chat.reading import Reading
-from tsuzuri.engine.batch import WAITING, BatchEngine
+from tsuzuri.engine.batch import WAITING, BatchEngine, Told
 from tsuzuri.engine.disk import Disk
 from tsuzuri.engine.running import page_size
 from tsuzuri.engine.sampling import Sampling
@@ -26,7 +27,9 @@ from tsuzuri.types import Chat, Done, Event, Finish, Message, Options, Text
 if TYPE_CHECKING:
     from tsuzuri.chat.local import LocalModel
 
-READERS = 64  # streams that are read at once; more take turns
+T = TypeVar("T")
+READERS = 64  # prompts that are read at once; more take turns
+LONG = 1024  # characters or ids of a prompt from which on a thread of its own reads it
 ROOM = 8  # contexts whose keys and values have room at once, where nothing else is said
 
 
@@ -76,9 +79,9 @@ class Together:
 
     def chat(self, tenant: str = "") -> Chat:
         async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
-            loop = asyncio.get_running_loop()
-            reading, sampling = await loop.run_in_executor(self._readers, self.model.reading, options)  # many schemas take their time
-            async for event in self._heard(lambda: self.model.conversation(messages, options.tools), reading, sampling, tenant):
+            size = LONG if options.tools else sum(len(message.content) for message in messages)
+            reading, sampling = await self._away(lambda: self.model.reading(options), long=bool(options.tools))
+            async for event in self._heard(lambda: self.model.conversation(messages, options.tools), size, reading, sampling, tenant):
                 yield event
 
         return chat
@@ -86,17 +89,40 @@ class Together:
     def texts(self, prompt: str | Sequence[int], options: Options, tenant: str = "") -> AsyncIterator[Event]:
         """`events` for an event loop."""
         no_tools(options)
-        return self._heard(lambda: self.model.ids_of(prompt), Reading(options), options.sampling, tenant)
+        return self._heard(lambda: self.model.ids_of(prompt), len(prompt), Reading(options), options.sampling, tenant)
 
-    async def _heard(self, read: Callable[[], Sequence[int]], reading: Reading, sampling: Sampling, tenant: str) -> AsyncIterator[Event]:
-        loop = asyncio.get_running_loop()
-        stream = await loop.run_in_executor(self._readers, lambda: self.engine.stream(read(), sampling, tenant))
-        events = self.model.told(stream, reading)
+    async def _heard(
+        self, read: Callable[[], Sequence[int]], size: int, reading: Reading, sampling: Sampling, tenant: str
+    ) -> AsyncIterator[Event]:
+        """`size`: how much there is to read."""
+        arrived, loop = asyncio.Queue[Told](), asyncio.get_running_loop()
+
+        def tell(found: Told) -> None:
+            with suppress(RuntimeError):  # the loop has ended, and whoever waited in it
+                loop.call_soon_threadsafe(arrived.put_nowait, found)
+
+        long = size >= LONG or sampling.constraint is not None or self.model.engine.reads_source
+        stream = await self._away(lambda: self.engine.stream(read(), sampling, tenant, tell), long=long)
+        telling = self.model.telling(reading)
         try:
-            while (event := await loop.run_in_executor(self._readers, next, events, None)) is not None:
+            while not telling.over:
+                found = await arrived.get()
+                if isinstance(found, BaseException):
+                    raise found
+                if found is None:
+                    break
+                for event in telling(found):
+                    yield event
+            for event in telling.rest():
                 yield event
         finally:
             stream.cancel()  # whoever waits for its next token is told before the next step
+        for event in telling.last(stream):
+            yield event
+
+    async def _away(self, work: Callable[[], T], *, long: bool) -> T:
+        """In a thread of its own where it takes `long`; else at once, for to hand it over takes longer."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work) if long else work()
 
     def answers(self, asked: Sequence[tuple[Sequence[int], Options]]) -> list[Answer]:
         """Of each, in their order. Raises what `events` raises before anything is waited for."""

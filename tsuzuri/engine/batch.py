@@ -16,8 +16,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ from tsuzuri.model.parts.rotary import regime
 from tsuzuri.types import Token
 
 WAITING = 1024  # requests that may wait
+Told: TypeAlias = Token | BaseException | None  # the next token, what went wrong, or that no more will come
+Tell: TypeAlias = Callable[[Told], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -46,7 +49,7 @@ class Request:
     choosing: Choosing
     place: Place
     regime: int  # of its rotary frequencies: keys of another regime are other keys
-    out: queue.SimpleQueue[Token | BaseException | None] = field(default_factory=queue.SimpleQueue)
+    tell: Tell
     computed: int = 0  # tokens of prompt and output whose keys lie in pages
     remembered: int = 0  # of its pages that are known
     keys: list[Key] = field(default_factory=list)  # of its whole pages, as far as they were asked for
@@ -66,13 +69,13 @@ class Request:
 class Stream(Iterator[Token]):
     """The tokens of one request. Letting go of it, `close` or `cancel` ends the work before the next step."""
 
-    def __init__(self, request: Request) -> None:
-        self._request, self._over = request, False
+    def __init__(self, request: Request, arrived: queue.SimpleQueue[Told]) -> None:
+        self._request, self._arrived, self._over = request, arrived, False
 
     def __next__(self) -> Token:
         if self._over:
             raise StopIteration
-        found = self._request.out.get()
+        found = self._arrived.get()
         if isinstance(found, BaseException):
             self._over = True
             raise found
@@ -148,8 +151,9 @@ class BatchEngine:
 
     # ── from any thread
 
-    def stream(self, ids: Sequence[int], sampling: Sampling, tenant: str = "") -> Stream:
-        """Tokens that follow `ids`. Raises what `LocalEngine.stream` raises, ContextError where all pages together are too few, and
+    def stream(self, ids: Sequence[int], sampling: Sampling, tenant: str = "", tell: Tell | None = None) -> Stream:
+        """Tokens that follow `ids`; where there is a `tell`, it is told them, in the thread that computes, and who has the stream only
+        counts them or ends it. Raises what `LocalEngine.stream` raises, ContextError where all pages together are too few, and
         BusyError where too many wait."""
         self.one.check(ids, room=1)
         self.one.check_sampling(sampling)
@@ -168,12 +172,13 @@ class BatchEngine:
         with self._lock:
             self._admit()
         place = Place(most, memory=self.one.memory(ids))
-        request = Request(tenant, [*first], len(ids), choosing, place, regime(self.one.scaling, most))
+        arrived: queue.SimpleQueue[Told] = queue.SimpleQueue()
+        request = Request(tenant, [*first], len(ids), choosing, place, regime(self.one.scaling, most), tell or arrived.put)
         with self._lock:
             self._admit()  # a source took its time
             self._waiting.setdefault(tenant, deque()).append(request)
         self._work.set()
-        return Stream(request)
+        return Stream(request, arrived)
 
     def _admit(self) -> None:
         """Raises BusyError where too many wait, or nobody computes any more."""
@@ -215,7 +220,7 @@ class BatchEngine:
             for request in [*self._running]:
                 self._end(request, None)
             while (left := self._next()) is not None:
-                left.out.put(None)
+                left.tell(None)
 
     def _save(self) -> bool:
         """Writes one page that is still known; False where there is none."""
@@ -263,7 +268,7 @@ class BatchEngine:
         try:
             for token in request.choosing.follow(logits, request.guesses):
                 request.ids.append(token.id)
-                request.out.put(token)
+                request.tell(token)
                 sure += 1
                 request.computed = sure
                 self._remember(request)
@@ -277,7 +282,7 @@ class BatchEngine:
         self._running.remove(request)
         self.pages.release(request.place.pages)
         request.place = Place(request.place.bound)
-        request.out.put(last)
+        request.tell(last)
 
     # ── who computes what
 
@@ -381,7 +386,7 @@ class BatchEngine:
                     self._waiting[tenant] = line
                 if not request.cancelled:
                     return request
-                request.out.put(None)
+                request.tell(None)
         return None
 
     def _begin(self, request: Request) -> None:

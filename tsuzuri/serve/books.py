@@ -26,6 +26,7 @@ from tsuzuri.store.database import Database
 from tsuzuri.store.tables import now_ms
 from tsuzuri.store.users import Who as Key  # both are charged
 
+GATHER = 0.02  # seconds in which records gather, to be written together
 RENEW = 5.0  # seconds between two words to the ledger that a long answer is still under way
 PRUNE = 3600.0  # seconds between two looks for records that are too old
 RECOVER = 300.0  # seconds between two looks for what other processes left behind
@@ -48,6 +49,7 @@ class Books:
         self._pending: list[audit.New] = []
         self._drawn: list[energy.Used] = []
         self._writing: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
         self._deliveries = Deliveries(db)
         self._moving: set[asyncio.Task[Any]] = set()  # money that is being set aside or settled
         self.broken = False  # the audit could not be written; the next try mends it
@@ -175,7 +177,7 @@ class Books:
         """Soon on the disk, `said` sealed; `flush` waits for it."""
         self._pending.append((kind, body, said))
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
+            self._writing = asyncio.create_task(self._gathered())
 
     def draw(self, who: Key, drawn: Drawn) -> None:
         """What a request drew, to be written with its record."""
@@ -186,16 +188,22 @@ class Books:
         """Everything is on the disk, or `broken` says that it is not."""
         while self._moving:
             await asyncio.gather(*self._moving, return_exceptions=True)
-        if self._writing is not None:
-            await self._writing
-        if self._pending:
+        await self._write()
+
+    async def _gathered(self) -> None:
+        while self._pending:
+            await asyncio.sleep(GATHER)
             await self._write()
+            if self.broken:
+                return
 
     async def _write(self) -> None:
-        while self._pending:
+        """What is pending, one after the other who asks: none is written twice."""
+        async with self._turn:
             rows = self._pending[:]
             try:
-                await asyncio.to_thread(audit.append_many, self._db, rows)
+                if rows:
+                    await asyncio.to_thread(audit.append_many, self._db, rows)
             except (TsuzuriError, OSError, ValueError, TypeError) as error:
                 self.broken = True
                 LOG.error("the audit cannot be written: %s", type(error).__name__)

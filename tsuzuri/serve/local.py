@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from tsuzuri.chat.local import LocalModel, load
 from tsuzuri.chat.template import CHATML
-from tsuzuri.chat.together import Together
+from tsuzuri.chat.together import LONG, Together
 from tsuzuri.engine.apart import Apart
 from tsuzuri.errors import ContextError, Words
 from tsuzuri.serve.models import Embedded, Prepared
@@ -88,7 +88,9 @@ class Local:
         return await self._away(lambda: self.model.tokenizer.decode(ids))
 
     async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
-        return await self._away(lambda: self.model.conversation(messages, tools))
+        if tools or sum(len(message.content) for message in messages) >= LONG:
+            return await self._away(lambda: self.model.conversation(messages, tools))
+        return self.model.conversation(messages)
 
     async def source(self, prompt: str) -> list[int]:
         return await self._away(lambda: self.model.ids_of(prompt))

@@ -12,12 +12,13 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Column, ColumnElement, Connection, LargeBinary, Text, cast, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, LargeBinary, Text, bindparam, cast, delete, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.compiler import compiles
@@ -116,9 +117,15 @@ def append_many(db: Database, rows: Sequence[New], now: int | None = None) -> in
             made.append(_row(key, seq + 1, last, (kind, body, now), kept))
             seq, last = seq + 1, made[-1]["hash"]
         if made:
-            connection.execute(insert(audit), made)
-            connection.execute(update(audit_head).values(seq=seq, hash=last))
+            connection.execute(_NEW, made)
+            connection.execute(_GROWN, {"grown": seq, "last": last})
     return seq
+
+
+_NEW, _GROWN = (
+    insert(audit),
+    update(audit_head).values(seq=bindparam("grown"), hash=bindparam("last")),
+)  # built once: every request is recorded
 
 
 def records(db: Database, start: int = 1, count: int | None = None) -> Iterator[Record]:
@@ -400,13 +407,16 @@ def _keep(db: Database, connection: Connection, seq: int, said: str) -> str:
     return hashlib.sha256(kept).hexdigest()
 
 
+_HEAD = select(audit_head).with_for_update()
+
+
 def _head(connection: Connection) -> tuple[int, bytes]:
     """Number and hash of the last record, locked: whoever else appends waits."""
     either = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    head = connection.execute(select(audit_head).with_for_update()).first()
+    head = connection.execute(_HEAD).first()
     if head is None:
         connection.execute(either(audit_head).values(id=1, seq=0, hash=START).on_conflict_do_nothing())
-        head = connection.execute(select(audit_head).with_for_update()).one()
+        head = connection.execute(_HEAD).one()
     return int(head.seq), bytes(head.hash)
 
 
@@ -431,10 +441,13 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+_UNKEPT = re.compile("[\0\ud800-\udfff]")
+
+
 def _plain(value: Any) -> Any:
     """As it will be read back; lone surrogates, which UTF-8 cannot spell, and zeros, which PostgreSQL cannot keep, become a mark."""
     if isinstance(value, str):
-        return "".join("�" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in value)
+        return _UNKEPT.sub("�", value)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, Mapping):

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, or_, select, update
 
 from tsuzuri.errors import ConfigError, MissingError, Words
 from tsuzuri.folder import suggestion
@@ -121,6 +121,13 @@ def create(
     return key, secret
 
 
+_JUDGED = (  # built once: every request asks it
+    select(keys, users.c.active)
+    .select_from(keys.outerjoin(users, keys.c.user_id == users.c.id))
+    .where(keys.c.prefix == bindparam("sought"))
+)
+
+
 def judge(db: Database, secret: str, address: str | None = None, now: int | None = None) -> Key | Refused:
     """The key behind what a client sent from `address`, or why there is none. Notes the use, to the minute."""
     now = now_ms() if now is None else now
@@ -128,9 +135,7 @@ def judge(db: Database, secret: str, address: str | None = None, now: int | None
     if shape is None:
         return Refused("malformed")
     with db.read() as connection:
-        found = connection.execute(
-            select(keys, users.c.active).select_from(keys.outerjoin(users, keys.c.user_id == users.c.id)).where(keys.c.prefix == shape[1])
-        ).first()
+        found = connection.execute(_JUDGED, {"sought": shape[1]}).first()
     hashed = _hash(db, secret)
     if not hmac.compare_digest(hashed, bytes(found.hash) if found else hashed[::-1]):
         return Refused("wrong", found.id) if found else Refused("unknown")
