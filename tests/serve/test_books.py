@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -17,6 +18,7 @@ import pytest
 from served import Repeated, Running, request, until
 from sqlalchemy import select
 
+from tsuzuri.serve.books import Books
 from tsuzuri.serve.models import Served, from_directory
 from tsuzuri.store import audit, keys, ledger, users
 from tsuzuri.store.database import Database
@@ -296,3 +298,29 @@ def test_what_cannot_be_written_down_does_not_happen(running: Running, db: Datab
         assert ask().status_code == 200
         last = lambda: max(record.seq for record in audit.records(db))  # noqa: E731
         assert until(lambda: last() >= before + 2, 60), "what was kept waiting is there, too"
+
+
+def test_records_are_written_once_whoever_writes_them(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several find at once that the audit could not be written, and try again."""
+    written, lost = audit.append_many, threading.Event()
+
+    def full(*given: Any) -> int:
+        if lost.is_set():
+            return written(*given)
+        raise OSError(28, "no space left")
+
+    async def all_of() -> None:
+        books = Books(db)
+        for number in range(20):
+            books.record("request", {"number": number})
+        await books.flush()
+        assert books.broken
+        lost.set()
+        await asyncio.gather(*(books.ready() for _ in range(3)))
+        books.record("request", {"number": 20})
+        await books.flush()
+
+    monkeypatch.setattr(audit, "append_many", full)
+    before = max((record.seq for record in audit.records(db)), default=0)
+    asyncio.run(all_of())
+    assert [record.body["number"] for record in audit.records(db, before + 1)] == [*range(21)]
