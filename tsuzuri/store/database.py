@@ -74,6 +74,12 @@ class Database:
             finally:
                 self._holder = None
 
+    @property
+    def near(self) -> bool:
+        """Whether a row is read in microseconds and never waited for, so that an event loop may do it: SQLite's readers wait for no writer.
+        Anything else is never waited for there."""
+        return self._lock is not None
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A snapshot: what is written meanwhile is not seen. Writing through it fails."""

@@ -129,7 +129,7 @@ _JUDGED = (  # built once: every request asks it
 
 
 def judge(db: Database, secret: str, address: str | None = None, now: int | None = None) -> Key | Refused:
-    """The key behind what a client sent from `address`, or why there is none. Notes the use, to the minute."""
+    """The key behind what a client sent from `address`, or why there is none. It only reads; see `note`."""
     now = now_ms() if now is None else now
     shape = SHAPE.fullmatch(secret)
     if shape is None:
@@ -142,18 +142,28 @@ def judge(db: Database, secret: str, address: str | None = None, now: int | None
     assert found is not None
     key = _key(found)
     reason = _why_not(key, found.active, address, now)
-    if reason is not None:
-        return Refused(reason, key.id)
-    if key.last_used_at is None or now - key.last_used_at >= MINUTE:
-        with db.write() as connection:
-            connection.execute(update(keys).where(keys.c.id == key.id).values(last_used_at=now))
-    return key
+    return key if reason is None else Refused(reason, key.id)
+
+
+def due(key: Key, now: int | None = None) -> bool:
+    """Whether its use is to be noted: to the minute."""
+    return key.last_used_at is None or (now_ms() if now is None else now) - key.last_used_at >= MINUTE
+
+
+def note(db: Database, key: Key, now: int | None = None) -> None:
+    """That it was used."""
+    with db.write() as connection:
+        connection.execute(update(keys).where(keys.c.id == key.id).values(last_used_at=now_ms() if now is None else now))
 
 
 def find(db: Database, secret: str, address: str | None = None, now: int | None = None) -> Key | None:
-    """`judge` for whoever needs no reason."""
+    """`judge` for whoever needs no reason; the use is noted where that is due."""
     found = judge(db, secret, address, now)
-    return found if isinstance(found, Key) else None
+    if isinstance(found, Refused):
+        return None
+    if due(found, now):
+        note(db, found, now)
+    return found
 
 
 def rotate(

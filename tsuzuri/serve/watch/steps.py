@@ -57,7 +57,7 @@ class Span:
     name: str
     begun: int
     kind: int = INTERNAL
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    id: str = ""  # 16 hexadecimal digits, in a trace
     ended: int = 0
     failed: str = ""  # the kind of what went wrong
     notes: dict[str, Value] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Steps:
         """`trace` None: steps are timed, and no trace is known or passed on."""
         self._seconds, self._clock, self._start = seconds, time.perf_counter_ns(), time.time_ns()
         self.trace = trace
-        self.root = Span("request", self._start, SERVER)
+        self.root = Span("request", self._start, SERVER, self._named())
         self.spans: list[Span] = []
         self.asked = False  # whether a model was
         self.told = False  # whether the guard said something before that
@@ -79,8 +79,11 @@ class Steps:
         """ns since 1970, by a clock that nobody sets meanwhile."""
         return self._start + time.perf_counter_ns() - self._clock
 
+    def _named(self) -> str:
+        return secrets.token_hex(8) if self.trace is not None else ""
+
     def begin(self, name: str, kind: int = INTERNAL, **notes: Value) -> Span:
-        span = Span(name, self.now(), kind, notes=notes)
+        span = Span(name, self.now(), kind, self._named(), notes=notes)
         if len(self.spans) < MOST:
             self.spans.append(span)
         else:

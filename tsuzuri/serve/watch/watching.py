@@ -6,6 +6,7 @@ In: a call that is over. Out: nothing to the client. A client's trace is read, a
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -54,7 +55,8 @@ class Watching:
 
     def __init__(self, settings: Watch, db: Database, registry: CollectorRegistry, unwritten: Callable[[], bool]) -> None:
         steps = Histogram("tsuzuri_step_seconds", "Of each step of a call.", ["step"], buckets=BUCKETS, registry=registry)
-        self._seconds: Callable[[str, float], None] = lambda name, seconds: steps.labels(name).observe(seconds)
+        step = functools.cache(lambda name: steps.labels(name))
+        self._seconds: Callable[[str, float], None] = lambda name, seconds: step(name).observe(seconds)
         self._traces, self._share = None, settings.traces.share if settings.traces else 0.0
         self._drift, self._alerts = None, None
         self._recent = Recent()
