@@ -12,7 +12,6 @@ import json
 import logging
 import re
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from tsuzuri.serve.energy import Energy
 from tsuzuri.serve.keeping import Keeping
 from tsuzuri.serve.metrics import Metrics
 from tsuzuri.serve.models import Pool
-from tsuzuri.serve.refusal import Refusal, openai_shape, refused
+from tsuzuri.serve.refusal import Refusal, openai_shape, refused, where
 from tsuzuri.serve.running import Gone, Late, Stopping, while_wanted
 from tsuzuri.serve.sending import Answer, Sender
 from tsuzuri.serve.signing import Signing
@@ -134,7 +133,7 @@ class Service:
         except Exception as error:
             found = ENDED[type(error)]() if type(error) in ENDED else refused(error)
             if found.status == 500:
-                LOG.error("%s: %s", call.id, _where(error))
+                LOG.error("%s: %s", call.id, where(error))
             with suppress(Gone, OSError):
                 await out.refuse(found, door.shape if door else openai_shape)
         finally:
@@ -292,10 +291,3 @@ def late() -> Refusal:
 
 
 ENDED: Mapping[type[Exception], Callable[[], Refusal]] = {Stopping: stopping, Late: late}
-
-
-def _where(error: BaseException) -> str:
-    """What a log may say of a fault: its kind and the places in our own code, no values, no paths of this machine."""
-    places = [frame for frame in traceback.extract_tb(error.__traceback__) if "tsuzuri" in frame.filename]
-    names = [f"{frame.filename.rpartition('tsuzuri/')[2]}:{frame.lineno}" for frame in places[-4:]]
-    return f"{type(error).__name__} at {' > '.join(names) or 'elsewhere'}"

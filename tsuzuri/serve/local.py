@@ -18,15 +18,10 @@ from tsuzuri.chat.local import LocalModel, load
 from tsuzuri.chat.template import CHATML
 from tsuzuri.chat.together import LONG, Together
 from tsuzuri.engine.apart import Apart
-from tsuzuri.errors import ContextError, Words
-from tsuzuri.serve.models import Embedded, Prepared
+from tsuzuri.serve.models import Embedded, Prepared, too_long
 from tsuzuri.types import Chat, Event, Message, Options
 
 T = TypeVar("T")
-
-
-def _bytes(texts: Sequence[str]) -> int:
-    return sum(len(text.encode()) for text in texts)
 
 
 class Local:
@@ -46,7 +41,10 @@ class Local:
         self.model: LocalModel = load(directory, dtype=dtype, quantize=quantize, threads=threads, lookup=lookup)
         self.context_length = self.model.context_length
         self._apart = _tried_first(self.model)
-        self._longest = None if self.model.engine.reads_source else self.model.tokenizer.longest
+        self.longest = (
+            None if self.model.engine.reads_source else self.model.tokenizer.longest
+        )  # bytes of a token, where all it reads counts
+        self.plainly = self.model.template.text == CHATML  # its template leaves nothing out
         self._together = Together(self.model, disk=pages).__enter__()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tsuzuri-serve")
 
@@ -67,19 +65,13 @@ class Local:
         """Raises ContextError for what has too many bytes for any way of cutting it: to cut megabytes takes long, to count them does not.
         Of a conversation what its template makes of it counts: another's may leave something out."""
         texts = [said] if isinstance(said, str) else [message.content for message in said]
-        if self._longest is None or _bytes(texts) <= self._longest * self.context_length:
-            return
-        if not isinstance(said, str) and self.model.template.text != CHATML:
+        if not isinstance(said, str) and not self.plainly and too_long(texts, self.longest, self.context_length) is not None:
             special = self.model.tokenizer.special
             segments = await self._away(lambda: self.model.template.segments(said, True, special))
             texts = [segment.text for segment in segments if not segment.special]
-        least = -(-_bytes(texts) // self._longest)
-        if least > self.context_length:
-            raise ContextError(
-                Words(f"{least} トークン以上の文章を渡されました。", f"It was given a text of at least {least} tokens."),
-                found=Words(f"扱えるのは {self.context_length} トークンまでです。", f"At most {self.context_length} can be read."),
-                todo=Words("文章を短くしてください。", "Shorten the text."),
-            )
+        error = too_long(texts, self.longest, self.context_length)
+        if error is not None:
+            raise error
 
     async def encode(self, text: str) -> list[int]:
         return await self._away(lambda: self.model.tokenizer.encode(text))

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
-from tsuzuri.errors import ConfigError, Words
+from tsuzuri.errors import ConfigError, ContextError, Words
 from tsuzuri.serve.refusal import Refusal
 from tsuzuri.serve.routing import Route
 from tsuzuri.types import Chat, Event, Message, Options
@@ -170,6 +170,18 @@ class Pool:
         if found is None:
             raise unknown(name)
         return found
+
+
+def too_long(texts: Sequence[str], longest: int | None, context_length: int) -> ContextError | None:
+    """What is wrong with texts that have too many bytes for any way of cutting them into tokens of at most `longest`; None: they may fit."""
+    if longest is None or (size := sum(len(text.encode()) for text in texts)) <= longest * context_length:
+        return None
+    least = -(-size // longest)
+    return ContextError(
+        Words(f"{least} トークン以上の文章を渡されました。", f"It was given a text of at least {least} tokens."),
+        found=Words(f"扱えるのは {context_length} トークンまでです。", f"At most {context_length} can be read."),
+        todo=Words("文章を短くしてください。", "Shorten the text."),
+    )
 
 
 def unknown(name: str) -> Refusal:

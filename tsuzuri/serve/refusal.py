@@ -6,6 +6,7 @@ Only sentences written for people come out: of an exception that nobody meant th
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,6 +71,13 @@ def refused(error: BaseException) -> Refusal:
             there = isinstance(error, RemoteError)
             return Refusal(502 if there else 501, sentence(error), code="upstream" if there else "not_available")
     return Refusal(500, FAULT, code="internal_error")
+
+
+def where(error: BaseException) -> str:
+    """What a log may say of a fault: its kind and the places in our own code, no values, no paths of this machine."""
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if "tsuzuri" in frame.filename]
+    names = [f"{frame.filename.rpartition('tsuzuri/')[2]}:{frame.lineno}" for frame in places[-4:]]
+    return f"{type(error).__name__} at {' > '.join(names) or 'elsewhere'}"
 
 
 def sentence(error: TsuzuriError) -> Words:

@@ -17,12 +17,13 @@ from tsuzuri.guard.guarded import Checks
 from tsuzuri.guard.secrets import Secrets
 from tsuzuri.serve import remotes
 from tsuzuri.serve.guarding import Guard
-from tsuzuri.serve.models import Served, from_directory
+from tsuzuri.serve.models import Served
 from tsuzuri.serve.proxies import Proxies
 from tsuzuri.serve.server import Address
 from tsuzuri.serve.settings import DEFAULT, Settings
 from tsuzuri.serve.terms import Terms
 from tsuzuri.serve.watch import settings as watch
+from tsuzuri.serve.workers import beside
 from tsuzuri.store import database, prices
 from tsuzuri.store.database import Database
 
@@ -156,7 +157,7 @@ def _local(settings: Settings, elsewhere: bool) -> list[Served]:
         )
     wanted = settings.models or (() if elsewhere else (DEFAULT,))
     how = {"quantize": settings.quantize, "threads": settings.threads, "pages": settings.prefix_cache, "lookup": settings.lookup}
-    found = [from_directory(directory, **how) for directory in wanted]
+    found = [beside(directory, **how) for directory in wanted]
     unused = next((name for name in WRITING if getattr(settings, name) and found and all(one.tokens is None for one in found)), None)
     if unused is not None:
         raise _without(unused, Words("この計算機のモデルは、どれも文章を書きません。", "No model on this machine writes."))
