@@ -124,7 +124,10 @@ class Worker:
         try:
             self._process.wait(LAST)
         except subprocess.TimeoutExpired:
-            self._end()
+            self._process.kill()
+            self._process.wait()
+        if self._listening is None:  # else whoever listens closes it
+            self._channel.close()
 
     def _begin(self) -> Mapping[str, Any]:
         """Starts it, and waits until its model is open. Raises what went wrong there."""
@@ -179,7 +182,11 @@ class Worker:
         self._waiting[id] = arrived
         over = False
         try:
-            await self._send({"id": id, "do": do, "with": [*given]})
+            try:
+                await self._send({"id": id, "do": do, "with": [*given]})
+            except ConnectionError as error:  # it has ended this very moment
+                over = True
+                raise _gone() from error
             while not over:
                 found = await arrived.get()
                 over = "part" not in found
@@ -203,14 +210,15 @@ class Worker:
 
     async def _up(self) -> None:
         """It runs and is listened to. Raises BusyError where it cannot be started again."""
-        if self._listening is not None and not self._listening.done():
+        if self._writer is not None:
             return
         async with self._turn:
-            if self._listening is not None and not self._listening.done():
+            if self._writer is not None:
                 return
             if self._closed:
                 raise _gone()
             if self._listening is not None:
+                await self._listening
                 LOG.error("the process that computes %s has ended; it is started again", self.name)
                 try:
                     await asyncio.to_thread(self._begin)
@@ -222,14 +230,16 @@ class Worker:
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until it ends: then so does all that waits for it."""
         try:
-            while line := await reader.readline():
-                found = lines.read(line)
-                waiting = self._waiting.get(found["id"])
-                if waiting is not None:
-                    waiting.put_nowait(found)
-        except ConnectionError:
-            pass
+            with suppress(ConnectionError):
+                while line := await reader.readline():
+                    found = lines.read(line)
+                    waiting = self._waiting.get(found["id"])
+                    if waiting is not None:
+                        waiting.put_nowait(found)
+            if not self._closed:  # it says nothing more, and nobody asked it to end
+                self._process.kill()
         finally:
+            self._writer = None
             for waiting in self._waiting.values():
                 waiting.put_nowait({"error": _gone()})
             writer.close()
