@@ -2,10 +2,11 @@
 
 In: every row of tests/serve/hostile.py, a tiny model in a server of its own process, one bystander who asks short questions all the time.
 Out: `results/hostile.json`: milliseconds of each refusal (of the server's processor, without the network; the median of five), those
-beyond the bound of the tests, the bystander's p99 in calm and under attack in turns (A B B A …), the server's memory before and after, and the
-same of a bystander whose answers are held to a known form while others have forms compiled.
+beyond the bound of the tests, the bystander's p99 in calm and under attack in turns (A B B A …), for an answer of two tokens (the server's own
+work alone) and for one of usual length, the server's memory before and after, and the same of a bystander whose answers are held to a known
+form while others have forms compiled. Bystander, attacker and server are processes of their own; attacker and bystander ask again at once.
 
-    python benchmarks/hostile.py                       about four minutes on two cores, alone
+    python benchmarks/hostile.py                       about eight minutes on two cores, alone
     python benchmarks/hostile.py --rounds 1 --out /tmp a trial
 """
 
@@ -42,6 +43,7 @@ from tsuzuri.serve.models import Pool, from_directory
 from tsuzuri.store import database, keys
 
 ASKED = 150  # questions of the bystander in one sample
+USUAL = 64  # tokens of an answer of usual length: this model takes about a millisecond for each, as one of 20 M does in 8 bits
 COMPILING = 4  # who have forms compiled at once
 
 
@@ -177,24 +179,34 @@ def beside(place: Path, count: int) -> dict[str, Any]:
         with contextlib.suppress(httpx2.HTTPError):
             client.request(raw.method, raw.path, content=raw.body, headers={"content-type": "application/json", **raw.headers})
 
+    usual = {**hostile.SANE, "max_tokens": USUAL, "min_tokens": USUAL}
+    found: dict[str, Any] = {}
     with serving(place) as server, server.client(server.calm) as calm, Attackers(server, one) as attackers:
-        ask = functools.partial(p99, calm, hostile.SANE, attackers)
-        ask(False)
-        attackers.on.set()
-        while attackers.sent < len(raws):  # one round of all, so that what the server holds for good is there
-            time.sleep(0.1)
-        ask(True)
-        before = memory(server.process.pid)
-        samples = _protocol.rounds(lambda: ask(True), lambda: ask(False), count)
-        time.sleep(2)
-        after = memory(server.process.pid)
-    ratio = _protocol.ratio(*samples)
-    print(
-        f"a bystander's p99: × {said(ratio)} of the calm {1000 * statistics.median(samples[1]):.1f} ms; {attackers.sent} hostile requests"
-    )
-    print(f"memory: {before >> 20} MiB before, {after >> 20} MiB after; the server ended with {server.process.returncode}")
-    bystander = {"hostile_seconds": samples[0], "calm_seconds": samples[1], "ratio": ratio, "hostile_requests": attackers.sent}
-    return {"bystander": bystander, "memory_bytes": [before, after], "exit_code": server.process.returncode}
+        for name, question in (("bystander", hostile.SANE), ("usual", usual)):
+            ask = functools.partial(p99, calm, question, attackers)
+            ask(False)
+            attackers.on.set()
+            while attackers.sent < len(raws):  # one round of all, so that what the server holds for good is there
+                time.sleep(0.1)
+            ask(True)
+            before = memory(server.process.pid)
+            begun = attackers.sent
+            samples = _protocol.rounds(functools.partial(ask, True), functools.partial(ask, False), count)
+            sent, ratio = attackers.sent - begun, _protocol.ratio(*samples)
+            time.sleep(2)
+            memories = [before, memory(server.process.pid)]
+            calmly, hostilely = (1000 * statistics.median(each) for each in reversed(samples))
+            print(f"a bystander's p99 ({name}): {calmly:.1f} → {hostilely:.1f} ms, × {said(ratio)}; {sent} hostile requests meanwhile")
+            print(f"memory: {memories[0] >> 20} MiB before, {memories[1] >> 20} MiB after")
+            found[name] = {
+                "tokens": question["max_tokens"],
+                "hostile_seconds": samples[0],
+                "calm_seconds": samples[1],
+                "ratio": ratio,
+                "hostile_requests": sent,
+                "memory_bytes": memories,
+            }
+    return {**found, "exit_code": server.process.returncode}
 
 
 def forms(place: Path, count: int) -> dict[str, Any]:

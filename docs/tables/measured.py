@@ -294,26 +294,24 @@ def tell_restarts(found: dict[str, Any], language: str) -> Rows:
 
 
 def tell_hostile(found: dict[str, Any], language: str) -> Rows:
-    refused, beside = found["refused"], found["bystander"]["ratio"]
-    calm, meanwhile = (1000 * statistics.median(found["bystander"][f"{when}_seconds"]) for when in ("calm", "hostile"))
-    forms = found.get("forms", {}).get("ratio")  # None: measured before there was such a row
-    if language == "ja":
-        return [
-            (
-                f"悪意ある依頼 {found['requests']} 種を断るまで",
-                f"p50 {refused['p50_ms']:.1f} ms、p99 {refused['p99_ms']:.1f} ms、最大 {refused['most_ms']:.1f} ms",
-            ),
-            ("その間のほかの利用者の p99", f"{calm:.0f} → {meanwhile:.0f} ms; × {said(beside)}"),
-            *([("重いスキーマを次々に準備させる間、既知の形で答えさせる人の p99", f"× {said(forms)}")] if forms else []),
-        ]
-    return [
-        (
-            f"{found['requests']} hostile requests, until refused",
-            f"p50 {refused['p50_ms']:.1f} ms, p99 {refused['p99_ms']:.1f} ms, most {refused['most_ms']:.1f} ms",
-        ),
-        ("p99 of a bystander meanwhile", f"{calm:.0f} → {meanwhile:.0f} ms; × {said(beside)}"),
-        *([("p99 of one with a known form while slow schemas are compiled", f"× {said(forms)}")] if forms else []),
-    ]
+    ja, refused = language == "ja", found["refused"]
+    told = f"p50 {refused['p50_ms']:.1f} ms, p99 {refused['p99_ms']:.1f} ms"
+    what = f"悪意ある依頼 {found['requests']} 種を断るまで" if ja else f"{found['requests']} hostile requests, until refused"
+    rows = [(what, f"{told}、最大 {refused['most_ms']:.1f} ms" if ja else f"{told}, most {refused['most_ms']:.1f} ms")]
+    for each in (found["bystander"], found["usual"]):
+        calm, meanwhile = (1000 * statistics.median(each[f"{when}_seconds"]) for when in ("calm", "hostile"))
+        what = (
+            f"その間のほかの利用者の p99（{each['tokens']} トークンの答え）"
+            if ja
+            else f"p99 of a bystander meanwhile ({each['tokens']} tokens)"
+        )
+        rows.append((what, f"{calm:.0f} → {meanwhile:.0f} ms; × {said(each['ratio'])}"))
+    what = (
+        "重いスキーマを次々に準備させる間、既知の形で答えさせる人の p99"
+        if ja
+        else "p99 of one with a known form while slow schemas are compiled"
+    )
+    return [*rows, (what, f"× {said(found['forms']['ratio'])}")]
 
 
 def tell_connections(found: dict[str, Any], language: str) -> Rows:
