@@ -20,7 +20,7 @@ from tsuzuri.guard.readings import Read, Reading, here
 
 SHORT = 64  # characters, under which a text is read (0.7 ms) in the event loop: others wait no longer for that than for a thread
 LONG = 2000  # characters, from which on it is given to a process: 10 ms of reading, 0.3 ms of handing over
-MOST = 8  # processes, of some 40 MB each
+MOST = 8  # processes, of 30 MB each, and up to 100 while they read
 THREADS = 64  # that wait for a process, or for their turn to read here
 WAITING = 5.0  # seconds for a process to be free
 WALL = 120.0  # seconds for an answer, on a machine that is busy; ten million characters take a minute
