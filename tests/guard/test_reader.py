@@ -208,6 +208,18 @@ def test_who_waits_too_long_for_the_process_reads_here(reader: Reader, monkeypat
         reader._beside._processes._free.put(taken)
 
 
+def test_what_is_not_long_waits_for_nothing(reader: Reader) -> None:
+    """Neither for the process nor for a long text that must be read here."""
+    assert reader._beside is not None
+    taken = reader._beside._processes._free.get()
+    try:
+        with ThreadPoolExecutor(1) as threads, reader._beside._turn:
+            text = TEXT[: LONG - 1]
+            assert threads.submit(read_by, reader, text).result(10) == [*here(SCORE, [text])]
+    finally:
+        reader._beside._processes._free.put(taken)
+
+
 # ── when it fails
 
 

@@ -21,7 +21,7 @@ from tsuzuri.guard.readings import Read, Reading, here
 SHORT = 64  # characters, under which a text is read (0.7 ms) in the event loop: others wait no longer for that than for a thread
 LONG = 2000  # characters, from which on it is given to a process: 10 ms of reading, 0.3 ms of handing over
 MOST = 8  # processes, of 30 MB each, and up to 100 while they read
-THREADS = 64  # that wait for a process, or for their turn to read here
+THREADS = 64  # that read what is not long, or wait for a process
 WAITING = 5.0  # seconds for a process to be free
 WALL = 120.0  # seconds for an answer, on a machine that is busy; ten million characters take a minute
 CHILD = Path(__file__).with_name("child.py")
@@ -60,12 +60,14 @@ class _Beside:
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(THREADS, "tsuzuri-reading")
         self._processes = Processes(lambda: Process(str(CHILD)), max(1, min(_cores() // 2, MOST)))
-        self._turn = threading.Lock()  # who reads here holds the interpreter, whether there are one or ten of them: so there is one
+        self._turn = threading.Lock()  # of long texts that must be read here one is: ten take as long, and hold the interpreter ten times
         with suppress(OSError):
             self._processes.warm()
 
     def __call__(self, what: Reading[T], texts: Sequence[str], among: Sequence[str] = ()) -> Iterable[T]:
-        found = self._asked(what, texts, among) if sum(map(len, texts)) >= LONG else None
+        if sum(map(len, texts)) < LONG:
+            return here(what, texts, among)
+        found = self._asked(what, texts, among)
         if found is not None:
             return found
         with self._turn:
