@@ -7,7 +7,7 @@ from tsuzuri.folder import names
 
 # from the top; a room calls those below
 HOUSE = ("commands", "serve", "recipe", "guard", "train", "evals", "chat", "engine", "text", "model", "store", "native", "hub")
-BASE = ("types", "errors", "config", "folder", "device", "directory")
+BASE = ("types", "errors", "config", "folder", "device", "directory", "beside")
 
 
 def house(language: str) -> str:

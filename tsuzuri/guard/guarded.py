@@ -8,25 +8,27 @@ the history comes whole each time, so the same words get the same tokens. It is 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.folder import suggestion
 from tsuzuri.guard.checks.content import CATEGORIES
-from tsuzuri.guard.finding import Finding, label, look, personal
-from tsuzuri.guard.mask import LITERAL, Unmasking, Vault
-from tsuzuri.guard.score import Score, load, score
+from tsuzuri.guard.finding import Finding, label, personal
+from tsuzuri.guard.mask import LITERAL, Unmasking, Vault, tokens
+from tsuzuri.guard.reader import SHORT, Reader
+from tsuzuri.guard.readings import FINDINGS, REFUSED, SCORE, Read, refused
+from tsuzuri.guard.score import Score, load
 from tsuzuri.guard.secrets import Secrets, Watch
-from tsuzuri.guard.stream import mask
 from tsuzuri.types import Chat, Done, Event, Message, Notice, Options, Source, Text, Thought, ToolCall
 
 READ = ("description", "title", "enum", "const", "default", "examples")  # keywords of a schema in which people write
 SENTENCE = 400  # characters of an answer that are held back for its content at most
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,13 @@ class Checks:
                     raise _unknown(name, known)
 
 
-def guarded(chat: Chat, checks: Checks) -> Chat:
-    """The same chat behind the checks."""
+def guarded(chat: Chat, checks: Checks, reader: Reader | None = None) -> Chat:
+    """The same chat behind the checks. `reader`: where long messages are read; in this process, where none is given."""
+    read = reader or Reader()
 
     async def answer(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
         vault = Vault()
-        looked = await asyncio.to_thread(_looked, messages, options, checks, vault)  # a long text takes its time, and others are waiting
+        looked = await read(size(messages, options), partial(_looked, messages, options, checks, vault))
         for event in looked.told:
             yield event
         if looked.sent is None:
@@ -71,19 +74,20 @@ class _Looked:
     sent: tuple[Sequence[Message], Options] | None
 
 
-def _looked(messages: Sequence[Message], options: Options, checks: Checks, vault: Vault) -> _Looked:
+def _looked(messages: Sequence[Message], options: Options, checks: Checks, vault: Vault, read: Read) -> _Looked:
     told: list[Event] = []
-    suspected = None if checks.injection == "ignore" else _suspected(messages)
+    new = [message.content for message in _new(messages)]
+    suspected = None if checks.injection == "ignore" else _suspected(new, read)
     if suspected:
         told.append(Notice(str(_told_injection(suspected, refused=checks.injection == "refuse"))))
         if checks.injection == "refuse":
             return _Looked((*told, Done("content_filter", {"guard": "injection", "score": round(suspected.value, 3)})), None)
-    asked = [found for message in _new(messages) for found in _refused(message.content, checks.refuse)]
-    if asked:
-        told.append(Notice(str(_told_content(asked[0], answered=False))))
-        return _Looked((*told, Done("content_filter", {"guard": "content", "category": _category(asked[0])})), None)
-    sent, found = masked_messages(messages, checks.mask, vault)
-    among, more = masked_options(options, checks.mask, vault)
+    category = next(filter(None, read(REFUSED, new, checks.refuse)), None) if checks.refuse else None
+    if category:
+        told.append(Notice(str(_told_content(category, answered=False))))
+        return _Looked((*told, Done("content_filter", {"guard": "content", "category": category})), None)
+    sent, found = masked_messages(messages, checks.mask, vault, read)
+    among, more = masked_options(options, checks.mask, vault, read)
     if found or more:
         told.append(Notice(str(told_masked([*found, *more]))))
     return _Looked(tuple(told), (sent, among))
@@ -148,12 +152,9 @@ class _Out:
                 f"The arguments of {self._hide(call.name)} held a registered secret; the call was stopped.",
             )
             return [Notice(str(told)), Done("content_filter", {"guard": "secrets"})]
-        refused = _refused(call.arguments, self._checks.refuse)
-        if refused:
-            return [
-                Notice(str(_told_content(refused[0], answered=True))),
-                Done("content_filter", {"guard": "content", "category": _category(refused[0])}),
-            ]
+        category = refused(call.arguments, self._checks.refuse)
+        if category:
+            return _ended(category)
         return [replace(call, arguments=self._vault.unmask(call.arguments, _inside_json))]
 
 
@@ -179,12 +180,9 @@ class _Way:
     def _given(self, text: str, made: Callable[[str], Event], *, last: bool) -> list[Event]:
         if self._refuse:
             text = self._sentences(text, last=last)
-            found = _refused(self._before + text, self._refuse)
-            if found:
-                return [
-                    Notice(str(_told_content(found[0], answered=True))),
-                    Done("content_filter", {"guard": "content", "category": _category(found[0])}),
-                ]
+            category = refused(self._before + text, self._refuse)
+            if category:
+                return _ended(category)
             self._before = (self._before + text)[-SENTENCE:]
         text = self._unmasking(text) + (self._unmasking.flush() if last else "")
         return [made(text)] if text else []
@@ -204,54 +202,57 @@ def _new(messages: Sequence[Message]) -> list[Message]:
     return [message for message in messages[last + 1 :] if message.role in ("user", "tool")]
 
 
-def _suspected(messages: Sequence[Message]) -> Score | None:
-    scored = [score(message.content) for message in _new(messages)]
-    return max((one for one in scored if one.value >= load().threshold), key=lambda one: one.value, default=None)
+def _suspected(texts: Sequence[str], read: Read) -> Score | None:
+    return max((one for one in read(SCORE, texts) if one.value >= load().threshold), key=lambda one: one.value, default=None)
 
 
-def _refused(text: str, refuse: Sequence[str]) -> list[Finding]:
-    """What is found of the refused categories."""
-    return [one for one in look(text, ("content",)) if _category(one) in refuse] if refuse and text else []
+def _ended(category: str) -> list[Event]:
+    """Of an answer that comes to refused content."""
+    return [Notice(str(_told_content(category, answered=True))), Done("content_filter", {"guard": "content", "category": category})]
 
 
-def _category(one: Finding) -> str:
-    return one.kind.partition(".")[2]
+def size(messages: Sequence[Message], options: Options) -> int:
+    """Characters of what is read of them; what stands in tools and forms is not counted, but taken for more than short."""
+    said = sum(len(message.content) + sum(len(call.arguments) for call in message.tool_calls) for message in messages)
+    return said + sum(map(len, options.stop)) + (SHORT if options.tools or options.sampling.constraint else 0)
 
 
-def masked_messages(messages: Sequence[Message], kinds: Sequence[str], vault: Vault) -> tuple[list[Message], list[Finding]]:
+def masked_messages(messages: Sequence[Message], kinds: Sequence[str], vault: Vault, read: Read) -> tuple[list[Message], list[Finding]]:
     """Every message with tokens. What was found, once for each place."""
-    every: list[Finding] = []
 
-    def masked(text: str) -> str:
-        shown, found = mask(text, vault, kinds)
-        every.extend(found)
-        return shown
+    def changed(masked: Callable[[str], str]) -> list[Message]:
+        sent = []
+        for message in messages:
+            calls = tuple(replace(call, arguments=_in_json(call.arguments, masked)) for call in message.tool_calls)
+            sent.append(replace(message, content=masked(message.content), tool_calls=calls))
+        return sent
 
-    sent = []
-    for message in messages:
-        calls = tuple(replace(call, arguments=_in_json(call.arguments, masked)) for call in message.tool_calls)
-        sent.append(replace(message, content=masked(message.content), tool_calls=calls))
-    return sent, every
+    return _masked(changed, kinds, vault, read)
 
 
-def masked_options(options: Options, kinds: Sequence[str], vault: Vault) -> tuple[Options, list[Finding]]:
+def masked_options(options: Options, kinds: Sequence[str], vault: Vault, read: Read) -> tuple[Options, list[Finding]]:
     """What a model reads of tools and of the form of an answer, and where it is to stop, with tokens; and what was found. Names, types and
     patterns stay: what is written in a form comes back with the answer, unmasked like that."""
-    every: list[Finding] = []
 
-    def masked(text: str) -> str:
-        shown, found = mask(text, vault, kinds)
-        every.extend(found)
-        return shown
+    def changed(masked: Callable[[str], str]) -> Options:
+        tools = tuple(_shown(tool, masked) for tool in options.tools)
+        form = options.sampling.constraint
+        if form is not None and form.kind in ("json_schema", "choice"):
+            form = replace(form, text=json.dumps(_shown(json.loads(form.text), masked, form.kind == "choice"), ensure_ascii=False))
+        stop = tuple(masked(text) for text in options.stop)
+        return replace(options, tools=tools, stop=stop, sampling=replace(options.sampling, constraint=form))
 
-    tools = tuple(_shown(tool, masked) for tool in options.tools)
-    form = options.sampling.constraint
-    if form is not None and form.kind in ("json_schema", "choice"):
-        form = replace(form, text=json.dumps(_shown(json.loads(form.text), masked, form.kind == "choice"), ensure_ascii=False))
-    stop = tuple(masked(text) for text in options.stop)
-    if not every:
-        return options, every
-    return replace(options, tools=tools, stop=stop, sampling=replace(options.sampling, constraint=form)), every
+    masked, found = _masked(changed, kinds, vault, read)
+    return masked if found else options, found
+
+
+def _masked(changed: Callable[[Callable[[str], str]], T], kinds: Sequence[str], vault: Vault, read: Read) -> tuple[T, list[Finding]]:
+    """`changed` gives something with each of its texts changed, always in the same order: once to learn which they are, once to change them."""
+    texts: list[str] = []
+    changed(lambda text: texts.append(text) or text)  # type: ignore[func-returns-value]
+    every = [*read(FINDINGS, texts, kinds)]
+    found = iter(every)
+    return changed(lambda text: tokens(text, next(found), vault)), [one for those in every for one in those]
 
 
 def _shown(value: Any, change: Callable[[str], str], read: bool = False) -> Any:
@@ -303,9 +304,9 @@ def _told_hidden(count: int) -> Words:
     return Words(f"登録された秘密が答えに {count} か所あり、伏せました。", f"Registered secrets in the answer were hidden: {count}.")
 
 
-def _told_content(one: Finding, *, answered: bool) -> Words:
-    called = CATEGORIES[_category(one)]
-    if _category(one) == "self_harm" and not answered:
+def _told_content(category: str, *, answered: bool) -> Words:
+    called = CATEGORIES[category]
+    if category == "self_harm" and not answered:
         return Words(
             "つらい気持ちの中で書いてくださったのかもしれません。ここではお答えできません。一人で抱えず、身近な人や公的な相談窓口、医療機関に話してください。",
             "You may be in pain. This cannot be answered here; please talk to someone close to you, a helpline or a doctor.",

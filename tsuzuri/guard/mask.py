@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from tsuzuri.guard.finding import label, personal
+from tsuzuri.guard.finding import Finding, label, personal
 
 LITERAL = "文字列"  # of what looked like a token before anything was masked
 _LONGEST = 24  # characters of a token
@@ -56,6 +56,15 @@ class Vault:
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """(token, what stands behind it), in the order of making."""
         return iter(self._values.items())
+
+
+def tokens(text: str, findings: Iterable[Finding], vault: Vault) -> str:
+    """The text with a token in place of each finding; they are in order of place, and do not overlap."""
+    parts, at = [], 0
+    for one in findings:
+        parts += [text[at : one.start], vault.token(one.kind, one.text)]
+        at = one.stop
+    return "".join([*parts, text[at:]])
 
 
 class Unmasking:

@@ -246,6 +246,7 @@ class Service:
             await self.books.flush()
             await self.watching.flush()
             await asyncio.to_thread(self.pool.close)
+            self.guard.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     def now(self) -> int:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tsuzuri.errors import BusyError, ConfigError, ContextError, MissingError, RemoteError, TsuzuriError, Words
-from tsuzuri.guard.finding import look, personal
 from tsuzuri.serve.refusal import Refusal
 from tsuzuri.serve.running import closing
 from tsuzuri.store.keys import Key
@@ -228,10 +227,9 @@ class _Facts:
         return self._length
 
     async def _found(self) -> bool:
-        """Before anything is masked, and away from the event loop."""
+        """Before anything is masked."""
         if self._personal is None:
-            texts = _texts(self._asked.messages)
-            self._personal = await asyncio.to_thread(lambda: any(look(text, personal()) for text in texts))
+            self._personal = await self._call.service.guard.personal(_texts(self._asked.messages))
         return self._personal
 
 
