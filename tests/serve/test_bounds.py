@@ -101,3 +101,18 @@ def test_the_worst_body_is_refused_soon() -> None:
         begun = time.process_time()
         assert status(data[: 10 << 20]) == 400
         assert time.process_time() - begun < 1.0
+
+
+@pytest.mark.parametrize("more", [0, 5_000], ids=["few values", "many values"])
+def test_half_a_pair_is_refused_among_few_values_and_among_many(more: int) -> None:
+    filled = lambda written: b'{"more":[' + b",".join([b"1"] * more) + b'],"a":[{' + written + b"}]}"  # noqa: E731
+    for half in (b'"\\ud83d":1', b'"b":"\\uD83D"', b'"b":["\\udE00"]', b'"b":"\\\\\\ud83d"', b'"b":"\\ude00\\ud83d"'):
+        assert status(filled(half)) == 400, half
+    for whole in (b'"\\ud83d\\uDE00":1', b'"b":"\\\\ud83d"', b'"b":"\\u3042"', b'"b":"\\ud7ff"'):
+        assert status(filled(whole)) == 200, whole
+
+
+@pytest.mark.parametrize("before", range(0, 52, 3))
+def test_a_long_number_is_found_wherever_it_stands(before: int) -> None:
+    number = lambda digits: b'{"a":"\\u3042",' + b" " * before + b'"b":' + b"7" * digits + b"}"  # noqa: E731
+    assert (status(number(400)), status(number(401)), status(number(5_000))) == (200, 400, 400)

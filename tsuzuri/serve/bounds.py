@@ -20,11 +20,14 @@ MAX_BYTES = 10 << 20
 MAX_DEPTH = 32
 MAX_NODES = 250_000
 MAX_KEYS = 50_000  # of all objects together: decoding them takes longest
+FEW = 1000  # values that are looked at one by one
 MAX_WORD = 400  # digits of a number
 MAX_SECONDS = 60  # until a body is whole
 CLOSE = {"connection": "close"}  # what is left of it is not read
 LET_PASS = 64 << 20  # bytes that are thrown away as they come, so that whoever sends them hears the answer
 OFF_LOOP = 1 << 16  # bytes from which on decoding happens in a thread, so that the others do not wait
+EACH = 25  # bytes; no divisor of the six of an escape, so that texts of escapes hold no such digits
+DIGIT = b"0"
 SAME_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 NOT_MARKS = bytes(set(range(256)) - set(b'"[]{},:'))
 NOT_ESCAPING = bytes(set(NOT_MARKS) - set(b"\\/bfnrtu"))  # what neither is a mark nor stands behind a backslash in JSON
@@ -58,13 +61,13 @@ def parse(data: bytes) -> dict[str, Any]:
     """Strict JSON within the bounds. Raises Refusal."""
     if not data[:BLANK].lstrip(SPACE).startswith(b"{"):
         raise _no_json(Words("{…} の形ではありません。", "It is no object."))
-    halves = _bounded(data)
+    few = _bounded(data)
     try:
         text = data.decode("utf-8")
-        whole = _whole if b"0" * (MAX_WORD + 1) in data.translate(SAME_DIGITS) else None  # None: as Python does, ten thousand in a row
+        whole = _whole if _long_number(data) else None  # None: as Python does, ten thousand in a row
         value: dict[str, Any] = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=whole)
-        if halves:
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        if b"\\" in data:
+            _whole_pairs(value, data, few)
     except UnicodeError as error:
         raise _no_json(Words("UTF-8 の文字列ではありません。", "It is not UTF-8.")) from error
     except (ValueError, RecursionError) as error:
@@ -73,19 +76,43 @@ def parse(data: bytes) -> dict[str, Any]:
     return value
 
 
+def _long_number(data: bytes) -> bool:
+    """Whether more than MAX_WORD digits follow each other. One byte of EACH is looked at first: so many digits hold MAX_WORD // EACH of these."""
+    if DIGIT * (MAX_WORD // EACH) not in data[::EACH].translate(SAME_DIGITS):
+        return False
+    return DIGIT * (MAX_WORD + 1) in data.translate(SAME_DIGITS)
+
+
+def _whole_pairs(value: dict[str, Any], data: bytes, few: bool) -> None:
+    """Half a surrogate pair is no text: raises UnicodeError. Of `few` values each text is looked at, else all are written where one may be."""
+    if few:
+        left: list[Any] = [value]
+        while left:
+            match left.pop():
+                case str() as text:
+                    text.encode()
+                case list() as values:
+                    left += values
+                case dict() as fields:
+                    left += [*fields, *fields.values()]
+    elif b"\\ud" in data or b"\\uD" in data:
+        json.dumps(value, ensure_ascii=False).encode()
+
+
 def _bounded(data: bytes) -> bool:
-    """Whether halves of surrogate pairs may be spelled in it. Whole passes over the bytes and no loop over them. Raises Refusal.
+    """Whether it holds few values. Whole passes over the bytes and no loop over them. Raises Refusal.
 
     As many brackets, commas and colons as may be, those of its texts among them, are not too many. Otherwise those outside of texts are
     counted. First what is escaped goes: pairs of backslashes, and quotes behind one, when the text between is gone. What stands before the
     first backslash that escapes nothing, or is outside of a string, is counted right; that is no JSON, and nothing behind it is decoded.
     """
+    marks = data.translate(None, NOT_MARKS)
+    opened = marks.count(b"[") + marks.count(b"{")
+    most = opened + marks.count(b",")
+    if opened <= MAX_DEPTH and most <= MAX_NODES and marks.count(b":") <= MAX_KEYS:
+        return most <= FEW
     single = data.replace(b"\\\\", b"") if b"\\" in data else data
     escaped = b"\\" in single
-    halves = escaped and b"\\ud" in single.lower()
-    opened = single.count(b"[") + single.count(b"{")
-    if opened <= MAX_DEPTH and opened + single.count(b",") <= MAX_NODES and single.count(b":") <= MAX_KEYS:
-        return halves
     signs = single.translate(None, NOT_ESCAPING).replace(b'\\"', b"") if escaped else single
     marks = signs.translate(None, NOT_MARKS).replace(b'""', b"")
     quotes = marks.count(b'"')
@@ -106,7 +133,7 @@ def _bounded(data: bytes) -> bool:
         brackets = left
     if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:
         raise _no_json(Words(f"入れ子が {MAX_DEPTH} 段を超えています。", f"It is nested deeper than {MAX_DEPTH}."))
-    return halves
+    return most <= FEW
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
