@@ -156,3 +156,18 @@ def _git(*words: str) -> str | None:
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def processes(first: int) -> list[int]:
+    """Ids of a process and of those that it, or one of these, has begun and that are still there. Reads /proc, so on Linux."""
+    try:
+        tasks = [*Path(f"/proc/{first}/task").iterdir()]
+        begun = [int(one) for task in tasks for one in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return []
+    return [first, *(each for one in begun for each in processes(one))]
+
+
+def memory(first: int) -> int:
+    """Resident bytes of `processes`."""
+    return sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") for one in processes(first))

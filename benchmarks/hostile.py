@@ -17,7 +17,6 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -189,12 +188,12 @@ def beside(place: Path, count: int) -> dict[str, Any]:
             while attackers.sent < len(raws):  # one round of all, so that what the server holds for good is there
                 time.sleep(0.1)
             ask(True)
-            before = memory(server.process.pid)
+            before = _protocol.memory(server.process.pid)
             begun = attackers.sent
             samples = _protocol.rounds(functools.partial(ask, True), functools.partial(ask, False), count)
             sent, ratio = attackers.sent - begun, _protocol.ratio(*samples)
             time.sleep(2)
-            memories = [before, memory(server.process.pid)]
+            memories = [before, _protocol.memory(server.process.pid)]
             calmly, hostilely = (1000 * statistics.median(each) for each in reversed(samples))
             print(f"a bystander's p99 ({name}): {calmly:.1f} → {hostilely:.1f} ms, × {said(ratio)}; {sent} hostile requests meanwhile")
             print(f"memory: {memories[0] >> 20} MiB before, {memories[1] >> 20} MiB after")
@@ -231,16 +230,6 @@ def held(schema: dict[str, Any], length: int) -> dict[str, Any]:
     """A question whose answer is held to a schema."""
     form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
     return {**hostile.SANE, "max_tokens": length, "response_format": form}
-
-
-def memory(process: int) -> int:
-    """Resident bytes of a process and of those it has begun."""
-    try:
-        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-        begun = [int(one) for task in Path(f"/proc/{process}/task").iterdir() for one in (task / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):  # it has ended
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE") + sum(map(memory, begun))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,12 @@ from contextlib import contextmanager
 from typing import Any
 
 START = 30.0  # seconds for a process to begin
-PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")  # of the environment: no secrets
+PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")  # of the environment
+
+
+def bare(*more: str) -> dict[str, str]:
+    """The environment of a process of ours: what it takes to run, and no secrets."""
+    return {name: os.environ[name] for name in (*PASSED_ON, *more) if name in os.environ}
 
 
 class Lost(Exception):
@@ -34,7 +39,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            env=bare(),
             start_new_session=True,  # Ctrl-C is for the server
         )
         assert self._process.stdin is not None and self._process.stdout is not None

@@ -312,12 +312,12 @@ def test_records_are_written_once_whoever_writes_them(db: Database, monkeypatch:
     async def all_of() -> None:
         books = Books(db)
         for number in range(20):
-            books.record("request", {"number": number})
+            books.record("counted", {"number": number})
         await books.flush()
         assert books.broken
         lost.set()
         await asyncio.gather(*(books.ready() for _ in range(3)))
-        books.record("request", {"number": 20})
+        books.record("counted", {"number": 20})
         await books.flush()
 
     monkeypatch.setattr(audit, "append_many", full)

@@ -18,6 +18,7 @@ from tsuzuri.errors import TsuzuriError, Words
 from tsuzuri.serve.models import Embedded, Prepared
 from tsuzuri.types import Done, Message, Notice, Options, Source, Text, Thought, Token, ToolCall, Usage
 
+MOST = 64 << 20  # bytes of a line: a text within any context, and more
 VALUES = (Text, Thought, ToolCall, Source, Notice, Usage, Done, Token, Message, Options, Sampling, Constraint, Prepared, Embedded)
 NAMED: Mapping[str, Any] = {kind.__name__: kind for kind in VALUES}
 FIELDS: Mapping[type, tuple[tuple[str, Any], ...]] = {

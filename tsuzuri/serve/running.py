@@ -18,6 +18,7 @@ from tsuzuri.serve.energy import Drawn
 from tsuzuri.types import Done, Event, Text, Thought, ToolCall, Usage
 
 T = TypeVar("T")
+SWITCH = 5e-4  # seconds until a thread that reads a long text lets another one in; Python's 5 ms are felt by everybody
 AHEAD = 16  # events that a choice may be ahead of whoever reads them
 
 

@@ -20,10 +20,10 @@ import uvicorn
 from tsuzuri.errors import ConfigError, Words, why
 from tsuzuri.serve import heads
 from tsuzuri.serve.app import MAX_HEAD, Service
+from tsuzuri.serve.running import SWITCH
 from tsuzuri.serve.terms import LOOPBACK
 
 GRACE = 30.0  # seconds for what is under way when the server is told to stop
-SWITCH = 5e-4  # seconds until a thread that reads a long text lets another one in; Python's 5 ms are felt by everybody
 LAST = 5.0  # seconds for the terminators after that
 MOMENT = 1.0  # seconds for the terminators after the second signal
 BACKLOG = 512

@@ -24,10 +24,8 @@ from tsuzuri.serve import lines
 from tsuzuri.serve.local import Local
 from tsuzuri.serve.models import Served, from_directory
 from tsuzuri.serve.refusal import where
-from tsuzuri.serve.running import closing
+from tsuzuri.serve.running import SWITCH, closing
 
-LINE = 64 << 20  # bytes: a text within any context, and more
-SWITCH = 5e-4  # seconds until the thread that computes lets the one that tells in
 CALLS = ("encode", "decode", "conversation", "source", "prepare", "fits")  # that come to one value
 STREAMS: Mapping[str, Callable[..., AsyncIterator[Any]]] = {
     "chat": lambda model, tenant, messages, options: model.tokens.chat(tenant)(messages, options),
@@ -70,7 +68,7 @@ def facts(model: Served) -> dict[str, Any]:
 
 
 async def _serve(channel: socket.socket, model: Served) -> None:
-    reader, writer = await asyncio.open_connection(sock=channel, limit=LINE)
+    reader, writer = await asyncio.open_connection(sock=channel, limit=lines.MOST)
     under_way: dict[int, asyncio.Task[None]] = {}
     try:
         while line := await reader.readline():

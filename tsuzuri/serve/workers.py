@@ -20,16 +20,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tsuzuri.beside import bare
 from tsuzuri.errors import BusyError, ConfigError, TsuzuriError, Words
 from tsuzuri.serve import lines
 from tsuzuri.serve.models import Embedded, Prepared, Served, from_directory, too_long
 from tsuzuri.serve.running import closing
 from tsuzuri.types import Chat, Event, Message, Options
 
-LINE = 64 << 20  # bytes
 LAST = 60.0  # seconds for a process to end by itself
-PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV", "PYTHONHOME", "CUDA_VISIBLE_DEVICES", "TSUZURI_NATIVE",
-             "TSUZURI_LANG", "LANG", "LC_ALL", "LC_MESSAGES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # of the environment: no secrets  # fmt: skip
+PASSED_ON = ("HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "TSUZURI_NATIVE", "TSUZURI_LANG", "LANG", "LC_ALL", "LC_MESSAGES",
+             "OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # of the environment, besides what each of our processes is told  # fmt: skip
 LOG = logging.getLogger("tsuzuri.serve")
 ASKED = Words("モデルに頼みました。", "Asking the model.")
 
@@ -132,9 +132,8 @@ class Worker:
     def _begin(self) -> Mapping[str, Any]:
         """Starts it, and waits until its model is open. Raises what went wrong there."""
         self._channel, theirs = socket.socketpair()
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        places = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+        environment = bare(*PASSED_ON)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]))
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  our own module, by our own interpreter
                 self._line, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment, start_new_session=True
@@ -199,9 +198,8 @@ class Worker:
                 raise RuntimeError("a fault in the process that computes")
         finally:
             del self._waiting[id]
-            if not over:
-                with suppress(ConnectionError):
-                    await self._send({"id": id, "do": "end"})
+            if not over and self._writer is not None:
+                self._writer.write(lines.written({"id": id, "do": "end"}))  # not waited for: one that hangs holds nobody
 
     async def _send(self, line: Mapping[str, Any]) -> None:
         if self._writer is not None:
@@ -224,7 +222,7 @@ class Worker:
                     await asyncio.to_thread(self._begin)
                 except TsuzuriError as error:
                     raise _gone() from error
-            reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=LINE)
+            reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=lines.MOST)
             self._listening = asyncio.create_task(self._listen(reader, self._writer))
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
