@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from tsuzuri.chat.scripted import Scripted
+from tsuzuri.engine import constraint
 from tsuzuri.engine.sampling import Sampling
 from tsuzuri.errors import ConfigError
 from tsuzuri.guard.encodings import ENCODINGS
-from tsuzuri.guard.guarded import Checks, guarded
+from tsuzuri.guard.finding import personal
+from tsuzuri.guard.guarded import Checks, guarded, masked_options
+from tsuzuri.guard.mask import Vault
+from tsuzuri.guard.readings import here
 from tsuzuri.guard.secrets import Secrets
 from tsuzuri.types import Chat, Done, Event, Message, Notice, Options, Source, Text, Thought, Token, ToolCall, Usage
 
@@ -185,3 +189,13 @@ def test_what_a_tool_brings_is_suspected_and_what_was_answered_before_is_not() -
 def test_what_there_is_not_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Checks(**wrong)
+
+
+def test_a_form_whose_check_writes_more_than_it_reads_is_masked_too() -> None:
+    """Twenty-seven dots become more than a pattern may have; and it was checked when it came."""
+    schema = {"anyOf": [{"type": "string", "pattern": "^" + "." * 27 + "$"}, {"const": "田中様の電話 090-1234-5678"}]}
+    asked = Options(Sampling(constraint=constraint.json_schema(schema)))
+    shown, found = masked_options(asked, personal(), Vault(), here)
+    assert found and shown.sampling.constraint is not None and asked.sampling.constraint is not None
+    assert "090-1234-5678" not in shown.sampling.constraint.text
+    assert json.loads(shown.sampling.constraint.text)["anyOf"][0] == json.loads(asked.sampling.constraint.text)["anyOf"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -40,6 +41,8 @@ FORM = constraint.json_schema(
     {"type": "object", "properties": {"数": {"type": "integer"}}, "required": ["数"], "additionalProperties": False}
 )
 
+GROWN = constraint.json_schema({"type": "string", "pattern": "^" + "." * 27 + "$"})  # its check writes more than it reads
+
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,6 +75,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "settings": lambda m: all_of(m.chat("甲")(SAID, Options(Sampling(seed=3, max_tokens=9, top_p=0.5, logit_bias={3: -100.0}, stop_token_ids=(7,))))),
     "stop": lambda m: all_of(m.chat("甲")(SAID, Options(Sampling(seed=4, max_tokens=40), stop=("の", "。")))),
     "form": lambda m: all_of(m.chat("甲")(SAID, Options(Sampling(seed=5, max_tokens=20, constraint=FORM)))),
+    "grown": lambda m: all_of(m.chat("甲")(SAID, Options(Sampling(seed=5, max_tokens=20, constraint=GROWN)))),
     "tools": lambda m: all_of(m.chat("甲")(SAID, Options(Sampling(seed=6, max_tokens=200), tools=(TOOL,), calls=(1, 1)))),
     "text": lambda m: all_of(m.complete("料理とは、", Options(Sampling(seed=7, max_tokens=8)), "甲")),
     "ids": lambda m: all_of(m.complete([5, 6, 7], Options(Sampling(seed=8, max_tokens=8)), "甲")),
@@ -79,6 +83,8 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "decode": lambda m: m.decode([300, 301, 302]),
     "conversation": lambda m: m.conversation(SAID, [TOOL]),
     "source": lambda m: m.source("料理"),
+    "length": lambda m: m.length(SAID, [TOOL]),
+    "length of a text": lambda m: m.length("料理とは"),
     "prepare": lambda m: m.prepare("料理"),
     "fits": lambda m: m.fits(SAID),
 }  # fmt: skip
@@ -291,7 +297,7 @@ VALUES = st.one_of(
             seed=st.none() | st.integers(-(2**63), 2**63 - 1),
             logit_bias=st.dictionaries(st.integers(0, 99), st.floats(-100, 100), max_size=3),
             stop_token_ids=st.lists(st.integers(0, 99), max_size=3).map(tuple),
-            constraint=st.sampled_from([None, FORM, constraint.choice(["赤", "青"]), constraint.Constraint("regex", "[0-9]+")]),
+            constraint=st.sampled_from([None, FORM, GROWN, constraint.choice(["赤", "青"]), constraint.Constraint("regex", "[0-9]+")]),
         ),
         st.lists(TEXTS, max_size=2).map(tuple),
         st.lists(st.dictionaries(TEXTS, JSON, max_size=3), max_size=2).map(tuple),
@@ -306,8 +312,8 @@ VALUES = st.one_of(
 
 @given(VALUES)
 def test_a_line_is_what_was_written(value: Any) -> None:
-    line = lines.written({"id": 1, "part": value})
-    found = lines.read(line)["part"]
+    line = lines.written({"id": 1, "part": lines.plain(value)})
+    found = lines.value(lines.read(line)["part"])
     assert found == value and type(found) is type(value) and line.count(b"\n") == 1 and line.endswith(b"\n")
 
 
@@ -318,7 +324,139 @@ def test_errors_cross_as_they_are(kind: type[TsuzuriError]) -> None:
     assert type(found) is kind and (str(found), found.code, found.asked) == (str(error), "x", error.asked)
 
 
-@pytest.mark.parametrize("line", [b'{"part":{"a":"Popen","of":{}}}', b'{"part":{"a":"Sampling","of":{"temperature":9}}}', b"\xff", b"{"])
+@pytest.mark.parametrize(
+    "line", [b'{"part":{"a":"Popen","of":{}}}', b'{"part":{"a":"Sampling","of":{"temperature":9}}}', b"\xff", b"{", b"[]"]
+)
 def test_a_line_makes_nothing_else(line: bytes) -> None:
     with pytest.raises((ValueError, KeyError, ConfigError)):
-        lines.read(line)
+        lines.value(lines.read(line)["part"])
+
+
+# ── when it goes wrong at the worst moment
+
+FACTS = {"name": "fake", "writes": True, "tools": False, "context_length": 9, "longest": None, "plainly": True, "spelled": ["a"]}
+FAKE = f"""
+import json, os, pathlib, socket, sys, time
+place = pathlib.Path(json.loads(sys.argv[1])["directory"])
+with (place / "starts").open("a") as file:
+    file.write("x")
+number = (place / "starts").stat().st_size
+channel = socket.socket(fileno=os.dup(0)).makefile("rwb", buffering=0)
+time.sleep(1 if number > 1 and (place / "slow").exists() else 0)
+channel.write({json.dumps(FACTS).encode() + chr(10).encode()!r})
+for line in channel:
+    found = json.loads(line)
+    if found["do"] == "encode" and number == 1 and (place / "first").exists():
+        last = (place / "first").read_bytes()
+        channel.write(last)
+        time.sleep(600 if last.endswith(bytes([10])) else 0)  # one that says nothing of sense may hang, too
+        sys.exit(3)
+    if found["do"] == "encode":
+        channel.write(json.dumps({{"id": found["id"], "part": [number]}}).encode() + chr(10).encode())
+        channel.write(json.dumps({{"id": found["id"], "end": True}}).encode() + chr(10).encode())
+"""
+
+
+class Fake(Worker):
+    """Says what it is asked with which number it was started; the first one ends with what the file `first` holds."""
+
+    program = ("-c", FAKE)
+
+
+@pytest.mark.parametrize("last", [b"", b'{"id":0,"par', b"\xff\n", b"7\n", b"{}\n"], ids=["nothing", "half", "bytes", "number", "no id"])
+def test_whatever_it_says_last_the_next_one_answers(last: bytes, tmp_path: Path) -> None:
+    (tmp_path / "first").write_bytes(last)
+    worker = Fake(tmp_path)
+
+    async def ask() -> list[int]:
+        with pytest.raises(BusyError):
+            await worker.encode("あ")
+        found = [await worker.encode("あ"), await worker.encode("い")]
+        await asyncio.to_thread(worker.close)
+        return [each[0] for each in found]
+
+    assert asyncio.run(asyncio.wait_for(ask(), 30)) == [2, 2]
+
+
+def test_whoever_leaves_while_it_starts_again_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "first").write_bytes(b"")
+    (tmp_path / "slow").touch()
+    worker = Fake(tmp_path)
+
+    async def ask() -> list[int]:
+        with pytest.raises(BusyError):
+            await worker.encode("あ")
+        for seconds in (0.0, 0.01, 0.5):
+            leaving = asyncio.create_task(worker.encode("い"))
+            await asyncio.sleep(seconds)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        found = await asyncio.gather(*(worker.encode("う") for _ in range(3)))
+        await asyncio.to_thread(worker.close)
+        return [each[0] for each in found]
+
+    assert asyncio.run(asyncio.wait_for(ask(), 30)) == [2, 2, 2]
+    assert (tmp_path / "starts").read_text() == "xx"
+
+
+@pytest.mark.parametrize("steps", range(5))
+def test_whoever_leaves_while_it_is_first_heard_stops_nothing(steps: int, tmp_path: Path) -> None:
+    worker = Fake(tmp_path)
+
+    async def ask() -> list[int]:
+        leaving = asyncio.create_task(worker.encode("あ"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        found = await worker.encode("い")
+        await asyncio.to_thread(worker.close)
+        return found
+
+    assert asyncio.run(asyncio.wait_for(ask(), 30)) == [1]
+
+
+def test_one_that_cannot_be_started_again_is_tried_with_the_next_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first").write_bytes(b"")
+    worker = Fake(tmp_path)
+
+    async def ask() -> list[int]:
+        with pytest.raises(BusyError):
+            await worker.encode("あ")
+        with monkeypatch.context() as wrong:
+            wrong.setattr(worker, "_line", ["/nowhere/python"])
+            with pytest.raises(BusyError):
+                await worker.encode("あ")
+        found = await worker.encode("い")
+        await asyncio.to_thread(worker.close)
+        return found
+
+    assert asyncio.run(asyncio.wait_for(ask(), 30)) == [2]
+
+
+def test_it_ends_by_order_and_by_no_signal_to_all(directory: Path) -> None:
+    worker = Worker(directory, threads=1)
+
+    async def ask() -> None:
+        events = worker.chat("甲")(SAID, Options(Sampling(seed=1, max_tokens=300, ignore_eos=True)))
+        await anext(events)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker.process, name)
+        assert isinstance((await all_of(events))[-1], Done)
+
+    asyncio.run(ask())
+    worker.close()
+    assert gone(worker.process)
+
+
+def test_many_numbers_go_in_several_lines(both: tuple[Served, Served], directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tsuzuri.serve.workers.FEW", 5)
+    worker, here = Worker(directory, threads=1), both[1].tokens
+
+    async def ask(model: Any) -> list[Any]:
+        return await all_of(model.embed([await model.prepare(text) for text in ("料理", "今日の天気は", "雨", "東京タワーの高さ")]))
+
+    found = asyncio.run(ask(worker))
+    worker.close()
+    assert found == asyncio.run(ask(here)) and [place for place, _ in found] == [0, 1, 2, 3]

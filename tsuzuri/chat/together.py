@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 READERS = 64  # prompts that are read at once; more take turns
+AROUND = 16  # characters that a template puts around a message
 LONG = 1024  # characters or ids of a prompt from which on a thread of its own reads it
 ROOM = 8  # contexts whose keys and values have room at once, where nothing else is said
 
@@ -79,9 +80,9 @@ class Together:
 
     def chat(self, tenant: str = "") -> Chat:
         async def chat(messages: Sequence[Message], options: Options) -> AsyncIterator[Event]:
-            size = LONG if options.tools else sum(len(message.content) for message in messages)
+            read = LONG if options.tools else size(messages)
             reading, sampling = await self._away(lambda: self.model.reading(options), long=bool(options.tools))
-            async for event in self._heard(lambda: self.model.conversation(messages, options.tools), size, reading, sampling, tenant):
+            async for event in self._heard(lambda: self.model.conversation(messages, options.tools), read, reading, sampling, tenant):
                 yield event
 
         return chat
@@ -151,6 +152,12 @@ def _answer(events: Generator[Event, None, None]) -> tuple[str, tuple[int, ...],
         elif isinstance(event, Done):
             finish = event.finish
     return text, tuple(ids), finish
+
+
+def size(messages: Sequence[Message]) -> int:
+    """Characters of what is read of them, with some for what stands around each."""
+    calls = [call for message in messages for call in message.tool_calls]
+    return sum(AROUND + len(message.content) for message in messages) + sum(len(call.name) + len(call.arguments) for call in calls)
 
 
 def no_tools(options: Options) -> None:

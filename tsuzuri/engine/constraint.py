@@ -53,6 +53,16 @@ class Constraint:
             raise _refused(Words("片方だけのサロゲートがあります。", "It contains half of a surrogate pair.")) from None
         object.__setattr__(self, "text", READ[self.kind](self.text))
 
+    @classmethod
+    def checked(cls, kind: Kind, text: str) -> Constraint:
+        """The one that has been checked, with this text: of another process, or with other words in it. What a check writes may be longer
+        than what it reads, so it is not checked again."""
+        assert kind in READ and isinstance(text, str), kind
+        found = object.__new__(cls)
+        object.__setattr__(found, "kind", kind)
+        object.__setattr__(found, "text", text)
+        return found
+
 
 def json_schema(schema: str | Mapping[str, Any]) -> Constraint:
     """A schema as text or as what `json.loads` makes of it."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from tsuzuri.engine.constraint import Constraint
 from tsuzuri.errors import ConfigError, Words
 from tsuzuri.folder import suggestion
 from tsuzuri.guard.checks.content import CATEGORIES
@@ -213,7 +214,7 @@ def _ended(category: str) -> list[Event]:
 
 def size(messages: Sequence[Message], options: Options) -> int:
     """Characters of what is read of them; what stands in tools and forms is not counted, but taken for more than short."""
-    said = sum(len(message.content) + sum(len(call.arguments) for call in message.tool_calls) for message in messages)
+    said = sum(1 + len(message.content) + sum(len(call.arguments) for call in message.tool_calls) for message in messages)
     return said + sum(map(len, options.stop)) + (SHORT if options.tools or options.sampling.constraint else 0)
 
 
@@ -238,7 +239,8 @@ def masked_options(options: Options, kinds: Sequence[str], vault: Vault, read: R
         tools = tuple(_shown(tool, masked) for tool in options.tools)
         form = options.sampling.constraint
         if form is not None and form.kind in ("json_schema", "choice"):
-            form = replace(form, text=json.dumps(_shown(json.loads(form.text), masked, form.kind == "choice"), ensure_ascii=False))
+            shown = _shown(json.loads(form.text), masked, form.kind == "choice")
+            form = Constraint.checked(form.kind, json.dumps(shown, ensure_ascii=False))
         stop = tuple(masked(text) for text in options.stop)
         return replace(options, tools=tools, stop=stop, sampling=replace(options.sampling, constraint=form))
 

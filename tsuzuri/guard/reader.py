@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,7 @@ class Reader:
 
     def open(self) -> None:
         """Starts a process, and does not wait for it."""
-        if self._beside is None:
+        if self._beside is None and sys.platform != "win32":  # pipes cannot be waited for there
             self._beside = _Beside()
 
     def close(self) -> None:

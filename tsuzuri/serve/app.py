@@ -246,6 +246,7 @@ class Service:
             await self.books.flush()
             await self.watching.flush()
             await asyncio.to_thread(self.pool.close)
+            await self.books.flush()  # what was cut off has been recorded meanwhile
             self.guard.close()
         await send({"type": "lifespan.shutdown.complete"})
 

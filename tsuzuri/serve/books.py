@@ -198,7 +198,10 @@ class Books:
                 return
 
     async def _write(self) -> None:
-        """What is pending, one after the other who asks: none is written twice."""
+        """What is pending, one after the other who asks: none is written twice, nor by halves where whoever asks leaves."""
+        await asyncio.shield(self._surely(self._append()))
+
+    async def _append(self) -> None:
         async with self._turn:
             rows = self._pending[:]
             try:

@@ -163,7 +163,7 @@ class Call:
         except Refusal:
             return 0
         await model.tokens.fits(asked.messages)
-        return len(await model.tokens.conversation(asked.messages, asked.options.tools))
+        return await model.tokens.length(asked.messages, asked.options.tools)
 
     async def counted(self, model: Served, asked: Asked) -> int:
         """Tokens of a conversation as the model would read it: masked. Raises Refusal for what it cannot do, and ContextError for what
@@ -172,7 +172,7 @@ class Call:
         tokens = model.ours(Words("トークンの数", "a number of tokens"))
         await tokens.fits(asked.messages)
         messages, options = await self.service.guard.read(asked.messages, asked.options)
-        count = len(await tokens.conversation(messages, options.tools))
+        count = await tokens.length(messages, options.tools)
         cost = self.service.books.reading(model, count)
         if cost is not None:
             self.tell({INPUT: cost})
@@ -198,7 +198,7 @@ class Call:
         for prompt in asked.prompts:
             if isinstance(prompt, str):
                 await tokens.fits(prompt)
-            count = len(await tokens.source(prompt)) if isinstance(prompt, str) else len(prompt)
+            count = await tokens.length(prompt) if isinstance(prompt, str) else len(prompt)
             reading += count
             for index in range(asked.choices):
                 self.meter.begin(len(streams), count, again=index > 0)

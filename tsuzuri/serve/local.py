@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from tsuzuri.chat.local import LocalModel, load
 from tsuzuri.chat.template import CHATML
-from tsuzuri.chat.together import LONG, Together
+from tsuzuri.chat.together import LONG, Together, size
 from tsuzuri.engine.apart import Apart
 from tsuzuri.serve.models import Embedded, Prepared, too_long
 from tsuzuri.types import Chat, Event, Message, Options
@@ -80,9 +80,12 @@ class Local:
         return await self._away(lambda: self.model.tokenizer.decode(ids))
 
     async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
-        if tools or sum(len(message.content) for message in messages) >= LONG:
+        if tools or size(messages) >= LONG:
             return await self._away(lambda: self.model.conversation(messages, tools))
         return self.model.conversation(messages)
+
+    async def length(self, said: str | Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> int:
+        return len(await (self.source(said) if isinstance(said, str) else self.conversation(said, tools)))
 
     async def source(self, prompt: str) -> list[int]:
         return await self._away(lambda: self.model.ids_of(prompt))

@@ -223,7 +223,7 @@ class _Facts:
             ours = next((one.tokens for one in self._served if one.tokens is not None), None)
             if ours is not None:
                 with suppress(TsuzuriError):  # it cannot read tools
-                    self._length = len(await ours.conversation(self._asked.messages, self._asked.options.tools))
+                    self._length = await ours.length(self._asked.messages, self._asked.options.tools)
         return self._length
 
     async def _found(self) -> bool:

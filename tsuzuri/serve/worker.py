@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,7 +27,7 @@ from tsuzuri.serve.models import Served, from_directory
 from tsuzuri.serve.refusal import where
 from tsuzuri.serve.running import SWITCH, closing
 
-CALLS = ("encode", "decode", "conversation", "source", "prepare", "fits")  # that come to one value
+CALLS = ("encode", "decode", "conversation", "length", "source", "prepare", "fits")  # that come to one value
 STREAMS: Mapping[str, Callable[..., AsyncIterator[Any]]] = {
     "chat": lambda model, tenant, messages, options: model.tokens.chat(tenant)(messages, options),
     "complete": lambda model, *given: model.tokens.complete(*given),
@@ -35,6 +36,11 @@ STREAMS: Mapping[str, Callable[..., AsyncIterator[Any]]] = {
 
 
 def main() -> None:
+    for name in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # whoever stops all processes of a service means the server, which ends this one when answers are done
+        signal.signal(name, signal.SIG_IGN)
     channel = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(2, 1)  # what a library prints is no line
@@ -72,7 +78,7 @@ async def _serve(channel: socket.socket, model: Served) -> None:
     under_way: dict[int, asyncio.Task[None]] = {}
     try:
         while line := await reader.readline():
-            found = lines.read(line)
+            found = lines.read(line)  # its values are made where what is wrong with them is told
             id = found["id"]
             if found["do"] == "end":
                 if id in under_way:
@@ -88,11 +94,11 @@ async def _serve(channel: socket.socket, model: Served) -> None:
         writer.close()
 
 
-async def _done(writer: asyncio.StreamWriter, model: Served, id: int, do: str, given: list[Any]) -> None:
+async def _done(writer: asyncio.StreamWriter, model: Served, id: int, do: str, given: Any) -> None:
     with suppress(ConnectionError):
         try:
-            async for part in _parts(model, do, given):
-                writer.write(lines.written({"id": id, "part": part}))
+            async for part in _parts(model, do, lines.value(given)):
+                writer.write(lines.written({"id": id, "part": lines.plain(part)}))
                 await writer.drain()
             last: dict[str, Any] = {"end": True}
         except TsuzuriError as error:

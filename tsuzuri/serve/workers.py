@@ -15,10 +15,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tsuzuri.beside import bare
 from tsuzuri.errors import BusyError, ConfigError, TsuzuriError, Words
@@ -27,6 +27,7 @@ from tsuzuri.serve.models import Embedded, Prepared, Served, from_directory, too
 from tsuzuri.serve.running import closing
 from tsuzuri.types import Chat, Event, Message, Options
 
+FEW = 1 << 14  # numbers of a line
 LAST = 60.0  # seconds for a process to end by itself
 PASSED_ON = ("HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "TSUZURI_NATIVE", "TSUZURI_LANG", "LANG", "LC_ALL", "LC_MESSAGES",
              "OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # of the environment, besides what each of our processes is told  # fmt: skip
@@ -47,23 +48,21 @@ def beside(directory: Path, **how: object) -> Served:
 class Worker:
     """`Tokens` and `Reader` of a model in a process of its own. Used from one event loop; made and closed outside of it."""
 
+    program: ClassVar[tuple[str, ...]] = ("-m", "tsuzuri.serve.worker")
+
     def __init__(self, directory: Path, **how: object) -> None:
         asked = {
             "directory": str(directory.resolve()),
             **{name: str(each) if isinstance(each, Path) else each for name, each in how.items()},
         }
-        self._directory, self._line = directory, [sys.executable, "-P", "-m", "tsuzuri.serve.worker", json.dumps(asked)]
+        self._directory, self._line = directory, [sys.executable, "-P", *self.program, json.dumps(asked)]
         self._ids = itertools.count()
         self._waiting: dict[int, asyncio.Queue[Mapping[str, Any]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
         self._closed = False
-        facts = self._begin()
-        self.name, self.writes, self.tools = facts["name"], facts["writes"], facts["tools"]
-        self.context_length: int = facts["context_length"]
-        self._longest, self._plainly = facts["longest"], facts["plainly"]
-        self._spelled: list[bytes] = [each.encode("latin-1") for each in facts["spelled"]]
+        self._begin()
 
     # ── what can be asked
 
@@ -79,8 +78,12 @@ class Worker:
     def complete(self, prompt: str | Sequence[int], options: Options, tenant: str) -> AsyncIterator[Event]:
         return self._parts("complete", prompt if isinstance(prompt, str) else [*prompt], options, tenant)
 
-    def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]:
-        return self._parts("embed", [*prompts])
+    async def embed(self, prompts: Sequence[Prepared]) -> AsyncIterator[tuple[int, Embedded]]:
+        for first, some in _few(prompts):
+            parts = self._parts("embed", some)
+            async with closing(parts):
+                async for place, one in parts:
+                    yield first + place, one
 
     def spell(self, id: int) -> bytes:
         return self._spelled[id] if id < len(self._spelled) else f"<{id}>".encode()
@@ -103,6 +106,9 @@ class Worker:
     async def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> list[int]:
         return await self._asked("conversation", [*messages], [*tools])  # type: ignore[no-any-return]
 
+    async def length(self, said: str | Sequence[Message], tools: Sequence[Mapping[str, object]] = ()) -> int:
+        return await self._asked("length", said if isinstance(said, str) else [*said], [*tools])  # type: ignore[no-any-return]
+
     async def source(self, prompt: str) -> list[int]:
         return await self._asked("source", prompt)  # type: ignore[no-any-return]
 
@@ -121,45 +127,50 @@ class Worker:
         self._closed = True
         with suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
-        try:
-            self._process.wait(LAST)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        _ended(self._process)
         if self._listening is None:  # else whoever listens closes it
             self._channel.close()
 
-    def _begin(self) -> Mapping[str, Any]:
-        """Starts it, and waits until its model is open. Raises what went wrong there."""
-        self._channel, theirs = socket.socketpair()
+    def _begin(self) -> None:
+        """Starts it, and waits until its model is open; of a directory that was trained anew meanwhile, the model that is there now.
+        Raises what went wrong there, and OSError."""
+        channel, theirs = socket.socketpair()
         environment = bare(*PASSED_ON)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]))
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603  our own module, by our own interpreter
-                self._line, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment, start_new_session=True
-            )  # a session of its own: Ctrl-C is for the server, which ends it when answers are done
         try:
-            held = bytearray()
-            while not held.endswith(b"\n"):
-                piece = self._channel.recv(1 << 16)
-                if not piece:
-                    raise self._dead()
-                held += piece
-            found = lines.read(bytes(held))
-            if "error" in found:
-                raise lines.error(found["error"])
+            with theirs:
+                process = subprocess.Popen(  # noqa: S603  our own module, by our own interpreter
+                    self._line, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment, start_new_session=True
+                )  # a session of its own: Ctrl-C is for the server, which ends it when answers are done
         except BaseException:
-            self._end()
+            channel.close()
             raise
+        try:
+            facts = self._facts(channel, process)
+        except BaseException:
+            channel.close()
+            process.kill()
+            process.wait()
+            raise
+        self._channel, self._process = channel, process
+        self.name, self.writes, self.tools = facts["name"], facts["writes"], facts["tools"]
+        self.context_length: int = facts["context_length"]
+        self._longest, self._plainly = facts["longest"], facts["plainly"]
+        self._spelled: list[bytes] = [each.encode("latin-1") for each in facts["spelled"]]
+
+    def _facts(self, channel: socket.socket, process: subprocess.Popen[bytes]) -> Mapping[str, Any]:
+        held = bytearray()
+        while not held.endswith(b"\n"):
+            piece = channel.recv(1 << 16)
+            if not piece:
+                raise self._dead(_ended(process))
+            held += piece
+        found = lines.read(bytes(held))
+        if "error" in found:
+            raise lines.error(found["error"])
         return found
 
-    def _end(self) -> None:
-        self._channel.close()
-        self._process.kill()
-        self._process.wait()
-
-    def _dead(self) -> ConfigError:
-        code = self._process.wait(LAST)
+    def _dead(self, code: int) -> ConfigError:
         return ConfigError(
             Words(f"モデル {self._directory} を開こうとしました。", f"Opening the model {self._directory}."),
             found=Words(
@@ -182,7 +193,7 @@ class Worker:
         over = False
         try:
             try:
-                await self._send({"id": id, "do": do, "with": [*given]})
+                await self._send({"id": id, "do": do, "with": lines.plain([*given])})
             except ConnectionError as error:  # it has ended this very moment
                 over = True
                 raise _gone() from error
@@ -190,7 +201,7 @@ class Worker:
                 found = await arrived.get()
                 over = "part" not in found
                 if not over:
-                    yield found["part"]
+                    yield lines.value(found["part"])
             if "error" in found:
                 raise found["error"] if isinstance(found["error"], TsuzuriError) else lines.error(found["error"])
             if "fault" in found:
@@ -207,33 +218,43 @@ class Worker:
             await self._writer.drain()
 
     async def _up(self) -> None:
-        """It runs and is listened to. Raises BusyError where it cannot be started again."""
+        """It runs and is listened to. Whoever waits for that and leaves stops nothing. Raises BusyError where it cannot be started again."""
         if self._writer is not None:
             return
-        async with self._turn:
-            if self._writer is not None:
-                return
-            if self._closed:
+        if self._closed:
+            raise _gone()
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )  # told, though nobody may be left to hear it
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        if self._listening is not None:
+            await asyncio.wait({self._listening})
+            LOG.error("the process that computes %s has ended; it is started again", self.name)
+            try:
+                await asyncio.to_thread(self._begin)
+            except (TsuzuriError, OSError) as error:
+                raise _gone() from error
+            if self._closed:  # meanwhile
+                self._channel.close()
                 raise _gone()
-            if self._listening is not None:
-                await self._listening
-                LOG.error("the process that computes %s has ended; it is started again", self.name)
-                try:
-                    await asyncio.to_thread(self._begin)
-                except TsuzuriError as error:
-                    raise _gone() from error
-            reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=lines.MOST)
-            self._listening = asyncio.create_task(self._listen(reader, self._writer))
+        reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=lines.MOST)
+        self._listening = asyncio.create_task(self._listen(reader, self._writer))
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until it ends: then so does all that waits for it."""
         try:
-            with suppress(ConnectionError):
-                while line := await reader.readline():
+            try:
+                while (line := await reader.readline()).endswith(b"\n"):  # else it has died, perhaps in the middle of one
                     found = lines.read(line)
                     waiting = self._waiting.get(found["id"])
                     if waiting is not None:
                         waiting.put_nowait(found)
+            except (ConnectionError, ValueError, KeyError) as error:
+                LOG.error("the process that computes %s is not understood: %s", self.name, type(error).__name__)
             if not self._closed:  # it says nothing more, and nobody asked it to end
                 self._process.kill()
         finally:
@@ -241,7 +262,29 @@ class Worker:
             for waiting in self._waiting.values():
                 waiting.put_nowait({"error": _gone()})
             writer.close()
-            await asyncio.to_thread(self._process.wait)
+            await asyncio.to_thread(_ended, self._process)
+
+
+def _few(prompts: Sequence[Prepared]) -> Iterator[tuple[int, list[Prepared]]]:
+    """(place of the first, prompts) of as many together as make a line that is soon written and read."""
+    first, some, size = 0, list[Prepared](), 0
+    for place, one in enumerate(prompts):
+        some.append(one)
+        size += len(one.ids) + (len(one.ready.vector) if one.ready else 0)
+        if size >= FEW:
+            yield first, some
+            first, some, size = place + 1, [], 0
+    if some:
+        yield first, some
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of one that is about to end; one that does not is ended."""
+    try:
+        return process.wait(LAST)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _gone() -> BusyError:
