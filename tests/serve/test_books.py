@@ -6,8 +6,10 @@ import asyncio
 import json
 import re
 import secrets
+import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -324,3 +326,45 @@ def test_records_are_written_once_whoever_writes_them(db: Database, monkeypatch:
     before = max((record.seq for record in audit.records(db)), default=0)
     asyncio.run(all_of())
     assert [record.body["number"] for record in audit.records(db, before + 1)] == [*range(21)]
+
+
+def test_whoever_leaves_while_records_are_written_leaves_none_twice(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, begun = audit.append_many, threading.Event()
+
+    def slow(*given: Any) -> int:
+        begun.set()
+        time.sleep(0.3)
+        return written(*given)
+
+    async def all_of() -> None:
+        books = Books(db)
+        books._pending.append(("counted", {"number": 0}, None))
+        leaving = asyncio.create_task(books.flush())
+        await asyncio.to_thread(begun.wait)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await books.flush()
+
+    before = max((record.seq for record in audit.records(db)), default=0)
+    monkeypatch.setattr(audit, "append_many", slow)
+    asyncio.run(all_of())
+    assert [record.body["number"] for record in audit.records(db, before + 1)] == [0]
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_what_is_cut_off_at_the_end_is_written_down(
+    signals: int, serving: Callable[..., Any], make_key: Callable[..., Any], db: Database
+) -> None:
+    """The server stops waiting in the middle of an answer; when it has ended, the record is there."""
+    key, secret = make_key("chat")
+    endless = Served("endless", Repeated(*[part for _ in range(5000) for part in (0.01, Text("あ"))], Usage(3, 5000), Done("stop")))
+    with serving(endless, grace=0.2 if signals == 1 else 30) as running, running.client() as client:
+        body = {**ASKED, "model": "endless", "max_tokens": 5000}
+        asking = threading.Thread(target=lambda: client.post("/v1/chat/completions", json=body, headers=bearer(secret)))
+        asking.start()
+        assert until(lambda: running.service.pool.get("endless").chat.passed > 3)
+        for _ in range(signals - 1):
+            running.server.handle_exit(signal.SIGTERM, None)
+        running.stop()
+        asking.join()
+    assert [one.body["model"] for one in audit.records(db) if one.kind == "request" and one.body.get("key") == key.id] == ["endless"]
