@@ -234,6 +234,11 @@ def test_damaged_files_are_refused_or_still_vectors(data: st.DataObject, saved: 
             Vectors.load(place, cutter)
 
 
+def test_very_large_numbers_have_a_direction_too() -> None:
+    matrix = np.full((8, 3), 3e38, np.float32)
+    assert np.allclose(vectors(matrix=matrix).unit, 1 / np.sqrt(3))
+
+
 # ── .vec
 
 

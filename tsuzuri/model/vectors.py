@@ -219,8 +219,8 @@ class Vectors:
 
 
 def _unit(vectors: Any) -> Floats:
-    """Length 1 along the last side; zero stays zero."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    """Length 1 along the last side; zero stays zero. Squares are added up in float64: those of a large float32 are more than it holds."""
+    length = np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))[..., None]
     return np.asarray(vectors / np.maximum(length, np.finfo(np.float32).tiny), np.float32)
 
 
