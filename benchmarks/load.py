@@ -9,7 +9,7 @@ off, without which a second client ends the answer of the first.
 
 Before anything is timed both are asked the same greedily: the same number of prompt tokens, and how far the answers agree is recorded.
 
-    python benchmarks/load.py --peer-packages DIR                     about eleven minutes on two cores, alone
+    python benchmarks/load.py --peer-packages DIR                     about twenty minutes on two cores, alone
     python benchmarks/load.py --peer-packages DIR --short             about three, a trial
     python -m pip install --target DIR --no-deps fastapi annotated-doc pydantic-settings sse-starlette starlette-context \
         python-dotenv typing-inspection
