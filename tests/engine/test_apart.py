@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from processes import ends
 
 from tsuzuri.engine.apart import TOO_MUCH, Apart
 from tsuzuri.engine.constrain import KEPT, LIMITS, WHOLE, Vocabulary, program
@@ -139,17 +140,7 @@ def test_it_knows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_ends_with_whoever_started_it() -> None:
     script = "import os\nfrom tsuzuri.engine.apart import Apart\na = Apart()\na.warm()\nprint(a._free.queue[-1]._process.pid, flush=True)\nos._exit(1)"
     pid = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False).stdout)
-    end = time.monotonic() + 10
-    while time.monotonic() < end and _running(pid):
-        time.sleep(0.05)
-    assert not _running(pid)
-
-
-def _running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    assert ends(pid, 10)
 
 
 def test_closed_means_gone() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from processes import ends
 
 from tsuzuri.chat.scripted import Scripted
 from tsuzuri.engine.constraint import choice
@@ -321,17 +322,7 @@ print(reader._beside._processes._free.queue[-1]._process.pid, flush=True)
 os._exit(1)
 """
     pid = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False).stdout)
-    end = time.monotonic() + 30
-    while time.monotonic() < end and _running(pid):
-        time.sleep(0.05)
-    assert not _running(pid)
-
-
-def _running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    assert ends(pid, 30)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")

@@ -18,8 +18,8 @@ import pytest
 import toy
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import alive, ends
 from serve import readers
-from served import until
 
 from tsuzuri.engine import constraint
 from tsuzuri.engine.sampling import Sampling
@@ -126,10 +126,6 @@ def seconds(process: int) -> float:
     return (int(cells[11]) + int(cells[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def gone(process: int) -> bool:
-    return not Path(f"/proc/{process}").exists() or Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
 LONG = Options(Sampling(seed=1, max_tokens=8000, ignore_eos=True))
 
 
@@ -172,10 +168,10 @@ def test_one_that_dies_takes_only_what_it_was_doing(directory: Path, caplog: pyt
 
     with caplog.at_level(logging.ERROR, "tsuzuri.serve"):
         first, second, events = asyncio.run(kill())
-    assert first != second and gone(first) and isinstance(events[-1], Done)
+    assert first != second and not alive(first) and isinstance(events[-1], Done)
     assert [record.message for record in caplog.records].count("the process that computes long has ended; it is started again") == 1
     worker.close()
-    assert gone(second)
+    assert not alive(second)
 
     async def late() -> None:
         with pytest.raises(BusyError):
@@ -207,11 +203,11 @@ def test_it_ends_with_whoever_started_it(directory: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     process = int(parent.stdout.readline())
-    assert not gone(process)
+    assert alive(process)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert until(lambda: gone(process), 20)
+    assert ends(process, 20)
 
 
 def test_it_is_told_no_secret(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,7 +443,7 @@ def test_it_ends_by_order_and_by_no_signal_to_all(directory: Path) -> None:
 
     asyncio.run(ask())
     worker.close()
-    assert gone(worker.process)
+    assert not alive(worker.process)
 
 
 def test_many_numbers_go_in_several_lines(both: tuple[Served, Served], directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
