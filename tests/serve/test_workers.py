@@ -431,6 +431,29 @@ def test_one_that_cannot_be_started_again_is_tried_with_the_next_request(tmp_pat
     assert asyncio.run(asyncio.wait_for(ask(), 30)) == [2]
 
 
+def test_one_that_dies_before_it_is_asked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its start and the first line to it: whoever asks does not wait for ever."""
+    worker = Fake(tmp_path)
+    up = worker._up
+
+    async def dying() -> None:
+        await up()
+        os.kill(worker.process, signal.SIGKILL)
+        while worker._writer is not None:
+            await asyncio.sleep(0.01)
+
+    async def ask() -> list[int]:
+        with monkeypatch.context() as wrong:
+            wrong.setattr(worker, "_up", dying)
+            with pytest.raises(BusyError):
+                await worker.encode("あ")
+        found = await worker.encode("い")
+        await asyncio.to_thread(worker.close)
+        return found
+
+    assert asyncio.run(asyncio.wait_for(ask(), 20)) == [2]
+
+
 def test_it_ends_by_order_and_by_no_signal_to_all(directory: Path) -> None:
     worker = Worker(directory, threads=1)
 

@@ -213,9 +213,11 @@ class Worker:
                 self._writer.write(lines.written({"id": id, "do": "end"}))  # not waited for: one that hangs holds nobody
 
     async def _send(self, line: Mapping[str, Any]) -> None:
-        if self._writer is not None:
-            self._writer.write(lines.written(line))
-            await self._writer.drain()
+        """Raises ConnectionError where nobody listens any more."""
+        if self._writer is None:
+            raise ConnectionResetError
+        self._writer.write(lines.written(line))
+        await self._writer.drain()
 
     async def _up(self) -> None:
         """It runs and is listened to. Whoever waits for that and leaves stops nothing. Raises BusyError where it cannot be started again."""
