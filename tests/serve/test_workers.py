@@ -234,12 +234,19 @@ def test_what_it_remembers_is_on_the_disk_when_it_ends(directory: Path, tmp_path
     assert found[0] == 0 < found[1]
 
 
-def test_what_cannot_be_opened_is_told_as_here(tmp_path: Path) -> None:
+def test_the_server_itself_loads_no_torch(directory: Path) -> None:
+    script = f"import pathlib, sys; from tsuzuri.serve.workers import beside; m = beside(pathlib.Path({str(directory)!r})); m.mine.close(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True).stdout == "False\n"
+
+
+def test_what_cannot_be_opened_is_told_as_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name that it was given."""
+    monkeypatch.chdir(tmp_path)
     for how in ({}, {"quantize": "q4_0"}):
         wrong = []
         for opening in (beside, from_directory):
             with pytest.raises(TsuzuriError) as raised:
-                opening(tmp_path / "nothing", **how)
+                opening(Path("nothing"), **how)
             wrong.append((type(raised.value), raised.value.asked, raised.value.found, raised.value.todo))
         assert wrong[0] == wrong[1]
 

@@ -36,10 +36,8 @@ STREAMS: Mapping[str, Callable[..., AsyncIterator[Any]]] = {
 
 
 def main() -> None:
-    for name in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # whoever stops all processes of a service means the server, which ends this one when answers are done
+    # whoever stops all processes of a service means the server, which ends this one when answers are done
+    for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
     channel = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)

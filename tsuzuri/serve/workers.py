@@ -51,11 +51,8 @@ class Worker:
     program: ClassVar[tuple[str, ...]] = ("-m", "tsuzuri.serve.worker")
 
     def __init__(self, directory: Path, **how: object) -> None:
-        asked = {
-            "directory": str(directory.resolve()),
-            **{name: str(each) if isinstance(each, Path) else each for name, each in how.items()},
-        }
-        self._directory, self._line = directory, [sys.executable, "-P", *self.program, json.dumps(asked)]
+        asked = {"directory": directory, **how}
+        self._directory, self._line = directory, [sys.executable, "-P", *self.program, json.dumps(asked, default=str)]
         self._ids = itertools.count()
         self._waiting: dict[int, asyncio.Queue[Mapping[str, Any]]] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -227,9 +224,7 @@ class Worker:
             raise _gone()
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self._start())
-            self._starting.add_done_callback(
-                lambda task: task.cancelled() or task.exception()
-            )  # told, though nobody may be left to hear it
+            self._starting.add_done_callback(_heard)
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
@@ -278,6 +273,12 @@ def _few(prompts: Sequence[Prepared]) -> Iterator[tuple[int, list[Prepared]]]:
             first, some, size = place + 1, [], 0
     if some:
         yield first, some
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """What went wrong in it, though whoever waited may have left."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int:

@@ -122,10 +122,9 @@ def append_many(db: Database, rows: Sequence[New], now: int | None = None) -> in
     return seq
 
 
-_NEW, _GROWN = (
-    insert(audit),
-    update(audit_head).values(seq=bindparam("grown"), hash=bindparam("last")),
-)  # built once: every request is recorded
+# built once: every request is recorded
+_NEW = insert(audit)
+_GROWN = update(audit_head).values(seq=bindparam("grown"), hash=bindparam("last"))
 
 
 def records(db: Database, start: int = 1, count: int | None = None) -> Iterator[Record]:
